@@ -1,0 +1,205 @@
+"""Shape, Run and Result: the values that cross the whole system, and the identity of a run.
+
+A run is a pure function of its settings. Its **id** is the first 16 hex digits of the SHA-256 of the canonical JSON of exactly the
+settings that change its loss. Labels (sweep, family, budget), the runner, the device, paths and the parallel layout are not settings,
+so sweeps that ask for the same training share it. A field at None is "off" and is left out: a new option, off by default, keeps
+every old id. `NUMERICS` is raised by hand whenever a change of the code moves losses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+NUMERICS = 1
+
+Parameterization = Literal["dense", "low_rank"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One decoder: `layers` blocks of width `width`, a SwiGLU feed-forward of width `ff_width`, `heads` attention heads."""
+
+    layers: int
+    width: int
+    heads: int
+    ff_width: int
+    vocab_size: int
+    kv_heads: int | None = None  # None: as many as heads (MHA); fewer is GQA
+    tied: Literal[True] | None = None  # None: the output head has its own matrix
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def kv_width(self) -> int:
+        """Width of the keys (and of the values) of one token in one layer."""
+        return (self.kv_heads or self.heads) * self.head_dim
+
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """The matrices of one layer that `low_rank` factorizes, as name -> (out, in)."""
+        d, h, kv = self.width, self.ff_width, self.kv_width
+        return {"q": (d, d), "k": (kv, d), "v": (kv, d), "o": (d, d), "gate": (h, d), "up": (h, d), "down": (d, h)}
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """Standard deviations at the start; hidden matrices are normal with `hidden_gain` / sqrt(in)."""
+
+    embedding_std: float
+    head_std: float
+    hidden_gain: float
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """The rule for hidden matrices with every constant. Embedding, head and norms always use AdamW at `other_lr`.
+
+    A constant that the rule does not have is None.
+    """
+
+    name: str
+    lr: float
+    other_lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    momentum: float | None = None
+    nesterov: Literal[True] | None = None
+    newton_schulz_steps: int | None = None
+    shape_factor: str | None = None
+    weight_decay: float | None = None
+    spectral_weight_decay: float | None = None
+    gradient_clip: float | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning-rate factor over steps: warm-up from 0 over `warmup_steps`, then `kind` down to `final` (a fraction of the peak)."""
+
+    kind: str
+    warmup_steps: int
+    final: float
+    decay_steps: int | None = None  # wsd: the length of the decay
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """What a run reads: the corpus as the sweep names it, the tokenizer, and the fixed validation windows."""
+
+    corpus: str
+    tokenizer: str
+    validation_tokens: int
+    validation: tuple[tuple[str, str], ...] | None = None  # more sets: (name, path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with every setting resolved."""
+
+    shape: Shape
+    parameterization: Parameterization
+    initialisation: Initialisation
+    optimizer: Optimizer
+    schedule: Schedule
+    steps: int
+    batch_tokens: int
+    sequence_length: int
+    seed: int
+    data: DataRef
+    precision: str = "float32"
+    ranks: Mapping[str, int] | None = None  # low_rank: matrix name -> rank, for every name of Shape.matrices()
+    self_guided: float | None = None  # fraction of training over which a dense helper fades
+    trainer: str = "scaling"
+    numerics: int = NUMERICS
+
+    @property
+    def tokens(self) -> int:
+        """Training tokens, a whole number of batches."""
+        return self.steps * self.batch_tokens
+
+    def settings(self) -> dict[str, Any]:
+        """The nested settings with every off (None) field left out: what `run.json` holds and the id hashes."""
+        return _settings(self)
+
+    @cached_property
+    def id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the canonical JSON of `settings()`."""
+        canonical = json.dumps(self.settings(), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+        return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Run:
+        """The run that `settings()` of the same code version wrote; unknown or missing fields raise TypeError."""
+        nested = dict(settings)
+        data = dict(nested["data"])
+        if "validation" in data:
+            data["validation"] = tuple((name, path) for name, path in data["validation"])
+        nested |= {
+            "shape": Shape(**nested["shape"]),
+            "initialisation": Initialisation(**nested["initialisation"]),
+            "optimizer": Optimizer(**nested["optimizer"]),
+            "schedule": Schedule(**nested["schedule"]),
+            "data": DataRef(**data),
+        }
+        return cls(**nested)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run reports. Losses are in nats; a run that diverged has the last finite loss and no data point."""
+
+    status: Literal["completed", "diverged"]
+    loss_nats: float | None  # mean validation loss per token after the last step; None where diverged
+    loss_se_nats: float | None  # its standard error over validation documents or windows
+    loss_per_byte_nats: float | None
+    last_finite_loss_nats: float | None  # training loss of the last step that had a finite one
+    steps: int  # steps taken
+    tokens: int
+    flops: float  # exact convention, forward and backward
+    flops_6nd: float
+    optimizer_flops: float
+    device_seconds: float  # steps only, summed over devices and attempts
+    epochs: float  # passes over the training tokens
+    device: str  # "cpu", "cuda: NVIDIA H200"
+    torch_version: str
+    corpus_hash: str
+    loss_spikes: int = 0
+    validation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # further sets: name -> {loss_nats, loss_se_nats, ...}
+    diagnostics: Mapping[str, float] = field(default_factory=dict)  # final spectral norms, gradient norm, MFU
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary; a non-finite number is an error of ours."""
+        values = dataclasses.asdict(self)
+        assert all(math.isfinite(v) for v in values.values() if isinstance(v, float)), values
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Result:
+        """The result that `to_json` wrote; fields this version does not know are ignored."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: v for k, v in values.items() if k in known})
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {
+    kind: tuple(f.name for f in dataclasses.fields(kind))
+    for kind in (Shape, Initialisation, Optimizer, Schedule, DataRef, Run)
+}
+
+
+def _settings(value: Any) -> Any:
+    if names := _FIELDS.get(type(value)):
+        return {n: _settings(v) for n in names if (v := getattr(value, n)) is not None}
+    if isinstance(value, Mapping):
+        return {k: _settings(v) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return [_settings(v) for v in value]
+    return value

@@ -1,0 +1,56 @@
+# POSIX sh, GNU make 3.81. `make study` and `make test` do all the set-up; `make env` makes only the environment.
+#   PYTHON=...       the interpreter to use (default: the first of python3.13 .. python3.11, python3, python that is >= 3.11)
+#   TORCH_INDEX=...  a package index to take torch from (PyTorch's CPU wheels, for a Linux machine without a GPU)
+
+SHELL = /bin/sh
+VENV = .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+TORCH_INDEX =
+PYTHON =
+
+.PHONY: env study test test-slurm clean
+
+env: $(STAMP)
+
+study: $(STAMP)
+	@$(BIN)/scaling launch sweeps/quickstart.yaml --yes
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-slurm: $(STAMP)
+	sh tests/slurm/run.sh $(BIN)/python
+
+$(STAMP): pyproject.toml constraints.txt
+	@python=""; \
+	for candidate in "$(PYTHON)" python3.13 python3.12 python3.11 python3.14 python3 python; do \
+	  if [ -n "$$candidate" ] && command -v "$$candidate" >/dev/null 2>&1 && \
+	     "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "make: no Python >= 3.11 found. Install one:" >&2; \
+	  case "$$(uname -s)" in \
+	    Darwin) echo "  brew install python@3.12" >&2;; \
+	    *) echo "  sudo apt-get install python3 python3-venv     (Debian 12, Ubuntu 24.04 or newer; Fedora: sudo dnf install python3)" >&2;; \
+	  esac; exit 1; \
+	fi; \
+	if ! "$$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then \
+	  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  echo "make: $$python has no venv module. Install it:" >&2; \
+	  echo "  sudo apt-get install python$$version-venv" >&2; exit 1; \
+	fi; \
+	echo "environment: $$("$$python" --version) in $(VENV)"; \
+	"$$python" -m venv $(VENV)
+	@if [ -n "$(TORCH_INDEX)" ]; then \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --index-url "$(TORCH_INDEX)" torch==2.13.0; \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,82 @@
+"""Launches: what was asked for, frozen, so that every later verb speaks of the same runs.
+
+    <root>/.scaling/launches/<sweep>/<n>.json
+
+A launch holds the text of the sweep and of the runner, the store, the plan's rows with every resolved number, the hash of the prepared
+corpus and the version of the code. It is written once; launch n + 1 is made exclusively, like an attempt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling.errors import ScalingError
+from scaling.files import create_exclusive, read_json, to_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One frozen plan and where it runs. `rows` are the plan's rows (`scaling plan --json`), in plan order."""
+
+    number: int
+    sweep: str
+    sweep_text: str
+    runner: str
+    runner_text: str
+    store: str
+    corpus_hash: str
+    code_version: str
+    created: str  # UTC, ISO 8601
+    rows: tuple[dict[str, Any], ...]
+    dropped: tuple[dict[str, Any], ...] = ()
+    plan_checks: tuple[dict[str, str], ...] = ()
+
+    @property
+    def ids(self) -> list[str]:
+        """Run ids in plan order."""
+        return [row["id"] for row in self.rows]
+
+
+def launches_folder(root: Path, sweep: str) -> Path:
+    """Where the launches of a sweep are kept."""
+    return root / ".scaling" / "launches" / sweep
+
+
+def freeze(root: Path, **fields: Any) -> Launch:
+    """Write the next launch of `fields["sweep"]` and return it."""
+    folder = launches_folder(root, fields["sweep"])
+    while True:
+        launch = Launch(number=max(_numbers(folder), default=0) + 1, **fields)
+        if create_exclusive(folder / f"{launch.number}.json", to_json({"schema_version": SCHEMA_VERSION, **asdict(launch)})):
+            return launch
+
+
+def last_launch(root: Path, sweep: str) -> Launch | None:
+    """The newest launch of a sweep, None where it was never launched."""
+    folder = launches_folder(root, sweep)
+    numbers = _numbers(folder)
+    return read_launch(folder / f"{max(numbers)}.json") if numbers else None
+
+
+def all_launches(root: Path, sweep: str) -> list[Launch]:
+    """Every launch of a sweep, oldest first."""
+    folder = launches_folder(root, sweep)
+    return [read_launch(folder / f"{n}.json") for n in sorted(_numbers(folder))]
+
+
+def read_launch(path: Path) -> Launch:
+    """Read one launch file. Raises ScalingError where it is of another schema."""
+    values = read_json(path)
+    if values.pop("schema_version", None) != SCHEMA_VERSION:
+        raise ScalingError("launch file of another version", where=str(path), hint="scaling launch SWEEP --replan")
+    for name in ("rows", "dropped", "plan_checks"):
+        values[name] = tuple(values[name])
+    return Launch(**values)
+
+
+def _numbers(folder: Path) -> list[int]:
+    return [int(p.stem) for p in folder.glob("*.json") if p.stem.isdigit()]

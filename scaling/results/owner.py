@@ -1,0 +1,120 @@
+"""Who works on a run: the identity of a process, and whether it still lives.
+
+A process is named by machine, boot, PID namespace, pid and start time, because a pid alone is reused and a store may be shared by many
+machines. Whether an owner lives can be answered only where it ran; elsewhere the scheduler is asked, or its heartbeat is watched.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import scaling
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A worker process, as an attempt file records it."""
+
+    host: str
+    machine_id: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    started: str  # start time of the process in the kernel's own units
+    job_id: str | None  # of the scheduler, None where there is none
+    restart_count: int
+    code_version: str
+
+    @classmethod
+    def current(cls) -> Owner:
+        """This process."""
+        env = os.environ
+        array, task = env.get("SLURM_ARRAY_JOB_ID"), env.get("SLURM_ARRAY_TASK_ID")
+        return cls(
+            host=socket.gethostname(),
+            machine_id=_read("/etc/machine-id"),
+            boot_id=_boot_id(),
+            pid_namespace=_pid_namespace(),
+            pid=os.getpid(),
+            started=_started(os.getpid()) or "",
+            job_id=f"{array}_{task}" if array and task else env.get("SLURM_JOB_ID"),
+            restart_count=int(env.get("SLURM_RESTART_COUNT", "0")),
+            code_version=code_version(),
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Owner:
+        """The owner that `to_json` wrote."""
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return asdict(self)
+
+    def alive(self) -> bool | None:
+        """True or False where this machine can tell, None where it cannot."""
+        if (self.host, self.machine_id) != (socket.gethostname(), _read("/etc/machine-id")):
+            return None
+        if self.boot_id != _boot_id():
+            return False
+        if self.pid_namespace != _pid_namespace():
+            return None
+        return _started(self.pid) == self.started
+
+    def succeeded_by(self, other: Owner) -> bool:
+        """True where `other` is a later start of the same scheduler job, so this process is known to be gone."""
+        return self.job_id is not None and self.job_id == other.job_id and other.restart_count > self.restart_count
+
+
+@functools.cache
+def code_version() -> str:
+    """The package version and a hash of its source files: what a launch froze can be compared with what a worker runs."""
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return f"{scaling.__version__}+{digest.hexdigest()[:10]}"
+
+
+def _started(pid: int) -> str | None:
+    """Start time of a live process; None where there is none or only its zombie is left."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None if Path("/proc/self/stat").exists() else _started_portable(pid)
+    fields = stat.rpartition(")")[2].split()  # the command name before may hold spaces and brackets
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _started_portable(pid: int) -> str | None:
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.1f}"
+    except psutil.NoSuchProcess:
+        return None
+
+
+@functools.cache
+def _boot_id() -> str:
+    return _read("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}"
+
+
+@functools.cache
+def _pid_namespace() -> str:
+    path = Path("/proc/self/ns/pid")
+    return str(path.readlink()) if path.is_symlink() else ""
+
+
+@functools.cache
+def _read(path: str) -> str:
+    file = Path(path)
+    return file.read_text().strip() if file.exists() else ""

@@ -1,0 +1,92 @@
+"""Status: derived from the store and the scheduler each time somebody asks, never stored.
+
+    result (of today's corpus) -> completed | diverged      a result of another corpus -> stale
+    newest attempt alive       -> running
+    a scheduler job holds it   -> queued
+    newest attempt dead        -> failed, with its message
+    otherwise                  -> planned
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scaling.results.store import Attempt, JobActive, Store
+
+STATUSES = ("completed", "diverged", "failed", "running", "queued", "planned", "stale")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run of a launch as it stands. `progress` is the share of its steps done, `loss` in nats per token."""
+
+    row: Mapping[str, Any]
+    status: str
+    loss: float | None
+    progress: float
+    message: str | None
+    record: Mapping[str, Any]  # the newest metrics
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as `scaling status --json` lists it."""
+        labels = {name: self.row[name] for name in ("id", "line", "budget", "params_total")}
+        return {**labels, "status": self.status, "loss": self.loss, "message": self.message}
+
+
+def run_status(
+    row: Mapping[str, Any],
+    store: Store,
+    *,
+    corpus_hash: str,
+    jobs: Mapping[str, str] | None = None,
+    job_active: JobActive | None = None,
+) -> RunStatus:
+    """The status of one planned run.
+
+    Args:
+        row: its row of the frozen plan.
+        store: where it is trained.
+        corpus_hash: of the corpus the launch prepared; a result of another one is stale.
+        jobs: run id -> what the scheduler says of the job that holds it ("pending: Resources").
+        job_active: asks the scheduler about an attempt's own job.
+    """
+    run_id = row["id"]
+    result = store.result(run_id)
+    if result is not None:
+        if result.corpus_hash != corpus_hash:
+            return RunStatus(row, "stale", result.loss_nats, 1.0, "trained on an earlier state of the corpus", {})
+        message = "the loss stopped being finite" if result.status == "diverged" else None
+        return RunStatus(row, result.status, result.loss_nats, 1.0, message, {})
+    attempt = store.newest(run_id)
+    record = attempt.last_record() if attempt else {}
+    progress = record.get("step", 0) / max(1, row["steps"])
+    if attempt is not None and store.is_alive(attempt, job_active=job_active):
+        return RunStatus(row, "running", record.get("loss_nats"), progress, f"on {attempt.owner.host}", record)
+    if jobs and run_id in jobs:
+        return RunStatus(row, "queued", None, progress, jobs[run_id], record)
+    if attempt is not None:
+        return RunStatus(row, "failed", record.get("loss_nats"), progress, _death(attempt, record), record)
+    return RunStatus(row, "planned", None, 0.0, None, {})
+
+
+def statuses(rows: Iterable[Mapping[str, Any]], store: Store, **context: Any) -> list[RunStatus]:
+    """`run_status` of every row, in order."""
+    return [run_status(row, store, **context) for row in rows]
+
+
+def counts(runs: Iterable[RunStatus]) -> dict[str, int]:
+    """How many runs have each of the `STATUSES`."""
+    found = Counter(run.status for run in runs)
+    return {status: found[status] for status in STATUSES}
+
+
+def _death(attempt: Attempt, record: Mapping[str, Any]) -> str:
+    if error := attempt.error():
+        return error["message"]
+    at = f"at step {record['step']}" if "step" in record else "before its first step"
+    if record.get("event") == "stopped":
+        return f"stopped {at}; `scaling launch` continues it"
+    return f"its process on {attempt.owner.host} (pid {attempt.owner.pid}) died {at}; `scaling launch` continues it"

@@ -1,0 +1,210 @@
+"""The worker: `python -P -m scaling.runners.job --store S --runs LIST`, the one program that trains, everywhere.
+
+It takes the next run of an ordered list that has no result and no live attempt, trains it, publishes, and goes on. Stopping has one
+rule: USR2, TERM, INT, or the end of the launcher's pipe set a flag; at the next step boundary the loop checkpoints and the worker
+exits 75. Nothing is done inside a signal handler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from scaling.data.shards import TokenData, open_data
+from scaling.errors import ScalingError
+from scaling.files import fault, read_json, to_json, write_atomic
+from scaling.results.owner import Owner
+from scaling.results.store import Attempt, JobActive, Store
+
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
+MAX_DEATHS = 3  # assumption: a run whose worker died this often within one launch (out of memory, say) is left alone
+POLL_SECONDS = 0.5
+STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class WorkList:
+    """What one launch wants trained, in order of preference.
+
+    `attempts` holds, per run, the number of its newest attempt when the list was made: a run that fails after that is not tried again
+    by this launch, and the next launch tries it once more.
+    """
+
+    corpus_hash: str
+    runs: tuple[str, ...]
+    attempts: dict[str, int]
+    keep: Literal["weights", "none"] = "weights"
+
+    @classmethod
+    def of(cls, run_ids: Sequence[str], store: Store, *, corpus_hash: str, keep: Literal["weights", "none"]) -> WorkList:
+        """The list for a launch that starts now."""
+        newest = {run_id: store.newest(run_id) for run_id in run_ids}
+        attempts = {run_id: attempt.number if attempt else 0 for run_id, attempt in newest.items()}
+        return cls(corpus_hash, tuple(run_ids), attempts, keep)
+
+    @classmethod
+    def read(cls, path: Path) -> WorkList:
+        """The list that `write` left."""
+        values = read_json(path)
+        return cls(**(values | {"runs": tuple(values["runs"])}))
+
+    def write(self, path: Path) -> Path:
+        """Write the list and return its path."""
+        write_atomic(path, to_json(asdict(self)))
+        return path
+
+    def spent(self, run_id: str, newest: Attempt | None) -> bool:
+        """True where this launch has tried the run and must not try again."""
+        tried = (newest.number if newest else 0) - self.attempts[run_id]
+        if newest is None or tried < 1:
+            return False
+        stopped = newest.last_record().get("event") == "stopped"
+        return newest.error() is not None or (tried >= MAX_DEATHS and not stopped)
+
+
+class StopFlag:
+    """True once the worker was asked to stop, by a signal or because the launcher at the other end of its pipe is gone."""
+
+    def __init__(self, *, lifeline: int | None = None) -> None:
+        self._asked = False
+        self._lifeline = lifeline
+
+    def install(self) -> None:
+        """Let the stop signals set the flag."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._set)
+
+    def __call__(self) -> bool:
+        """Whether to stop at this step boundary."""
+        if not self._asked and self._lifeline is not None:
+            readable, _, _ = select.select([self._lifeline], [], [], 0)
+            self._asked = bool(readable)  # the launcher never writes, so readable means end of file
+        return self._asked
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+
+
+class Worker:
+    """Works through one list on one device."""
+
+    def __init__(
+        self,
+        store: Store,
+        worklist: WorkList,
+        stop: StopFlag,
+        *,
+        device: str = "cpu",
+        follow: bool = False,
+        job_active: JobActive | None = None,
+    ) -> None:
+        self.store, self.worklist, self.stop = store, worklist, stop
+        self.device, self.follow, self.job_active = device, follow, job_active
+        self.owner = Owner.current()
+        self.data: TokenData | None = None
+
+    def work(self) -> int:
+        """Train what is to be trained; the process's exit status.
+
+        With `follow` it stays while other workers train runs of its list, to take over should they die.
+        """
+        while not self.stop():
+            attempt = self._next()
+            if attempt is not None:
+                self._execute(attempt)
+            elif self.follow and any(self._open(run_id) for run_id in self.worklist.runs):
+                time.sleep(POLL_SECONDS)
+            else:
+                return 0
+        return EXIT_STOPPED
+
+    def _next(self) -> Attempt | None:
+        for run_id in self.worklist.runs:
+            if self.stop():
+                return None
+            if self._open(run_id) and (attempt := self.store.claim(run_id, self.owner, job_active=self.job_active)):
+                fault("claimed")
+                return attempt
+        return None
+
+    def _open(self, run_id: str) -> bool:
+        return not self.store.has_result(run_id) and not self.worklist.spent(run_id, self.store.newest(run_id))
+
+    def _execute(self, attempt: Attempt) -> None:
+        try:
+            self._train(attempt)
+        except Exception as error:  # noqa: BLE001  (a run that crashes must not stop the others; it is recorded and shown)
+            message = str(error) if isinstance(error, ScalingError) else f"{type(error).__name__}: {error}"
+            attempt.fail(message, traceback.format_exc())
+
+    def _train(self, attempt: Attempt) -> None:
+        from scaling.training.loop import Stopped, Superseded, train
+
+        if self.data is None:
+            self.data = open_data(self.store.path, self.worklist.corpus_hash)
+        run = self.store.run(attempt.run_id)
+
+        def log(record: dict[str, Any]) -> None:
+            attempt.log({"time": round(time.time(), 3), **record})
+
+        checkpoints = self.store.checkpoints(run.id)
+        try:
+            outcome = train(
+                run,
+                data=self.data,
+                folder=checkpoints,
+                attempt=attempt.number,
+                stop=self.stop,
+                owns=attempt.owns,
+                log=log,
+                device=self.device,
+            )
+        except Superseded:
+            return
+        if isinstance(outcome, Stopped):
+            log({"event": "stopped", "step": outcome.step})
+            return
+        fault("publish")
+        if self.store.publish(attempt, outcome):
+            fault("published")
+            self._tidy(checkpoints)
+            log({"event": "completed", "step": outcome.steps})
+
+    def _tidy(self, checkpoints: Path) -> None:
+        """A finished run needs no checkpoint; its final weights stay where the sweep keeps them."""
+        for path in sorted(checkpoints.glob("*")):
+            if path.suffix == ".pt" or self.worklist.keep == "none":
+                path.unlink(missing_ok=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, install the stop rule, work."""
+    parser = argparse.ArgumentParser(prog="python -P -m scaling.runners.job", description=__doc__)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True, help="a list written by a launch")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--lifeline", action="store_true", help="stop at end-of-file on standard input")
+    parser.add_argument("--follow", action="store_true", help="stay until runs that others train have their result")
+    options = parser.parse_args(argv)
+    stop = StopFlag(lifeline=0 if options.lifeline else None)
+    stop.install()
+    try:
+        worklist = WorkList.read(options.runs)
+        return Worker(Store(options.store), worklist, stop, device=options.device, follow=options.follow).work()
+    except (ScalingError, OSError, json.JSONDecodeError) as error:
+        print(f"scaling worker: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The device table: what one accelerator or one CPU core can do, for prices and serving-time estimates.
+
+Peak rates are dense (no structured sparsity), per device, in FLOP/s, keyed by the precision a run names.
+`assumed_mfu` is the share of the peak that training is assumed to reach before any run has been measured; it is an
+assumption in every row, and measured throughput replaces it as soon as runs have finished.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scaling.errors import PlanError
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device. `kernel_seconds` is the least time of one kernel launch, None until calibrated."""
+
+    name: str
+    peak_flops: Mapping[str, float]  # precision -> FLOP/s
+    bandwidth_bytes_per_second: float
+    memory_bytes: float
+    assumed_mfu: float
+    source: str
+    kernel_seconds: float | None = None
+    cost_per_hour: float | None = None
+    mfu_by_width: Mapping[int, float] = field(default_factory=dict)  # measured on dense models of these widths
+
+    def mfu(self, width: int) -> float:
+        """Share of the peak at a model width: interpolated in log width where measured, else the assumption."""
+        if not self.mfu_by_width:
+            return self.assumed_mfu
+        widths = sorted(self.mfu_by_width)
+        at = min(max(bisect.bisect(widths, width), 1), len(widths) - 1)
+        low, high = widths[at - 1], widths[at]
+        share = min(max(math.log(width / low) / math.log(high / low), 0.0), 1.0)
+        return math.exp((1 - share) * math.log(self.mfu_by_width[low]) + share * math.log(self.mfu_by_width[high]))
+
+    def peak(self, precision: str) -> float:
+        """Peak FLOP/s at `precision`, or a PlanError that lists what the row has."""
+        if precision not in self.peak_flops:
+            allowed = ", ".join(self.peak_flops)
+            raise PlanError(f"device '{self.name}' has no rate for this precision", got=precision, allowed=allowed)
+        return self.peak_flops[precision]
+
+
+DEVICES: dict[str, Device] = {
+    device.name: device
+    for device in (
+        Device(
+            "cpu",
+            {"float32": 157e9},
+            bandwidth_bytes_per_second=10e9,
+            memory_bytes=8e9,
+            assumed_mfu=0.2,
+            source="one x86-64 core with AVX-512: fp32 matrix products and training rates measured 2026-11-21; "
+            "bandwidth and memory per core are assumptions",
+            mfu_by_width={16: 0.08, 32: 0.17, 64: 0.26, 128: 0.44, 192: 0.52},
+        ),
+        Device(
+            "a100",
+            {"bfloat16": 312e12, "float32": 19.5e12},
+            bandwidth_bytes_per_second=2.039e12,
+            memory_bytes=80e9,
+            assumed_mfu=0.4,
+            source="NVIDIA A100 80GB SXM data sheet; MFU is an assumption",
+        ),
+        Device(
+            "h100",
+            {"bfloat16": 989e12, "float32": 67e12},
+            bandwidth_bytes_per_second=3.35e12,
+            memory_bytes=80e9,
+            assumed_mfu=0.4,
+            source="NVIDIA H100 SXM data sheet; MFU is an assumption",
+        ),
+        Device(
+            "h200",
+            {"bfloat16": 989e12, "float32": 67e12},
+            bandwidth_bytes_per_second=4.8e12,
+            memory_bytes=141e9,
+            assumed_mfu=0.4,
+            source="NVIDIA H200 SXM data sheet; MFU is an assumption",
+        ),
+        Device(
+            "l40s",
+            {"bfloat16": 362e12, "float32": 91.6e12},
+            bandwidth_bytes_per_second=864e9,
+            memory_bytes=48e9,
+            assumed_mfu=0.35,
+            source="NVIDIA L40S data sheet; MFU is an assumption",
+        ),
+        Device(
+            "rtx4090",
+            {"bfloat16": 165.2e12, "float32": 82.6e12},
+            bandwidth_bytes_per_second=1.008e12,
+            memory_bytes=24e9,
+            assumed_mfu=0.35,
+            source="NVIDIA Ada GPU architecture whitepaper (bf16 with fp32 accumulation); MFU is an assumption",
+        ),
+    )
+}
+
+
+def find_device(name: str) -> Device:
+    """The row called `name`, or a PlanError that lists the rows."""
+    if name not in DEVICES:
+        raise PlanError("no such device in the hardware table", got=name, allowed=", ".join(DEVICES))
+    return DEVICES[name]

@@ -1,0 +1,181 @@
+"""Parameters, FLOPs and bytes of one model, counted by structure from its shape.
+
+Groups: embedding (V·d), output head (V·d, none where tied), attention, feed-forward, norms ((2·layers + 1)·d). A
+    factorized matrix (out × in, rank r) has r·(in + out) parameters. Three counts of N, always named: `params_total`;
+    `params_non_embedding` (no table, no head); `params_matmul` (what a token is multiplied by: the head included even
+    when tied, no table look-up, no norms).
+
+FLOPs, two conventions. `6ND`: C = 6 · params_total · D. `exact`: forward per token = 2 · params_matmul + attention
+scores and values, layers · 2·2 · (heads · head_dim) · T/2 for causal attention (T where `attention="full"`, as some
+published tables count); training is three forwards. Norms, softmax, RoPE and recomputation are not counted. Optimizer
+arithmetic is counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from scaling.run import Optimizer, Run, Shape
+
+RankOf = Literal["in_features", "min"]
+Ranks = Mapping[str, int] | None
+_ATTENTION = ("q", "k", "v", "o")
+_FACTORED_RULES = ("spectron", "spectron_renormalise_only", "spectron_orthogonalise_only")
+# Elementwise operations per parameter and step, counted from the update rules: AdamW has two averages, a root, a
+# division, bias corrections and decoupled decay; the momentum rules have one average, the Nesterov mix, a
+# normalisation and the step.
+_ADAMW_FLOPS_PER_PARAM = 14
+_MOMENTUM_FLOPS_PER_PARAM = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Parameters of one model by group."""
+
+    embedding: int
+    head: int  # 0 where tied
+    attention: int
+    feed_forward: int
+    norms: int
+    head_products: int  # the head's matrix as the forward multiplies by it, tied or not
+
+    @property
+    def params_total(self) -> int:
+        """Every trained number."""
+        return self.embedding + self.head + self.attention + self.feed_forward + self.norms
+
+    @property
+    def params_non_embedding(self) -> int:
+        """Without the embedding table and the output head."""
+        return self.attention + self.feed_forward + self.norms
+
+    @property
+    def params_matmul(self) -> int:
+        """The matrices a token is multiplied by."""
+        return self.attention + self.feed_forward + self.head_products
+
+    def column(self, name: str) -> int:
+        """`params_total`, `params_non_embedding` or `params_matmul` by its name."""
+        assert name in ("params_total", "params_non_embedding", "params_matmul"), name
+        return int(getattr(self, name))
+
+
+def matrix_ranks(shape: Shape, ratio: float, rank_of: RankOf = "in_features") -> dict[str, int]:
+    """Rank of every matrix of `shape`: min(max(1, round(ratio·in)), min(in, out)), or round(ratio·min(in, out)) with
+    `rank_of` min.
+    """
+    ranks = {}
+    for name, (rows, columns) in shape.matrices().items():
+        base = columns if rank_of == "in_features" else min(rows, columns)
+        ranks[name] = min(max(1, round(ratio * base)), min(rows, columns))
+    return ranks
+
+
+def count(shape: Shape, ranks: Ranks = None) -> Counts:
+    """Parameters of the model, dense where `ranks` is None."""
+    return _count(shape, None if ranks is None else tuple(sorted(ranks.items())))
+
+
+@lru_cache(maxsize=65536)
+def _count(shape: Shape, ranks: tuple[tuple[str, int], ...] | None) -> Counts:
+    by_name = None if ranks is None else dict(ranks)
+    groups = {"attention": 0, "feed_forward": 0}
+    for name, (rows, columns) in shape.matrices().items():
+        size = rows * columns if by_name is None else by_name[name] * (rows + columns)
+        groups["attention" if name in _ATTENTION else "feed_forward"] += shape.layers * size
+    table = shape.vocab_size * shape.width
+    return Counts(
+        embedding=table,
+        head=0 if shape.tied else table,
+        attention=groups["attention"],
+        feed_forward=groups["feed_forward"],
+        norms=(2 * shape.layers + 1) * shape.width,
+        head_products=table,
+    )
+
+
+def forward_flops_per_token(
+    shape: Shape, ranks: Ranks, sequence_length: int, attention: Literal["causal", "full"] = "causal"
+) -> float:
+    """FLOPs of one forward pass per token at a sequence length, `exact` convention."""
+    seen = sequence_length / 2 if attention == "causal" else sequence_length
+    scores_and_values = shape.layers * 2 * 2 * (shape.heads * shape.head_dim) * seen
+    return 2 * count(shape, ranks).params_matmul + scores_and_values
+
+
+def training_flops(
+    shape: Shape, ranks: Ranks, *, sequence_length: int, tokens: float, guided: float | None = None
+) -> float:
+    """Training FLOPs, `exact`: three forwards per token; the dense helper of self-guided training counts while on.
+
+    Args:
+        guided: fraction of the training over which the dense helper is on.
+    """
+    per_token = 3 * forward_flops_per_token(shape, ranks, sequence_length)
+    if guided:
+        helper = count(shape, None)
+        per_token += guided * 6 * (helper.attention + helper.feed_forward)
+    return per_token * tokens
+
+
+def flops_6nd(params_total: int, tokens: float) -> float:
+    """6 · N · D with all parameters: the convention of the low-rank paper and of most tables."""
+    return 6.0 * params_total * tokens
+
+
+def optimizer_flops(shape: Shape, ranks: Ranks, optimizer: Optimizer, steps: int) -> float:
+    """FLOPs of the update rule over a training; never part of C.
+
+    One Newton–Schulz step on m × n (m ≤ n) is X·Xᵀ (2m²n), its square (2m³) and its product with X (2m²n). One power-
+    iteration step on a factor is two products with a vector (4mn).
+    """
+    counts = count(shape, ranks)
+    hidden = counts.attention + counts.feed_forward
+    others = counts.params_total - hidden
+    adamw = optimizer.name == "adamw"
+    per_step = _ADAMW_FLOPS_PER_PARAM * others
+    per_step += (_ADAMW_FLOPS_PER_PARAM if adamw else _MOMENTUM_FLOPS_PER_PARAM) * hidden
+    for rows, columns in [] if adamw else _trained_matrices(shape, ranks):
+        m, n = min(rows, columns), max(rows, columns)
+        per_step += shape.layers * (optimizer.newton_schulz_steps or 0) * (4 * m * m * n + 2 * m**3)
+        if optimizer.name in _FACTORED_RULES and optimizer.name != "spectron_orthogonalise_only":
+            per_step += shape.layers * 4 * m * n
+    return float(per_step * steps)
+
+
+def training_memory_bytes(run: Run, *, sequences: int = 1) -> float:
+    """Bytes on one device that holds the whole model: weights, gradients, optimizer state, and the activations of
+    `sequences` at once.
+
+    Weights, gradients and state are float32 (AdamW keeps two averages, the momentum rules one for hidden matrices);
+    under bfloat16 autocast the matrices have a half-size copy. Activations kept for the backward pass, per layer and
+    token, by the modules that save them: two norms (2d each), q k v and the attention output (4 widths), gate, up,
+    their product and SiLU (4h), one rank-r intermediate per factorized matrix; at the end the logits, their log-
+    softmax and their gradient in float32.
+    """
+    shape, counts = run.shape, count(run.shape, run.ranks)
+    hidden = counts.attention + counts.feed_forward
+    states = 8 * (counts.params_total - hidden) + (8 if run.optimizer.name == "adamw" else 4) * hidden
+    weights = 8 * counts.params_total + (2 * counts.params_matmul if run.precision == "bfloat16" else 0)
+    if run.self_guided:
+        dense = count(shape, None)
+        weights += 8 * (dense.attention + dense.feed_forward)
+    value_bytes = 2 if run.precision == "bfloat16" else 4
+    per_layer = 6 * shape.width + 2 * shape.kv_width + 4 * shape.ff_width + sum((run.ranks or {}).values())
+    per_token = value_bytes * (shape.layers * per_layer + 2 * shape.width) + 3 * 4 * shape.vocab_size
+    return float(weights + states + per_token * sequences * run.sequence_length)
+
+
+def kv_bytes_per_token(shape: Shape, bytes_per_value: float = 2) -> float:
+    """Bytes of keys and values one token leaves in the cache, over all layers."""
+    return shape.layers * 2 * shape.kv_width * bytes_per_value
+
+
+def _trained_matrices(shape: Shape, ranks: Ranks) -> list[tuple[int, int]]:
+    """The (rows, columns) of the hidden matrices of one layer as the optimizer sees them: whole, or as two factors."""
+    if ranks is None:
+        return list(shape.matrices().values())
+    return [pair for name, (o, i) in shape.matrices().items() for pair in ((o, ranks[name]), (i, ranks[name]))]

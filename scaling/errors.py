@@ -1,7 +1,7 @@
 """What a user can get wrong, said so that it can be put right.
 
-Every error a user meets is a `ScalingError`: what is wrong, where, what was found, what is allowed, and the next command.
-The command line prints it without a traceback. A broken invariant of our own is an `assert`.
+Every error a user meets is a `ScalingError`: what is wrong, where, what was found, what is allowed, and the next
+command. The command line prints it without a traceback. A broken invariant of our own is an `assert`.
 """
 
 from __future__ import annotations

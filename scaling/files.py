@@ -1,8 +1,9 @@
 """The few ways a file comes into being here.
 
-A file is written to a temporary name in its own folder, flushed to the disk, and renamed or linked: a reader sees all of it or nothing.
-`create_exclusive` and `publish_first` link, so of many writers one wins, on NFS too. `fault_hook` is the one place where a test can
-interrupt the world: it is called by name before every step that another process could observe.
+A file is written to a temporary name in its own folder, flushed to the disk, and renamed or linked: a reader sees
+all of it or nothing. `create_exclusive` links, so of many writers one wins, on NFS too.
+`fault_hook` is the one place where a test can interrupt the world: it is called by name before every step that
+another process could observe.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def create_exclusive(path: Path, text: str) -> bool:
-    """Create `path` with all of `text`, or return False where it exists already. Exactly one of many callers gets True."""
+    """Create `path` with all of `text`, or return False where it exists already. Exactly one of many callers gets
+    True.
+    """
     temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
@@ -77,7 +80,7 @@ def _temporary(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
-    os.chmod(name, 0o666 & ~_umask())
+    Path(name).chmod(0o666 & ~_umask())
     return Path(name)
 
 

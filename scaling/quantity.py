@@ -87,7 +87,9 @@ def format_duration(seconds: float) -> str:
 
 
 def round_significant(value: float, digits: int = 6) -> float:
-    """`value` to `digits` significant digits, so that the last bit of a power or a square root never reaches a run id."""
+    """`value` to `digits` significant digits, so that the last bit of a power or a square root never reaches a run
+    id.
+    """
     return float(f"{value:.{digits - 1}e}")
 
 

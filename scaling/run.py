@@ -1,9 +1,10 @@
 """Shape, Run and Result: the values that cross the whole system, and the identity of a run.
 
-A run is a pure function of its settings. Its **id** is the first 16 hex digits of the SHA-256 of the canonical JSON of exactly the
-settings that change its loss. Labels (sweep, family, budget), the runner, the device, paths and the parallel layout are not settings,
-so sweeps that ask for the same training share it. A field at None is "off" and is left out: a new option, off by default, keeps
-every old id. `NUMERICS` is raised by hand whenever a change of the code moves losses.
+A run is a pure function of its settings. Its **id** is the first 16 hex digits of the SHA-256 of the canonical JSON
+of exactly the settings that change its loss. Labels (sweep, family, budget), the runner, the device, paths and the
+parallel layout are not settings, so sweeps that ask for the same training share it. A field at None is "off" and is
+left out: a new option, off by default, keeps every old id. `NUMERICS` is raised by hand whenever a change of the
+code moves losses.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Parameterization = Literal["dense", "low_rank"]
 
 @dataclass(frozen=True)
 class Shape:
-    """One decoder: `layers` blocks of width `width`, a SwiGLU feed-forward of width `ff_width`, `heads` attention heads."""
+    """One decoder: `layers` blocks of width `width`, a SwiGLU feed-forward of width `ff_width`, `heads` attention
+    heads.
+    """
 
     layers: int
     width: int
@@ -83,7 +86,9 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning-rate factor over steps: warm-up from 0 over `warmup_steps`, then `kind` down to `final` (a fraction of the peak)."""
+    """Learning-rate factor over steps: warm-up from 0 over `warmup_steps`, then `kind` down to `final` (a fraction
+    of the peak).
+    """
 
     kind: str
     warmup_steps: int
@@ -128,12 +133,13 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """The nested settings with every off (None) field left out: what `run.json` holds and the id hashes."""
-        return _settings(self)
+        settings: dict[str, Any] = _settings(self)
+        return settings
 
     @cached_property
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON of `settings()`."""
-        canonical = json.dumps(self.settings(), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+        canonical = json.dumps(self.settings(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
 
     @classmethod
@@ -155,7 +161,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run reports. Losses are in nats; a run that diverged has the last finite loss and no data point."""
+    """What a finished run reports. Losses are in nats; a run that diverged has the last finite loss and no data
+    point.
+    """
 
     status: Literal["completed", "diverged"]
     loss_nats: float | None  # mean validation loss per token after the last step; None where diverged
@@ -173,7 +181,7 @@ class Result:
     torch_version: str
     corpus_hash: str
     loss_spikes: int = 0
-    validation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # further sets: name -> {loss_nats, loss_se_nats, ...}
+    validation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # further sets: name -> losses
     diagnostics: Mapping[str, float] = field(default_factory=dict)  # final spectral norms, gradient norm, MFU
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Collect: the store's results as one table, `results/<sweep>/runs.csv`, one row per planned run.
 
-Losses are nats per token. A run without a usable result keeps its row with its status and an empty loss: nothing is lost, and nothing
-that is not a completed run of today's corpus becomes a data point.
+Losses are nats per token. A run without a usable result keeps its row with its status and an empty loss: nothing is
+lost, and nothing that is not a completed run of today's corpus becomes a data point.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from scaling.results.store import Store
 
 _SHAPE = ("layers", "width", "heads", "ff_width", "vocab_size")
 _PLAN = ("id", "family", "line", "parameterization", "optimizer", "rank_ratio")
-_COUNTS = ("params_total", "params_non_embedding", "params_matmul", "tokens", "steps", "batch_tokens", "sequence_length")
+_COUNTS = (
+    "params_total",
+    "params_non_embedding",
+    "params_matmul",
+    "tokens",
+    "steps",
+    "batch_tokens",
+    "sequence_length",
+)
 _COSTS = ("budget", "flops", "flops_6nd", "optimizer_flops", "lr", "seed", "cell")
 _MEASURED = {
     "loss": "loss_nats",

@@ -2,8 +2,9 @@
 
     <root>/.scaling/launches/<sweep>/<n>.json
 
-A launch holds the text of the sweep and of the runner, the store, the plan's rows with every resolved number, the hash of the prepared
-corpus and the version of the code. It is written once; launch n + 1 is made exclusively, like an attempt.
+A launch holds the text of the sweep and of the runner, the store, the plan's rows with every resolved number, the
+hash of the prepared corpus and the version of the code. It is written once; launch n + 1 is made exclusively, like
+an attempt.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def freeze(root: Path, **fields: Any) -> Launch:
     folder = launches_folder(root, fields["sweep"])
     while True:
         launch = Launch(number=max(_numbers(folder), default=0) + 1, **fields)
-        if create_exclusive(folder / f"{launch.number}.json", to_json({"schema_version": SCHEMA_VERSION, **asdict(launch)})):
+        if create_exclusive(
+            folder / f"{launch.number}.json", to_json({"schema_version": SCHEMA_VERSION, **asdict(launch)})
+        ):
             return launch
 
 

@@ -1,7 +1,8 @@
 """Who works on a run: the identity of a process, and whether it still lives.
 
-A process is named by machine, boot, PID namespace, pid and start time, because a pid alone is reused and a store may be shared by many
-machines. Whether an owner lives can be answered only where it ran; elsewhere the scheduler is asked, or its heartbeat is watched.
+A process is named by machine, boot, PID namespace, pid and start time, because a pid alone is reused and a store may
+be shared by many machines. Whether an owner lives can be answered only where it ran; elsewhere the scheduler is
+asked, or its heartbeat is watched.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ class Owner:
 
 @functools.cache
 def code_version() -> str:
-    """The package version and a hash of its source files: what a launch froze can be compared with what a worker runs."""
+    """The package version and a hash of its source files: what a launch froze can be compared with what a worker
+    runs.
+    """
     root = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

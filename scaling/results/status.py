@@ -1,10 +1,10 @@
 """Status: derived from the store and the scheduler each time somebody asks, never stored.
 
-    result (of today's corpus) -> completed | diverged      a result of another corpus -> stale
-    newest attempt alive       -> running
-    a scheduler job holds it   -> queued
-    newest attempt dead        -> failed, with its message
-    otherwise                  -> planned
+result (of today's corpus) -> completed | diverged      a result of another corpus -> stale
+newest attempt alive       -> running
+a scheduler job holds it   -> queued
+newest attempt dead        -> failed, with its message
+otherwise                  -> planned
 """
 
 from __future__ import annotations

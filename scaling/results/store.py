@@ -7,8 +7,9 @@
     <store>/<id>/checkpoints/              owned by training
     <store>/<id>/result.json               published once, the first writer wins
 
-The claim *is* the attempt file. Attempt n + 1 is created with a link, so a take-over has one winner, and the number fences the loser:
-a worker that finds a higher attempt writes no checkpoint and publishes nothing. Execution is at least once, publication exactly once.
+The claim *is* the attempt file. Attempt n + 1 is created with a link, so a take-over has one winner, and the number
+fences the loser: a worker that finds a higher attempt writes no checkpoint and publishes nothing. Execution is at
+least once, publication exactly once.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ class Store:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
         self._clock = clock
-        self._beats: dict[tuple[str, int], tuple[int, float]] = {}  # attempt -> (size of its metrics, when first seen so)
+        self._beats: dict[
+            tuple[str, int], tuple[int, float]
+        ] = {}  # attempt -> (size of its metrics, when first seen so)
 
     def folder(self, run_id: str) -> Path:
         """Where everything about a run lies."""
@@ -146,7 +149,7 @@ class Store:
         """The attempt with the highest number."""
         folder = self.folder(run_id)
         try:
-            names = os.listdir(folder / "attempts")
+            names = [path.name for path in (folder / "attempts").iterdir()]
         except FileNotFoundError:
             return None
         numbers = [int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdigit()]

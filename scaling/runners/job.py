@@ -1,8 +1,8 @@
 """The worker: `python -P -m scaling.runners.job --store S --runs LIST`, the one program that trains, everywhere.
 
-It takes the next run of an ordered list that has no result and no live attempt, trains it, publishes, and goes on. Stopping has one
-rule: USR2, TERM, INT, or the end of the launcher's pipe set a flag; at the next step boundary the loop checkpoints and the worker
-exits 75. Nothing is done inside a signal handler.
+It takes the next run of an ordered list that has no result and no live attempt, trains it, publishes, and goes on.
+Stopping has one rule: USR2, TERM, INT, or the end of the launcher's pipe set a flag; at the next step boundary the
+loop checkpoints and the worker exits 75. Nothing is done inside a signal handler.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 class WorkList:
     """What one launch wants trained, in order of preference.
 
-    `attempts` holds, per run, the number of its newest attempt when the list was made: a run that fails after that is not tried again
-    by this launch, and the next launch tries it once more.
+    `attempts` holds, per run, the number of its newest attempt when the list was made: a run that fails after that
+    is not tried again by this launch, and the next launch tries it once more.
     """
 
     corpus_hash: str
@@ -46,7 +46,9 @@ class WorkList:
     keep: Literal["weights", "none"] = "weights"
 
     @classmethod
-    def of(cls, run_ids: Sequence[str], store: Store, *, corpus_hash: str, keep: Literal["weights", "none"]) -> WorkList:
+    def of(
+        cls, run_ids: Sequence[str], store: Store, *, corpus_hash: str, keep: Literal["weights", "none"]
+    ) -> WorkList:
         """The list for a launch that starts now."""
         newest = {run_id: store.newest(run_id) for run_id in run_ids}
         attempts = {run_id: attempt.number if attempt else 0 for run_id, attempt in newest.items()}
@@ -73,7 +75,9 @@ class WorkList:
 
 
 class StopFlag:
-    """True once the worker was asked to stop, by a signal or because the launcher at the other end of its pipe is gone."""
+    """True once the worker was asked to stop, by a signal or because the launcher at the other end of its pipe is
+    gone.
+    """
 
     def __init__(self, *, lifeline: int | None = None) -> None:
         self._asked = False

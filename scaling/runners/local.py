@@ -1,9 +1,10 @@
 """This machine as a scheduler: a bounded pool of worker processes, one per slot, all on one list.
 
-Workers are plain `Popen` children (no fork of a live interpreter, no queue, no IPC). Each holds the read end of a pipe whose write end
-only the launcher has: when the launcher dies, however it dies, its workers see end-of-file, checkpoint and leave. Every worker
-computes with one thread: two processes of one thread are 1.9–2.0 × one process on two cores, one process of two threads 1.3–1.8 ×
-and 25–70 × slower beside any other load (measured, 2026-11-21, torch 2.13.0).
+Workers are plain `Popen` children (no fork of a live interpreter, no queue, no IPC). Each holds the read end of a
+pipe whose write end only the launcher has: when the launcher dies, however it dies, its workers see end-of-file,
+checkpoint and leave. Every worker computes with one thread: two processes of one thread are 1.9–2.0 × one process on
+two cores, one process of two threads 1.3–1.8 × and 25–70 × slower beside any other load (measured, 2026-11-21, torch
+2.13.0).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import IO
 from scaling.runners.job import EXIT_STOPPED
 
 MAX_RESTARTS = 3  # per slot, after a worker was killed by a signal nobody here sent
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 @dataclass
@@ -31,10 +32,21 @@ class _Slot:
 
 
 class LocalPool:
-    """Workers on this machine: `submit` starts them, `poll` says how many live, `cancel` asks them to checkpoint and stop."""
+    """Workers on this machine: `submit` starts them, `poll` says how many live, `cancel` asks them to checkpoint and
+    stop.
+    """
 
     def __init__(self, store: Path, worklist: Path, *, devices: list[str], log_folder: Path) -> None:
-        self._command = [sys.executable, "-P", "-m", "scaling.runners.job", "--store", str(store), "--runs", str(worklist)]
+        self._command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "scaling.runners.job",
+            "--store",
+            str(store),
+            "--runs",
+            str(worklist),
+        ]
         log_folder.mkdir(parents=True, exist_ok=True)
         self._slots = [_Slot(device, log_folder / f"worker-{n}.log") for n, device in enumerate(devices)]
         self._cancelled = False

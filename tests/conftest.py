@@ -1,0 +1,52 @@
+"""What several test folders need: a tiny run that trains in a fraction of a second."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from scaling.run import DataRef, Initialisation, Optimizer, Result, Run, Schedule, Shape
+
+TINY = Run(
+    shape=Shape(layers=1, width=8, heads=1, ff_width=24, vocab_size=256),
+    parameterization="dense",
+    initialisation=Initialisation(embedding_std=0.3, head_std=0.0, hidden_gain=1.0),
+    optimizer=Optimizer(name="adamw", lr=0.01, other_lr=0.02, beta1=0.9, beta2=0.95, eps=1e-8),
+    schedule=Schedule(kind="linear", warmup_steps=2, final=0.0),
+    steps=12,
+    batch_tokens=128,
+    sequence_length=64,
+    seed=0,
+    data=DataRef(corpus="python-stdlib", tokenizer="bytes", validation_tokens=1024),
+)
+
+
+@pytest.fixture
+def tiny_run() -> Callable[..., Run]:
+    """A run of a few steps; keyword arguments replace its fields."""
+    return lambda **changes: dataclasses.replace(TINY, **changes)
+
+
+@pytest.fixture
+def a_result() -> Callable[..., Result]:
+    """A completed result; keyword arguments replace its fields."""
+    result = Result(
+        status="completed",
+        loss_nats=2.5,
+        loss_se_nats=0.01,
+        loss_per_byte_nats=2.5,
+        last_finite_loss_nats=2.4,
+        steps=12,
+        tokens=1536,
+        flops=1e9,
+        flops_6nd=9e8,
+        optimizer_flops=1e7,
+        device_seconds=0.5,
+        epochs=0.01,
+        device="cpu",
+        torch_version="2.13.0",
+        corpus_hash="c0ffee",
+    )
+    return lambda **changes: dataclasses.replace(result, **changes)

@@ -1,0 +1,118 @@
+"""Every status is derived from files and the scheduler, and collect loses no run."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from scaling.results.collect import COLUMNS, collect, write_runs
+from scaling.results.launches import all_launches, freeze, last_launch
+from scaling.results.owner import Owner
+from scaling.results.status import STATUSES, counts, run_status, statuses
+from scaling.results.store import Store
+
+
+@pytest.fixture
+def world(tmp_path: Path, tiny_run):
+    """A store with one run per seed, and the plan rows of these runs."""
+    store = Store(tmp_path / "store")
+    rows = []
+    for seed in range(7):
+        run = tiny_run(seed=seed)
+        store.add(run)
+        rows.append(
+            {
+                "id": run.id,
+                "family": "dense",
+                "line": "dense",
+                "parameterization": "dense",
+                "optimizer": "adamw",
+                "rank_ratio": None,
+                "shape": dataclasses.asdict(run.shape),
+                "params_total": 5000,
+                "params_non_embedding": 900,
+                "params_matmul": 2900,
+                "tokens": run.tokens,
+                "steps": run.steps,
+                "batch_tokens": run.batch_tokens,
+                "sequence_length": run.sequence_length,
+                "budget": 1e9,
+                "flops": 1e9,
+                "flops_6nd": 9e8,
+                "optimizer_flops": 1e7,
+                "lr": 0.01,
+                "seed": seed,
+                "cell": "dense/1e9/8x1",
+            }
+        )
+    return store, rows
+
+
+def claim(store: Store, row: dict):
+    return store.claim(row["id"], Owner.current())
+
+
+def test_each_status(world, a_result) -> None:
+    store, rows = world
+    store.publish(claim(store, rows[0]), a_result())
+    store.publish(claim(store, rows[1]), a_result(status="diverged", loss_nats=None, loss_per_byte_nats=None))
+    claim(store, rows[2]).fail("CUDA out of memory", "...")
+    claim(store, rows[3]).log({"step": 3, "loss_nats": 3.25})
+    store.publish(claim(store, rows[6]), a_result(corpus_hash="older"))
+    jobs = {rows[4]["id"]: "pending: Resources", rows[2]["id"]: "pending: Priority"}
+    found = statuses(rows, store, corpus_hash="c0ffee", jobs=jobs)
+    expected = ["completed", "diverged", "queued", "running", "queued", "planned", "stale"]
+    assert [s.status for s in found] == expected
+    failed = run_status(rows[2], store, corpus_hash="c0ffee")
+    assert (failed.status, failed.message) == ("failed", "CUDA out of memory")
+    assert (found[3].loss, found[3].progress) == (3.25, 0.25)
+    assert list(counts(found)) == list(STATUSES)
+    assert sum(counts(found).values()) == len(rows)
+
+
+def test_an_interrupted_run_says_how_to_go_on(world) -> None:
+    store, rows = world
+    claim(store, rows[0]).log({"event": "stopped", "step": 6})
+    status = run_status(rows[0], store, corpus_hash="c0ffee")
+    assert status.status == "failed"
+    assert status.message == "stopped at step 6; `scaling launch` continues it"
+
+
+def test_collect_keeps_every_run_and_only_completed_ones_have_a_loss(world, a_result, tmp_path: Path) -> None:
+    store, rows = world
+    store.publish(claim(store, rows[0]), a_result(loss_nats=2.123456789012345))
+    store.publish(claim(store, rows[1]), a_result(status="diverged", loss_nats=None, last_finite_loss_nats=9.5))
+    store.publish(claim(store, rows[2]), a_result(corpus_hash="older"))
+    write_runs(tmp_path / "runs.csv", collect(statuses(rows, store, corpus_hash="c0ffee"), store))
+    with (tmp_path / "runs.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert list(read[0]) == list(COLUMNS)
+    assert len(read) == len(rows)
+    assert [r["status"] for r in read[:4]] == ["completed", "diverged", "stale", "planned"]
+    assert float(read[0]["loss"]) == 2.123456789012345
+    assert [r["loss"] for r in read[1:4]] == ["", "", ""]
+    assert float(read[1]["last_finite_loss"]) == 9.5
+
+
+def test_launches_are_numbered_and_read_back(tmp_path: Path) -> None:
+    fields = {
+        "sweep": "s",
+        "sweep_text": "sweep: s\n",
+        "runner": "local",
+        "runner_text": "runner: local\n",
+        "store": str(tmp_path),
+        "corpus_hash": "c0ffee",
+        "code_version": "1",
+        "created": "2026-11-21T00:00:00Z",
+        "rows": ({"id": "a"}, {"id": "b"}),
+    }
+    assert last_launch(tmp_path, "s") is None
+    first = freeze(tmp_path, **fields)
+    second = freeze(tmp_path, **fields | {"rows": ({"id": "c"},)})
+    assert (first.number, second.number) == (1, 2)
+    assert last_launch(tmp_path, "s") == second
+    assert all_launches(tmp_path, "s") == [first, second]
+    assert first.ids == ["a", "b"]

@@ -1,0 +1,150 @@
+"""`scaling status`, `scaling logs`, `scaling cancel`: what a launch is doing, why a run failed, and how to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from scaling.cli.options import json_option, root_option, sweep_argument
+from scaling.cli.project import Project
+from scaling.cli.screen import console, print_json, say
+from scaling.errors import ScalingError
+from scaling.files import read_json
+from scaling.quantity import format_duration, format_number
+from scaling.results.launches import Launch
+from scaling.results.owner import Owner
+from scaling.results.status import RunStatus, counts
+from scaling.results.store import Attempt, Store
+
+_MARKS = {"completed": "", "diverged": "div", "failed": "FAIL", "running": "run", "queued": "que", "planned": "·", "stale": "old"}
+_WATCH_SECONDS = 2.0
+
+
+@click.command()
+@sweep_argument
+@click.option("--watch", is_flag=True, help="Refresh until every run has ended.")
+@root_option
+@json_option
+def status(sweep: Path, watch: bool, root: Path | None, as_json: bool) -> None:
+    """A budget × size matrix of cells, what is left to do, and what failed."""
+    project = Project.open(sweep, root)
+    launch = project.launch()
+    runs = project.statuses(launch)
+    if as_json:
+        print_json({"sweep": project.name, "counts": counts(runs), "runs": [run.to_json() for run in runs]})
+        return
+    if not watch or not console().is_terminal:
+        console().print(_page(launch, runs))
+        return
+    with Live(_page(launch, runs), console=console(), auto_refresh=False) as live:
+        while any(run.status in ("running", "queued") for run in runs):
+            time.sleep(_WATCH_SECONDS)
+            runs = project.statuses(launch)
+            live.update(_page(launch, runs), refresh=True)
+
+
+@click.command()
+@sweep_argument
+@click.argument("run")
+@root_option
+def logs(sweep: Path, run: str, root: Path | None) -> None:
+    """Every attempt of RUN (an id or its beginning): who, when, its last metrics, and its error."""
+    launch = Project.open(sweep, root).launch()
+    matches = [run_id for run_id in launch.ids if run_id.startswith(run)]
+    if len(matches) != 1:
+        found = f"{len(matches)} runs begin with '{run}'"
+        raise ScalingError(found, where=str(sweep), allowed="an id of `scaling status --json`", hint=f"scaling status {sweep}")
+    store = Store(Path(launch.store))
+    newest = store.newest(matches[0])
+    if newest is None:
+        say(f"run {matches[0]} was not started yet")
+        return
+    for number in range(1, newest.number + 1):
+        _print_attempt(store, matches[0], number)
+
+
+@click.command()
+@sweep_argument
+@root_option
+def cancel(sweep: Path, root: Path | None) -> int:
+    """Ask this sweep's own launches to checkpoint and stop; the next launch continues."""
+    project = Project.open(sweep, root)
+    stopped = 0
+    for path in sorted(project.launches.glob("*/launcher-*.json")):
+        owner = Owner.from_json(read_json(path))
+        alive = owner.alive()
+        if alive:
+            os.kill(owner.pid, signal.SIGTERM)
+            say(f"asked the launcher on this machine (pid {owner.pid}) to stop; its runs checkpoint at their next step")
+            stopped += 1
+        elif alive is None:
+            say(f"a launcher may run on {owner.host} (pid {owner.pid}): cancel it there")
+    if not stopped:
+        say(f"no launch of {project.name} runs on this machine")
+    return 0
+
+
+def _page(launch: Launch, runs: Sequence[RunStatus]) -> Table:
+    page = Table.grid(padding=(0, 0))
+    tally = ", ".join(f"{count} {name}" for name, count in counts(runs).items() if count)
+    page.add_row(Text(f"{launch.sweep}, launch {launch.number}: {tally}; {_remaining(runs)}"))
+    for line in dict.fromkeys(run.row["line"] for run in runs):
+        page.add_row(Text(""))
+        page.add_row(_matrix(line, [run for run in runs if run.row["line"] == line]))
+    messages = [run for run in runs if run.message and run.status in ("failed", "diverged", "stale", "queued")]
+    if messages:
+        page.add_row(Text(""))
+    for run in messages:
+        page.add_row(Text(f"{run.row['id']}  {run.row['cell']}  {run.status}: {run.message}"))
+    return page
+
+
+def _matrix(line: str, runs: Sequence[RunStatus]) -> Table:
+    """Budgets down, sizes across; a cell shows its loss (mean over finished seeds), progress, or state."""
+    sizes = sorted({run.row["params_total"] for run in runs})
+    table = Table(title=line, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("FLOPs", justify="right")
+    for size in sizes:
+        table.add_column(format_number(size), justify="right")
+    for budget in sorted({run.row["budget"] for run in runs}, key=lambda b: b or 0):
+        cells = [[r for r in runs if r.row["budget"] == budget and r.row["params_total"] == size] for size in sizes]
+        table.add_row("–" if budget is None else f"{budget:.3g}", *(_cell(cell) for cell in cells))
+    return table
+
+
+def _cell(runs: Sequence[RunStatus]) -> Text:
+    done = [run.loss for run in runs if run.status == "completed" and run.loss is not None]
+    waiting = [run for run in runs if run.status != "completed"]
+    shown = [f"{sum(done) / len(done):.3f}"] if done else []
+    for run in waiting:
+        shown.append(f"{run.progress:.0%}" if run.status == "running" else _MARKS[run.status])
+    failed = any(run.status in ("failed", "diverged") for run in waiting)
+    return Text(" ".join(dict.fromkeys(shown)), style="red" if failed else "yellow" if waiting else "")
+
+
+def _remaining(runs: Sequence[RunStatus]) -> str:
+    hours = sum((1 - run.progress) * run.row["hours"] for run in runs if run.status not in ("completed", "diverged"))
+    return f"about {format_duration(hours * 3600)} of device time left" if hours else "nothing left to train"
+
+
+def _print_attempt(store: Store, run_id: str, number: int) -> None:
+    folder = store.folder(run_id)
+    owner = Owner.from_json(read_json(folder / "attempts" / f"{number:04d}.json"))
+    attempt = Attempt(run_id, number, folder, owner)
+    job = f", job {owner.job_id}" if owner.job_id else ""
+    click.echo(f"attempt {number} on {owner.host} (pid {owner.pid}{job}), code {owner.code_version}")
+    click.echo(f"  metrics: {attempt.metrics_path}")
+    if record := attempt.last_record():
+        click.echo(f"  last:    {json.dumps(record)}")
+    if error := attempt.error():
+        click.echo(f"  error:   {error['message']}")
+        click.echo("  " + error["traceback"].rstrip().replace("\n", "\n  "))

@@ -1,0 +1,203 @@
+"""`scaling launch`: plan, price, confirm, act; the way to go on after anything that stopped it."""
+
+from __future__ import annotations
+
+import datetime
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+from filelock import FileLock, Timeout
+
+from scaling.cli.options import json_option, root_option, runner_option, sweep_argument
+from scaling.cli.planning import print_plan, priced
+from scaling.cli.progress import Progress
+from scaling.cli.project import Project, difference
+from scaling.cli.screen import print_json, say
+from scaling.errors import RunnerError, ScalingError, StoreError
+from scaling.files import to_json, write_atomic
+from scaling.quantity import format_duration
+from scaling.results.launches import Launch, freeze, last_launch
+from scaling.results.owner import Owner, code_version
+from scaling.results.status import RunStatus
+from scaling.results.store import Store
+from scaling.runners.job import WorkList
+from scaling.runners.local import LocalPool, local_devices
+from scaling.runners.profile import PACKAGED_LOCAL, Profile, load_profile
+from scaling.sweeps.price import Priced
+
+POLL_SECONDS = 0.5
+LOCK_SECONDS = 60  # another launch prepares data at most about this long; then the user is told who waits for whom
+
+
+@click.command()
+@sweep_argument
+@runner_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Print what would be submitted, and submit nothing.")
+@click.option("--replan", is_flag=True, help="Accept that the plan differs from the last launch.")
+@root_option
+@json_option
+def launch(
+    sweep: Path, runner: Path | None, yes: bool, dry_run: bool, replan: bool, root: Path | None, as_json: bool
+) -> int:
+    """Train what has no result yet, then collect, fit and report. Safe to repeat at any moment."""
+    project = Project.open(sweep, root)
+    profile = load_profile(runner)
+    plan = priced(project, profile)
+    _refuse_other_plan(project, plan, replan)
+    store = Store(profile.store_path(project.root))
+    todo = [run for run in plan.runs if not store.has_result(run.run.id)]
+    if not as_json:
+        print_plan(plan, todo=len(todo))
+    if dry_run:
+        say(f"dry run: {len(todo)} runs would be trained, {len(plan.runs) - len(todo)} are finished; nothing was started")
+        return 0
+    if todo and not yes:
+        _confirm(f"Train {len(todo)} runs?")
+    frozen = prepare(project, profile, runner, plan, store)
+    if profile.runner == "slurm":
+        raise RunnerError("SLURM runners are not built in yet", where=str(runner), allowed="runner: local")
+    return _launch_locally(project, profile, frozen, store, as_json=as_json)
+
+
+def prepare(project: Project, profile: Profile, runner: Path | None, plan: Priced, store: Store) -> Launch:
+    """Everything that happens once, before any training: data, run folders, stale results, the frozen launch."""
+    from scaling.data.shards import prepare as prepare_data
+
+    store.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(store.path / ".launch.lock", timeout=LOCK_SECONDS):
+            started = time.monotonic()
+            data = prepare_data(plan.runs[0].run.data, root=project.path.resolve().parent, store=store.path)
+            if (took := time.monotonic() - started) > 1:
+                say(f"prepared {project.sweep.data.corpus}: {data.train_tokens:,} training tokens in {took:.1f} s")
+            for planned in plan.runs:
+                store.add(planned.run)
+                result = store.result(planned.run.id)
+                if result is not None and result.corpus_hash != data.hash:
+                    store.retire(planned.run.id)
+            return _freeze(project, profile, runner, plan, store, data.hash)
+    except Timeout:
+        hint = "wait for it, or find it with `ps`"
+        raise StoreError("another launch holds the store", where=str(store.path), hint=hint) from None
+
+
+def _freeze(
+    project: Project, profile: Profile, runner: Path | None, plan: Priced, store: Store, corpus_hash: str
+) -> Launch:
+    """The last launch where it asked for just this, else a new one."""
+    rows = tuple(run.row() | {"settings": run.run.settings()} for run in plan.runs)
+    fields = {
+        "sweep_text": project.path.read_text(),
+        "runner": profile.runner,
+        "runner_text": (runner or PACKAGED_LOCAL).read_text(),
+        "store": str(store.path),
+        "corpus_hash": corpus_hash,
+        "code_version": code_version(),
+    }
+    last = last_launch(project.root, project.name)
+    if last and last.ids == [row["id"] for row in rows] and all(getattr(last, k) == v for k, v in fields.items()):
+        return last
+    return freeze(
+        project.root,
+        sweep=project.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        rows=rows,
+        dropped=tuple(dropped.to_json() for dropped in plan.dropped),
+        plan_checks=tuple(check.to_json() for check in plan.checks),
+        **fields,
+    )
+
+
+def _launch_locally(project: Project, profile: Profile, frozen: Launch, store: Store, *, as_json: bool) -> int:
+    """Train on this machine and stay; then collect, fit and report whatever there is."""
+    todo = [row for row in frozen.rows if not store.has_result(row["id"])]
+    longest_first = [row["id"] for row in sorted(todo, key=lambda row: -row["hours"])]
+    if todo:
+        worklist = WorkList.of(longest_first, store, corpus_hash=frozen.corpus_hash, keep=project.sweep.training.keep)
+        runs = _train(project, profile, frozen, worklist)
+    else:
+        say(f"all {len(frozen.rows)} runs are finished: nothing to train")
+        runs = project.statuses(frozen)
+    failed = [run for run in runs if run.status not in ("completed", "diverged")]
+    for run in failed:
+        say(f"failed: {run.row['id']} {run.row['cell']}: {run.message}")
+    if as_json:
+        skipped = len(frozen.rows) - len(todo)
+        print_json({"launch": frozen.number, "submitted": len(todo), "skipped": skipped, "jobs": ["local"] if todo else []})
+    _report(project, frozen, runs)
+    return 1 if failed else 0
+
+
+def _train(project: Project, profile: Profile, frozen: Launch, worklist: WorkList) -> list[RunStatus]:
+    """Run the pool to its end, showing progress; Ctrl-C and TERM let the workers checkpoint first."""
+    folder = project.launches / str(frozen.number)
+    owner = Owner.current()
+    launcher = folder / f"launcher-{owner.pid}.json"
+    write_atomic(launcher, to_json(owner.to_json()))
+    devices = local_devices(profile.hardware().name, profile.slots)[: max(1, len(worklist.runs))]
+    runs_file = worklist.write(folder / f"runs-{owner.pid}.json")
+    pool = LocalPool(Path(frozen.store), runs_file, devices=devices, log_folder=folder)
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        pool.submit()
+        with Progress(frozen, slots=len(devices)) as progress:
+            while pool.poll():
+                progress.show(project.statuses(frozen))
+                time.sleep(POLL_SECONDS)
+            runs = project.statuses(frozen)
+            progress.show(runs)
+    except KeyboardInterrupt:
+        say("stopping: every run checkpoints at its next step ...")
+        pool.cancel()
+        pool.wait()
+        say(f"stopped; `scaling launch {project.path}` continues where it was")
+        raise
+    finally:
+        launcher.unlink()
+        runs_file.unlink()
+    if failures := pool.failures():
+        raise RunnerError("a worker could not work", got=failures[0], where=str(folder), hint=f"see {folder}/worker-*.log")
+    if pool.stopped():
+        raise KeyboardInterrupt
+    return runs
+
+
+def _report(project: Project, frozen: Launch, runs: list[RunStatus]) -> None:
+    from scaling.cli.reporting import collect_and_report
+
+    started = time.monotonic()
+    sentence, page = collect_and_report(project, frozen, runs)
+    say(f"collected, fitted and reported in {format_duration(time.monotonic() - started)}")
+    say("")
+    say(sentence)
+    say(f"report: {page}")
+
+
+def _refuse_other_plan(project: Project, plan: Priced, replan: bool) -> None:
+    frozen = last_launch(project.root, project.name)
+    if frozen is None or replan:
+        return
+    change = difference(frozen, {run.run.id: run.row() | {"settings": run.run.settings()} for run in plan.runs})
+    if change:
+        raise ScalingError(
+            f"the plan differs from launch {frozen.number}: {change}",
+            where=str(project.path),
+            hint=f"scaling launch {project.path} --replan   (finished runs that are still planned are kept)",
+        )
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} There is no terminal to answer on: add --yes, or --dry-run to look first.")
+    click.confirm(question, abort=True, err=True)
+
+
+def _raise_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+

@@ -1,0 +1,93 @@
+"""Progress of a local launch, on standard error: a live picture on a terminal, one line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from scaling.cli.screen import console, say
+from scaling.quantity import format_duration
+from scaling.results.launches import Launch
+from scaling.results.status import RunStatus, counts
+
+LINE_SECONDS = 20.0  # between two lines where there is no terminal
+_DONE = ("completed", "diverged")
+
+
+class Progress:
+    """Shows the runs of one launch; `show` may be called as often as one likes."""
+
+    def __init__(self, launch: Launch, *, slots: int) -> None:
+        self._launch, self._slots = launch, slots
+        self._started = time.monotonic()
+        self._hours_at_start: float | None = None
+        self._last_line = -LINE_SECONDS
+        screen = console(err=True)
+        self._live = Live(console=screen, auto_refresh=False, transient=True) if screen.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, runs: Sequence[RunStatus]) -> None:
+        """Draw the state of all runs."""
+        if self._live:
+            self._live.update(Group(self._summary(runs), self._bar(runs), self._table(runs)), refresh=True)
+        elif time.monotonic() - self._last_line >= LINE_SECONDS or all(run.status in _DONE for run in runs):
+            self._last_line = time.monotonic()
+            say(f"{self._summary(runs)}; {'; '.join(_line(run) for run in runs if run.status == 'running')}".rstrip("; "))
+
+    def _summary(self, runs: Sequence[RunStatus]) -> Text:
+        tally = counts(runs)
+        done = sum(tally[name] for name in _DONE)
+        elapsed = time.monotonic() - self._started
+        words = [f"{done}/{len(runs)} runs", f"{format_duration(elapsed)} passed", self._time_left(runs, elapsed)]
+        words += [f"{tally[name]} {name}" for name in ("diverged", "failed") if tally[name]]
+        return Text(", ".join(words))
+
+    def _time_left(self, runs: Sequence[RunStatus], elapsed: float) -> str:
+        """Planned hours, scaled by how long the planned hours done so far really took."""
+        done, total = _hours(runs)
+        if self._hours_at_start is None:
+            self._hours_at_start = done
+        trained = done - self._hours_at_start
+        pace = elapsed / trained if trained > 0.03 * total else 3600 / self._slots
+        return f"about {format_duration((total - done) * pace)} left"
+
+    def _bar(self, runs: Sequence[RunStatus]) -> ProgressBar:
+        done, total = _hours(runs)
+        return ProgressBar(total=total or 1.0, completed=done, width=60)
+
+    def _table(self, runs: Sequence[RunStatus]) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for run in runs:
+            if run.status == "running":
+                record = run.record
+                loss = f"{record['loss_nats']:.3f} nats" if "loss_nats" in record else "starting"
+                rate = f"lr {record['lr']:.2g}" if "lr" in record else ""
+                table.add_row(run.row["cell"], f"{run.progress:.0%}", loss, rate)
+        return table
+
+
+def _hours(runs: Sequence[RunStatus]) -> tuple[float, float]:
+    """(done, planned) device hours."""
+    done = sum(run.row["hours"] * (1.0 if run.status in _DONE else run.progress) for run in runs)
+    return done, sum(run.row["hours"] for run in runs)
+
+
+def _line(run: RunStatus) -> str:
+    loss = f" loss {run.record['loss_nats']:.3f}" if "loss_nats" in run.record else ""
+    return f"{run.row['cell']} {run.progress:.0%}{loss}"

@@ -1,0 +1,97 @@
+"""One sweep and where its things lie: the place where the parts are joined.
+
+Root = the parent of the `sweeps/` folder that holds the sweep file, else the file's own folder; `--root` overrides it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling.data.tokenizer import vocab_size
+from scaling.errors import ScalingError
+from scaling.results.launches import Launch, last_launch, launches_folder
+from scaling.results.status import RunStatus, statuses
+from scaling.results.store import Store
+from scaling.sweeps.grids import Plan, plan
+from scaling.sweeps.schema import Sweep, load_sweep
+
+
+@dataclass(frozen=True)
+class Project:
+    """A sweep file that reads well, and its root."""
+
+    path: Path
+    root: Path
+    sweep: Sweep
+
+    @classmethod
+    def open(cls, path: Path, root: Path | None = None) -> Project:
+        """Read the sweep file. Raises SpecError with file and line."""
+        sweep = load_sweep(path)
+        folder = path.resolve().parent
+        return cls(path, (root or (folder.parent if folder.name == "sweeps" else folder)).resolve(), sweep)
+
+    @property
+    def name(self) -> str:
+        """The sweep's own name."""
+        return self.sweep.sweep
+
+    @property
+    def results(self) -> Path:
+        """Where tables, figures and the report go."""
+        return self.root / "results" / self.name
+
+    @property
+    def launches(self) -> Path:
+        """Where the launches of this sweep are frozen."""
+        return launches_folder(self.root, self.name)
+
+    def plan(self) -> Plan:
+        """Every run of the sweep, planned anew from the file."""
+        return plan(self.sweep, vocab_size=self.sweep.data.vocab_size or vocab_size(self.sweep.data.tokenizer), root=self.root)
+
+    def launch(self) -> Launch:
+        """The last launch. Raises ScalingError where there is none."""
+        launch = last_launch(self.root, self.name)
+        if launch is None:
+            raise ScalingError("this sweep was never launched", where=str(self.path), hint=f"scaling launch {self.path}")
+        return launch
+
+    def statuses(self, launch: Launch, **context: Any) -> list[RunStatus]:
+        """Every run of a launch as it stands."""
+        return statuses(launch.rows, Store(Path(launch.store)), corpus_hash=launch.corpus_hash, **context)
+
+
+def difference(launch: Launch, rows: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """How a new plan (id -> settings) differs from a frozen launch, in words; None where it asks for the same runs.
+
+    The settings of runs that both have under the same place in the grid are compared, so that the answer names the setting.
+    """
+    old = {row["id"]: row for row in launch.rows}
+    gone, new = old.keys() - rows.keys(), rows.keys() - old.keys()
+    if not gone and not new:
+        return None
+    before = {(old[i]["cell"], old[i]["seed"]): _flat(old[i]["settings"]) for i in gone}
+    after = {(rows[i]["cell"], rows[i]["seed"]): _flat(rows[i]["settings"]) for i in new}
+    changed = Counter(
+        f"{key}: {before[place].get(key)} -> {after[place].get(key)}"
+        for place in before.keys() & after.keys()
+        for key in before[place].keys() | after[place].keys()
+        if before[place].get(key) != after[place].get(key)
+    )
+    reasons = "; ".join(f"{change} ({count} runs)" for change, count in changed.most_common(5))
+    return f"{len(new)} new runs, {len(gone)} no longer planned" + (f"; {reasons}" if reasons else "")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

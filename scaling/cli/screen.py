@@ -1,0 +1,54 @@
+"""What a person sees: tables and messages. Standard output holds the answer, standard error everything said on the way."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scaling.check import Check
+
+SCHEMA_VERSION = 1
+PIPE_WIDTH = 160  # columns where standard output is no terminal: wide enough that no table is cut
+_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
+
+
+def console(*, err: bool = False) -> Console:
+    """A console of the terminal's width, or of `PIPE_WIDTH` where there is none."""
+    stream = sys.stderr if err else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False)
+
+
+def say(message: str) -> None:
+    """A message on standard error."""
+    print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one JSON object of a `--json` verb."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=1, allow_nan=False)
+    print(text, flush=True)  # noqa: T201
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, left: int = 1) -> None:
+    """A table on standard output; the first `left` columns are words, the others numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
+    for at, name in enumerate(header):
+        table.add_column(name, justify="left" if at < left else "right", no_wrap=at >= left)
+    for row in rows:
+        table.add_row(*(value if isinstance(value, Text) else Text("–" if value is None else str(value)) for value in row))
+    console().print(table)
+
+
+def print_checks(checks: Iterable[Check]) -> None:
+    """One line per check, the gravest first."""
+    order = list(_STYLES)
+    screen = console()
+    for check in sorted(checks, key=lambda c: order.index(c.severity)):
+        label = Text(f"{check.severity}: ", style=_STYLES[check.severity])
+        screen.print(label + Text(f"{check.message} [{check.code}]", style=""))

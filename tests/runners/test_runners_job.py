@@ -1,0 +1,172 @@
+"""The worker trains for real here: it is killed at every step boundary, stopped, raced and fed bad runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scaling.data.shards import prepare
+from scaling.results.store import Store
+from scaling.run import Run
+from scaling.runners.job import EXIT_STOPPED, MAX_DEATHS, StopFlag, Worker, WorkList
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["scaling.runners.job", "scaling.training.loop"])
+
+
+class AtStep(StopFlag):
+    """Acts at the k-th time the loop asks whether to stop: kills the process, or asks it to stop."""
+
+    def __init__(self, *, kill: int | None = None, stop: int | None = None) -> None:
+        super().__init__()
+        self.asked, self.kill, self.stop = 0, kill, stop
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        if self.asked == self.kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.stop is not None and self.asked >= self.stop
+
+
+def work(store: Path, worklist: Path, kill: int | None, stop: int | None) -> None:
+    sys.exit(Worker(Store(store), WorkList.read(worklist), AtStep(kill=kill, stop=stop)).work())
+
+
+def run_worker(store: Store, worklist: Path, *, kill: int | None = None, stop: int | None = None) -> int:
+    process = FORKS.Process(target=work, args=(store.path, worklist, kill, stop))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def data_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store folder with prepared data in it, linked into the store of every test."""
+    from conftest import TINY
+
+    path = tmp_path_factory.mktemp("prepared")
+    prepare(TINY.data, root=path, store=path)
+    return path
+
+
+@pytest.fixture
+def make_store(tmp_path: Path, data_store: Path) -> Callable[..., tuple[Store, Path]]:
+    def make(name: str, runs: list[Run]) -> tuple[Store, Path]:
+        store = Store(tmp_path / name)
+        store.path.mkdir()
+        (store.path / "data").symlink_to(data_store / "data")
+        for run in runs:
+            store.add(run)
+        [hash_] = [p.name for p in (data_store / "data").iterdir() if (p / "description.json").exists()]
+        worklist = WorkList.of([run.id for run in runs], store, corpus_hash=hash_, keep="none")
+        return store, worklist.write(tmp_path / f"{name}.json")
+
+    return make
+
+
+@pytest.fixture
+def undisturbed(make_store, tiny_run) -> float:
+    """The loss of the tiny run, trained without disturbance."""
+    store, worklist = make_store("undisturbed", [tiny_run()])
+    assert run_worker(store, worklist) == 0
+    return store.result(tiny_run().id).loss_nats
+
+
+def test_killed_or_stopped_at_every_step_boundary_the_loss_is_the_same_to_the_bit(
+    make_store, tiny_run, undisturbed
+) -> None:
+    run = tiny_run()
+    boundaries = 2 + run.steps  # before the claim twice, then one question per step
+    for at in range(1, boundaries + 1):
+        store, worklist = make_store(f"disturbed-{at}", [run])
+        killed = run_worker(store, worklist, kill=at)
+        again = (at * 5) % boundaries + 1
+        stopped = run_worker(store, worklist, stop=again) if killed == -signal.SIGKILL else None
+        while not store.has_result(run.id):
+            assert run_worker(store, worklist) == 0
+        assert killed == -signal.SIGKILL
+        assert stopped == EXIT_STOPPED
+        assert store.result(run.id).loss_nats == undisturbed
+        assert not list(store.checkpoints(run.id).glob("*")), "keep: none leaves no checkpoint"
+
+
+def test_a_crash_is_recorded_and_does_not_stop_the_others(make_store, tiny_run) -> None:
+    import dataclasses
+
+    broken = tiny_run(optimizer=dataclasses.replace(tiny_run().optimizer, name="no_such_rule"))
+    good = tiny_run(seed=3)
+    store, worklist = make_store("crash", [broken, good])
+    assert run_worker(store, worklist) == 0
+    assert store.has_result(good.id)
+    assert not store.has_result(broken.id)
+    attempt = store.newest(broken.id)
+    assert attempt.number == 1, "a run that fails is tried once per launch"
+    assert "no_such_rule" in attempt.error()["message"]
+    assert "Traceback" in attempt.error()["traceback"]
+
+
+def test_a_run_that_kills_its_worker_is_left_alone_in_the_end(make_store, tiny_run) -> None:
+    store, worklist = make_store("killer", [tiny_run()])
+    codes = [run_worker(store, worklist, kill=5) for _ in range(MAX_DEATHS + 1)]
+    assert codes == [-signal.SIGKILL] * MAX_DEATHS + [0]
+    assert not store.has_result(tiny_run().id)
+
+
+def test_two_workers_on_one_list_train_each_run_once(make_store, tiny_run) -> None:
+    runs = [tiny_run(seed=seed) for seed in range(6)]
+    store, worklist = make_store("shared", runs)
+    workers = [FORKS.Process(target=work, args=(store.path, worklist, None, None)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    # Without `follow` a worker leaves when others hold what is left, so one pass may be needed for nothing.
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert all(store.has_result(run.id) for run in runs)
+    assert [store.newest(run.id).number for run in runs] == [1] * len(runs)
+
+
+def test_the_program_stops_when_its_launcher_is_gone(make_store, tiny_run) -> None:
+    """End-of-file on the pipe: the worker checkpoints, exits 75, and the next one continues at that step."""
+    run = tiny_run(steps=100_000)
+    store, worklist = make_store("orphan", [run])
+    command = [sys.executable, "-P", "-m", "scaling.runners.job", "--store", str(store.path), "--runs", str(worklist)]
+    worker = subprocess.Popen([*command, "--lifeline"], stdin=subprocess.PIPE)
+    _wait_for_steps(store, run.id)
+    worker.stdin.close()
+    assert worker.wait(timeout=30) == EXIT_STOPPED
+    record = store.newest(run.id).last_record()
+    assert record["event"] == "stopped"
+    assert record["step"] > 0
+    second = subprocess.Popen([*command, "--lifeline"], stdin=subprocess.PIPE)
+    _wait_for_steps(store, run.id, attempt=2)
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(timeout=30) == EXIT_STOPPED
+    assert store.newest(run.id).number == 2
+    assert store.newest(run.id).last_record()["step"] > record["step"]
+
+
+def test_a_missing_list_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "scaling.runners.job", "--store", str(tmp_path), "--runs", "nowhere.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("scaling worker: ")
+    assert "Traceback" not in done.stderr
+
+
+def _wait_for_steps(store: Store, run_id: str, attempt: int = 1) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        newest = store.newest(run_id)
+        if newest and newest.number == attempt and newest.last_record().get("step", 0) > 0:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the worker never made a step")

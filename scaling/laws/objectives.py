@@ -1,0 +1,83 @@
+"""What a fit minimises: a sum over points of weight · ρ(residual).
+
+| name        | residual            | ρ                                                                            |
+|-------------|---------------------|------------------------------------------------------------------------------|
+| `log_huber` | log L̂ − log L       | Huber with δ (default 1e-3), **summed**: Hoffmann et al. 2203.15556, eq. (3)   |
+| `log_mse`   | log L̂ − log L       | r² : maximum likelihood under log-normal noise                                 |
+| `huber`     | L̂ − L               | Huber with δ                                                                 |
+| `mse`       | L̂ − L               | r²                                                                           |
+
+Huber's ρ is r²/2 inside δ and δ(|r| − δ/2) outside (Huber 1964). Sums, never means: a mean divides the gradient by n,
+and
+a solver with an absolute tolerance then stops early, which is how the published Chinchilla fit missed its own optimum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from scaling.errors import FitError
+from scaling.laws.points import Array
+
+NAMES = ("log_huber", "log_mse", "mse", "huber")
+DEFAULT_DELTA = 1e-3  # Hoffmann et al. 2203.15556, appendix D.2
+
+
+class Curvature(NamedTuple):
+    """ρ at every residual, with what a Newton step needs; all [draws, points]."""
+
+    value: Array  # ρ
+    slope: Array  # dρ/dr
+    second: Array  # d²ρ/dr², one of its one-sided values at the kink
+    majoriser: Array  # slope / r: the weight of the least-squares problem that lies above ρ
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One row of the table above; `delta` is None for the squared ones."""
+
+    name: str
+    delta: float | None
+
+    @property
+    def in_log(self) -> bool:
+        """Whether residuals are differences of log losses."""
+        return self.name.startswith("log_")
+
+    def rho(self, residual: Array) -> Array:
+        """ρ(residual), same shape."""
+        if self.delta is None:
+            return residual * residual
+        slope = np.clip(residual, -self.delta, self.delta)
+        return slope * (residual - 0.5 * slope)
+
+    def curvature(self, residual: Array) -> Curvature:
+        """ρ and its derivatives at `residual` [draws, points]."""
+        if self.delta is None:
+            two = np.full_like(residual, 2.0)
+            return Curvature(residual * residual, 2.0 * residual, two, two)
+        slope = np.clip(residual, -self.delta, self.delta)
+        inside = (slope == residual).astype(np.float64)
+        majoriser = self.delta / np.maximum(np.abs(residual), self.delta)
+        return Curvature(slope * (residual - 0.5 * slope), slope, inside, majoriser)
+
+
+def objective_named(name: str, delta: float | None = None) -> Objective:
+    """The objective called `name`; `delta` is the Huber width in units of the residual (None: 1e-3).
+
+    Raises:
+        FitError: an unknown name, or a delta that is not positive.
+    """
+    if name not in NAMES:
+        raise FitError("unknown objective", got=name, allowed=", ".join(NAMES))
+    if not name.endswith("huber"):
+        return Objective(name, None)
+    width = DEFAULT_DELTA if delta is None else float(delta)
+    if not (np.isfinite(width) and width > 0):
+        raise FitError(
+            "delta is the width of the Huber loss", got=repr(delta), allowed="a positive number, such as 1e-3"
+        )
+    return Objective(name, width)

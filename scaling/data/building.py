@@ -10,9 +10,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -33,11 +34,10 @@ _DOCUMENTS_AT_ONCE = 256
 class _TokenFile:
     """Documents appended to one file: tokens, where each document starts, and its bytes."""
 
-    def __init__(self, path: Path, tokenizer: Tokenizer) -> None:
-        self.starts: list[int] = []
-        self.sizes: list[int] = []
+    def __init__(self, file: IO[bytes], tokenizer: Tokenizer) -> None:
+        self.starts, self.sizes = array("q"), array("q")
         self.tokens = 0
-        self._file = path.open("wb")
+        self._file = file
         self._separator = np.array([tokenizer.separator], tokenizer.dtype)
         self._vocab_size = tokenizer.vocab_size
 
@@ -49,9 +49,8 @@ class _TokenFile:
         self._file.write(ids.tobytes())
         self._file.write(self._separator.tobytes())
 
-    def close(self) -> None:
+    def flush(self) -> None:
         _flush(self._file)
-        self._file.close()
 
 
 @contextmanager
@@ -92,20 +91,18 @@ def write(
     Raises:
         DataError: too few tokens in a part.
     """
-    files = {
-        "train": _TokenFile(made / "train.bin", tokenizer),
-        "validation": _TokenFile(made / "validation.bin", tokenizer),
-    }
-    counts: dict[str, Counter[str]] = {}
-    for name, corpus in sources.items():
-        if name != "train":
-            files[name] = _TokenFile(made / f"{name}.bin", tokenizer)
-        counts[name] = Counter()
-        for document, ids in _encoded(corpus.documents(counts[name]), tokenizer):
-            part = "validation" if name == "train" and document.held_out else name
-            files[part].append(ids, document.text)
-    for file in files.values():
-        file.close()
+    counts: dict[str, Counter[str]] = {name: Counter() for name in sources}
+    with ExitStack() as stack:
+        files = {
+            name: _TokenFile(stack.enter_context((made / f"{name}.bin").open("wb")), tokenizer)
+            for name in ("validation", *sources)
+        }
+        for name, corpus in sources.items():
+            for document, ids in _encoded(corpus.documents(counts[name]), tokenizer):
+                part = "validation" if name == "train" and document.held_out else name
+                files[part].append(ids, document.text)
+        for file in files.values():
+            file.flush()
     _check_sizes(ref, files)
     _write_documents(made, files)
     if tokenizer.definition is not None:

@@ -91,9 +91,9 @@ def prepare(ref: DataRef, *, root: Path, store: Path) -> TokenData:
     """
     sources = _open_sources(ref, root)
     key = _fingerprint(ref, sources)
-    if found := _lookup(store, key):
-        return found
     try:
+        if found := _lookup(store, key):
+            return found
         (store / "data" / "sources").mkdir(parents=True, exist_ok=True)
         with FileLock(store / "data" / "sources" / f"{key}.lock"):
             return _lookup(store, key) or _build(ref, sources, key, root=root, store=store)

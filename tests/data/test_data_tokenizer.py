@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling.data.tokenizer import BPE_SEPARATOR, load_tokenizer, vocab_size
+from scaling.errors import DataError
+
+TEXTS = [f"the law number {i} holds for losses of {i * i} models and no others" for i in range(200)]
+
+
+@pytest.fixture(scope="module")
+def bpe(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("bpe") / "bpe.json"
+    return load_tokenizer("bpe:300", cache=cache, documents=lambda: TEXTS), cache
+
+
+def decode(tokenizer, ids: np.ndarray) -> str:
+    return tokenizers.Tokenizer.from_str(tokenizer.definition).decode(ids.tolist(), skip_special_tokens=False)
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=("Cs",))))
+def test_bytes_are_utf8_and_never_the_separator(text):
+    tokenizer = load_tokenizer("bytes")
+    ids = tokenizer.encode(text)
+    assert bytes(ids).decode() == text
+    assert tokenizer.separator not in ids
+    assert ids.dtype == np.uint8
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=("Cs",))) | st.just(f"a{BPE_SEPARATOR}b"))
+def test_bpe_gives_back_any_text_and_never_the_separator(bpe, text):
+    tokenizer, _ = bpe
+    ids = tokenizer.encode(text)
+    assert decode(tokenizer, ids) == text
+    assert tokenizer.separator not in ids
+    assert ids.dtype == np.uint16
+    assert (ids < tokenizer.vocab_size).all()
+
+
+def test_bpe_is_trained_once_the_same_way_and_kept(bpe):
+    tokenizer, cache = bpe
+    again = load_tokenizer("bpe:300", documents=lambda: TEXTS)
+    assert again.definition == tokenizer.definition
+    cached = load_tokenizer("bpe:300", cache=cache)
+    for text, ids in zip(TEXTS, cached.encode_batch(TEXTS), strict=True):
+        assert np.array_equal(ids, tokenizer.encode(text))
+        assert len(ids) < len(text) / 1.5
+    with pytest.raises(DataError, match="has not been trained"):
+        load_tokenizer("bpe:301", cache=cache.with_name("other.json"))
+
+
+def test_sizes_are_known_without_a_text():
+    assert vocab_size("bytes") == 256
+    assert vocab_size("bpe:4096") == 4096
+
+
+@pytest.mark.parametrize(
+    "name", ["", "byte", "bytes:3", "bpe", "bpe:", "bpe:256", "bpe:1e4", "bpe:-1", "hf:", "tiktoken:"]
+)
+def test_an_unknown_name_lists_what_is_allowed(name):
+    with pytest.raises(DataError, match="bpe:N"):
+        vocab_size(name)
+
+
+def test_a_published_vocabulary_from_a_folder(tmp_path):
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<unk>": 0, "law": 1, "loss": 2, "</s>": 3}, "<unk>"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    model.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(f"hf:{tmp_path.name}", root=tmp_path.parent)
+    assert (tokenizer.vocab_size, tokenizer.separator) == (4, 3)
+    assert tokenizer.encode("loss law other").tolist() == [2, 1, 0]
+    assert vocab_size(f"hf:{tmp_path / 'tokenizer.json'}") == 4
+
+
+def test_a_vocabulary_without_an_end_is_refused(tmp_path):
+    tokenizers.Tokenizer(tokenizers.models.WordLevel({"law": 0}, "law")).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(DataError, match="no token that ends a document"):
+        load_tokenizer(f"hf:{tmp_path}")
+
+
+def test_a_vocabulary_that_cannot_be_loaded_says_why(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="cannot be loaded"):
+        load_tokenizer(f"hf:{tmp_path}")
+
+
+def test_a_missing_optional_package_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+    with pytest.raises(DataError) as caught:
+        load_tokenizer("tiktoken:gpt2")
+    assert "scaling-orchestrator[tiktoken]" in str(caught.value)
+
+
+def test_tiktoken_names_are_checked():
+    pytest.importorskip("tiktoken", reason="the optional package tiktoken is not installed")
+    with pytest.raises(DataError, match="o200k_base"):
+        load_tokenizer("tiktoken:nonsense", root=Path())

@@ -1,0 +1,425 @@
+"""The sweep file: one question, its data, grid, families, training recipe and analysis, as typed values.
+
+`load_sweep` reads and checks everything that needs no planning; `Sweep.where` turns a key into ``file:line: key``
+for the errors that do. A value that may vary takes a scalar or a list: over `rank_ratio` a list makes lines, over
+`seeds` replicates, over a hyperparameter (`TUNABLE`) it is tuned over within a cell.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+
+from scaling.errors import SpecError
+from scaling.hardware import DEVICES
+from scaling.spec import (
+    Block,
+    Count,
+    Document,
+    ListOf,
+    Number,
+    OneOrMore,
+    Positive,
+    Whole,
+    check,
+    did_you_mean,
+    read_yaml,
+    refuse,
+)
+from scaling.sweeps.ladders import LadderSpec, ShapeSpec
+from scaling.sweeps.optimizers import CONSTANTS, FACTORED, TUNABLE
+from scaling.sweeps.recipes import Recipe, recipe_or
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_PATH = re.compile(r"^[./~]|[/\\]|\.(txt|jsonl|parquet)$")
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+Ratio = Annotated[Number, Field(gt=0, le=1)]
+NotNegative = Annotated[Number, Field(ge=0)]
+
+
+def _name(value: Any) -> Any:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        refuse("not a name", allowed="letters, digits, _ . and -, at most 64, the first a letter or digit")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+
+
+class Data(Block):
+    """What is read."""
+
+    corpus: str = "python-packages"
+    tokenizer: str = "bytes"
+    vocab_size: Annotated[Count, Field(le=2**20)] | None = None  # where the tokenizer's is not known without a network
+    validation_tokens: Count = 128_000
+    validation: dict[Name, str] | None = None
+
+    @property
+    def paths(self) -> dict[tuple[str, ...], str]:
+        """The files this block names, by key."""
+        named: dict[tuple[str, ...], str] = {("data", "corpus"): self.corpus}
+        named |= {("data", "validation", name): path for name, path in (self.validation or {}).items()}
+        return {key: path for key, path in named.items() if not path.startswith("hf:") and _PATH.search(path)}
+
+
+class Centre(Block):
+    """Where optima are expected: N_opt = n_opt · (C / at)^exponent, N in the sweep's own column."""
+
+    n_opt: Positive
+    at: Positive
+    exponent: Annotated[Number, Field(gt=0, lt=2)] = 0.5
+
+
+def _centres(value: Any) -> Any:
+    """One centre for all, or one per family or line: always a mapping, "*" for all."""
+    if isinstance(value, dict) and not set(value) & set(Centre.model_fields):
+        return value
+    return {"*": value}
+
+
+class Filters(Block):
+    """Cells to leave out; each is listed with the reason."""
+
+    min_steps: Count | None = None
+    max_steps: Count | None = None
+    max_epochs: Positive | None = None
+    min_params: Positive | None = None
+    max_params: Positive | None = None
+    # Wider than any published study (0.1 to 10,000): outside, a budget is a typing error. An assumption.
+    tokens_per_param: ListOf[Positive] = (0.1, 100_000.0)
+
+    @model_validator(mode="after")
+    def _range(self) -> Filters:
+        if len(self.tokens_per_param) != 2 or self.tokens_per_param[0] >= self.tokens_per_param[1]:
+            refuse("not a range", at="tokens_per_param", allowed="[least, most]")
+        return self
+
+
+class Smaller(Block):
+    """A line or family that gets fewer cells than the grid says."""
+
+    budgets: ListOf[Positive] | None = None
+    sizes_per_budget: Count | None = None
+
+
+class Grid(Block):
+    """What all kinds of grid have."""
+
+    flops: Literal["exact", "6ND"] = "exact"
+    filters: Filters = Filters()
+
+
+class IsoFlop(Grid):
+    """Budgets × shapes: each shape trains for the tokens that spend the budget."""
+
+    kind: Literal["isoflop"]
+    budgets: ListOf[Positive]
+    ladder: LadderSpec
+    sizes_per_budget: Count | None = None
+    sizes: Literal["all"] | None = None
+    span: Annotated[Number, Field(gt=1)] = 9.0  # largest over smallest N of the shapes around a centre
+    centre: Annotated[dict[str, Centre | str], BeforeValidator(_centres)] | None = None
+    lines: dict[str, Smaller] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sizes_are_said_once(self) -> IsoFlop:
+        if (self.sizes is None) == (self.sizes_per_budget is None):
+            refuse("say how many sizes", allowed="either `sizes_per_budget: 5` (around `centre`) or `sizes: all`")
+        if self.sizes_per_budget is not None and self.centre is None:
+            refuse("the key 'centre' is missing", hint="sizes_per_budget takes the shapes around `centre`")
+        if self.sizes == "all" and self.centre is not None:
+            refuse("`sizes: all` uses no centre", at="centre", hint="leave one of the two out")
+        if len(set(self.budgets)) < len(self.budgets):
+            refuse("a budget is written twice", at="budgets")
+        return self
+
+
+class TokensPerParam(Grid):
+    """A ladder × multiples: each shape trains for a multiple of its N tokens."""
+
+    kind: Literal["tokens_per_param"]
+    multiples: ListOf[Positive]
+    ladder: LadderSpec
+
+
+class Point(Block):
+    """One cell: a shape and what it may spend."""
+
+    shape: str | ShapeSpec
+    tokens: Positive | None = None
+    budget: Positive | None = None
+    lines: OneOrMore[str] | None = None  # family or line names; all where left out
+
+    @model_validator(mode="after")
+    def _spends_once(self) -> Point:
+        if (self.tokens is None) == (self.budget is None):
+            refuse("say what the point spends", allowed="either `tokens` or `budget`")
+        return self
+
+
+class Points(Grid):
+    """Cells one by one."""
+
+    kind: Literal["points"]
+    points: ListOf[Point]
+    ladder: LadderSpec | None = None
+
+
+class Family(Block):
+    """Models compared in a plot: a parameterization, an optimizer and its recipe."""
+
+    parameterization: Literal["dense", "low_rank"]
+    optimizer: Literal["adamw", "muon", "spectron", "spectron_renormalise_only", "spectron_orthogonalise_only"]
+    lr: recipe_or("lr", OneOrMore[Positive])  # type: ignore[valid-type]  # hidden matrices
+    other_lr: recipe_or("lr", OneOrMore[Positive]) | None = None  # type: ignore[valid-type]  # embedding, head, norms; default: lr
+    rank_ratio: OneOrMore[Ratio] | None = None
+    rank_of: Literal["in_features", "min"] | None = None
+    weight_decay: recipe_or("weight_decay", OneOrMore[NotNegative]) = (0.0,)  # type: ignore[valid-type]
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.95
+    eps: Positive = 1e-8
+    momentum: OneOrMore[Fraction] | None = None
+    nesterov: bool | None = None
+    newton_schulz_steps: Annotated[Whole, Field(ge=1, le=20)] | None = None
+    shape_factor: Literal["none", "original", "match_rms_adamw"] | None = None
+    spectral_weight_decay: OneOrMore[NotNegative] | None = None
+    gradient_clip: Positive | None = None
+    self_guided: Annotated[Number, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _only_what_it_uses(self) -> Family:
+        for key in sorted(set().union(*CONSTANTS.values()) - set(CONSTANTS[self.optimizer])):
+            if getattr(self, key) is not None:
+                has = ", ".join(CONSTANTS[self.optimizer]) or "none of them"
+                refuse(f"the optimizer {self.optimizer} has no {key}", at=key, allowed=f"leave it out; it has {has}")
+        if self.parameterization == "low_rank" and self.rank_ratio is None:
+            refuse("the key 'rank_ratio' is missing", hint="a low_rank family needs it, for example rank_ratio: 0.25")
+        if self.parameterization == "dense":
+            for key in ("rank_ratio", "rank_of", "self_guided"):
+                if getattr(self, key) is not None:
+                    refuse(
+                        f"a dense family has no {key}", at=key, allowed="leave it out, or parameterization: low_rank"
+                    )
+            if self.optimizer in FACTORED:
+                refuse(
+                    f"{self.optimizer} updates two factors, a dense family has none",
+                    at="optimizer",
+                    allowed="adamw, muon",
+                )
+        if self.self_guided is not None and self.optimizer in FACTORED:
+            refuse(f"{self.optimizer} takes no dense helper", at="self_guided", allowed="with optimizer adamw or muon")
+        for key in ("rank_ratio", *TUNABLE):
+            values = getattr(self, key, None)
+            if isinstance(values, tuple) and len(set(values)) < len(values):
+                refuse("a value is written twice", at=key)
+        return self
+
+
+class Schedule(Block):
+    """Learning-rate factor over the steps."""
+
+    kind: Literal["linear", "cosine", "wsd", "constant"] = "linear"
+    warmup: recipe_or("warmup", Fraction) = 0.05  # type: ignore[valid-type]
+    final: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    decay: Annotated[Number, Field(gt=0, le=1)] | None = None  # wsd: fraction of the steps
+
+    @model_validator(mode="after")
+    def _decay_is_for_wsd(self) -> Schedule:
+        if (self.kind == "wsd") != (self.decay is not None):
+            refuse("`decay` belongs to kind wsd, and wsd needs it", at="decay" if self.decay is not None else "kind")
+        return self
+
+
+class Replicates(Block):
+    """Cells that get `seeds` seeds in all, so that every difference has a scale: per line, the `sizes` nearest the
+    centre of one budget.
+    """
+
+    budget: Literal["smallest", "largest"] | Positive = "smallest"
+    sizes: Count = 1
+    seeds: Annotated[Count, Field(ge=2, le=100)] = 3
+
+
+class Init(Block):
+    """Standard deviations at the start; hidden matrices have hidden_gain / sqrt(in)."""
+
+    embedding_std: Positive = 0.3  # measured 2026-11-21 on byte models of width 8 to 160, with head_std 0
+    head_std: NotNegative = 0.0
+    hidden_gain: Positive = 1.0
+
+
+class Training(Block):
+    """The recipe that all families share."""
+
+    sequence_length: Annotated[Count, Field(le=2**20)]
+    batch_tokens: recipe_or("batch_tokens", OneOrMore[Count])  # type: ignore[valid-type]
+    schedule: Schedule = Schedule()
+    seeds: ListOf[Annotated[Whole, Field(ge=0, lt=2**31)]] = (0,)
+    replicates: Replicates | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    init: Init = Init()
+
+    @model_validator(mode="after")
+    def _whole_sequences(self) -> Training:
+        for batch in () if isinstance(self.batch_tokens, Recipe) else self.batch_tokens:
+            if batch % self.sequence_length:
+                nearest = max(1, round(batch / self.sequence_length)) * self.sequence_length
+                refuse("not a whole number of sequences", at="batch_tokens", allowed=f"for example {nearest}")
+        if len(set(self.seeds)) < len(self.seeds):
+            refuse("a seed is written twice", at="seeds")
+        return self
+
+
+class Tune(Block):
+    """How lists over hyperparameters are tuned: in every cell, or in a few cells of the smallest budget, then used
+    everywhere.
+    """
+
+    cells: Literal["all"] | Count = "all"
+    recheck: bool = True  # with a number of cells: the winner and its neighbours again at the largest budget
+    confirm: Annotated[Whole, Field(ge=0, le=100)] = 0  # fresh seeds for the winner of every tuned cell
+
+
+class Where(Block):
+    """Which finished runs a fit uses."""
+
+    min_steps: Count | None = None
+    max_epochs: Positive | None = None
+    min_budget: Positive | None = None
+    max_budget: Positive | None = None
+    min_params: Positive | None = None
+    max_params: Positive | None = None
+
+
+class Exclude(Block):
+    """One run that a fit leaves out, and why."""
+
+    run: str
+    reason: str
+
+
+class Analysis(Block):
+    """How the report is made, so that it can be made again."""
+
+    law: Literal["chinchilla", "kaplan", "power", "rank", "rank_power", "joint"] = "chinchilla"
+    objective: Literal["log_huber", "log_mse", "mse", "huber"] = "log_huber"
+    delta: Positive = 1e-3
+    params: Literal["params_matmul", "params_total", "params_non_embedding"] | None = None
+    bootstrap: Annotated[Whole, Field(ge=0, le=100_000)] = 1000
+    predict: ListOf[Positive] | None = None
+    devices: ListOf[str] = ("h200", "cpu")
+    where: Where = Where()
+    exclude: tuple[Exclude, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exclude_is_a_list(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("exclude"), list):
+            return {**value, "exclude": tuple(value["exclude"])}
+        return value
+
+    @model_validator(mode="after")
+    def _known_devices(self) -> Analysis:
+        for name in self.devices:
+            if name not in DEVICES:
+                hint = did_you_mean(name, list(DEVICES))
+                refuse(f"unknown device '{name}'", at="devices", allowed=", ".join(DEVICES), hint=hint)
+        return self
+
+
+class Sweep(Block):
+    """One sweep file."""
+
+    sweep: Name
+    question: str
+    data: Data = Data()
+    grid: Annotated[IsoFlop | TokensPerParam | Points, Field(discriminator="kind")]
+    families: Annotated[dict[Name, Family], Field(min_length=1)]
+    training: Training
+    tune: Tune | None = None
+    analysis: Analysis = Analysis()
+    _document: Document = PrivateAttr()
+
+    @property
+    def name(self) -> str:
+        """The word after `sweep:`."""
+        return self.sweep
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._document.path
+
+    @property
+    def params_column(self) -> str:
+        """The count of N that the sweep is analysed in."""
+        default = "params_matmul" if self.grid.flops == "exact" else "params_total"
+        return self.analysis.params or default
+
+    def where(self, *place: str | int) -> str:
+        """``file:line: key`` for an error about a key."""
+        return self._document.where(place)
+
+    def line_names(self) -> list[str]:
+        """``dense``, ``low_rank@0.25``, ... in the order of the file."""
+        return [
+            line_name(name, ratio) for name, family in self.families.items() for ratio in family.rank_ratio or (None,)
+        ]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Sweep:
+        known = [*self.families, *self.line_names()]
+        for where, names in self._named_lines().items():
+            for name in names:
+                if name not in known:
+                    hint = did_you_mean(name, known)
+                    refuse(f"{where} names no family or line '{name}'", at="grid", allowed=", ".join(known), hint=hint)
+        if self.tune is not None and not any(self.tuned(name) for name in self.families):
+            refuse("nothing to tune: no hyperparameter has a list of values", at="tune")
+        return self
+
+    def _named_lines(self) -> dict[str, list[str]]:
+        if isinstance(self.grid, IsoFlop):
+            return {"grid.lines": list(self.grid.lines), "grid.centre": [n for n in self.grid.centre or () if n != "*"]}
+        if isinstance(self.grid, Points):
+            return {f"grid.points[{n}].lines": list(p.lines or ()) for n, p in enumerate(self.grid.points)}
+        return {}
+
+    def tuned(self, family: str) -> dict[str, tuple[float, ...]]:
+        """The hyperparameters of a family that have a list of values."""
+        values = {key: getattr(self.families[family], key) for key in TUNABLE if key != "batch_tokens"}
+        values["batch_tokens"] = self.training.batch_tokens
+        return {key: v for key, v in values.items() if isinstance(v, tuple) and len(v) > 1}
+
+
+def line_name(family: str, rank_ratio: float | None) -> str:
+    """``low_rank@0.25``; the family's own name where there is no ratio."""
+    return family if rank_ratio is None else f"{family}@{rank_ratio:g}"
+
+
+def sweep_root(path: Path) -> Path:
+    """The parent of the `sweeps/` folder that holds the file, else the file's own folder."""
+    folder = path.absolute().parent
+    return folder.parent if folder.name == "sweeps" else folder
+
+
+def load_sweep(path: Path, *, root: Path | None = None) -> Sweep:
+    """The sweep in a file.
+
+    Args:
+        root: what the paths in the file are relative to; `sweep_root(path)` where left out.
+
+    Raises:
+        SpecError: with file, line and key, for the first mistake in the file or a path in it that does not exist.
+    """
+    document = read_yaml(path)
+    sweep = check(document, Sweep)
+    sweep._document = document
+    for key, named in sweep.data.paths.items():
+        if not ((root or sweep_root(path)) / Path(named).expanduser()).exists():
+            raise SpecError("no such file or folder", where=document.where(key), got=named)
+    return sweep

@@ -1,0 +1,90 @@
+"""Many parameters in one buffer, their gradients in another.
+
+Modules keep their own parameters; each is a view into `values`, its `.grad` a view into `gradients`. Matrices that the
+update rule treats alike lie side by side, so a stack of k matrices is a view too and one batched product serves them
+all; zeroing, the gradient norm and AdamW are one operation over everything. Gradients are therefore zeroed, never set
+to None.
+
+Shape suffixes: K matrices of a stack, N numbers of a buffer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from torch import Tensor, nn
+
+from scaling.training.linear import Dense
+from scaling.training.model import Decoder
+
+ALIGNMENT = 16  # float32 numbers: every stack starts on a cache line of 64 bytes
+Named = list[tuple[str, nn.Parameter]]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The parameters of a model, as the update rules see them.
+
+    Attributes:
+        others: embedding, head, norms: always AdamW.
+        matrices: lists of equal shape. Of a factorized model the lists come in pairs, A then B, in the same order.
+        helpers: dense helpers of self-guided training, lists of equal shape.
+    """
+
+    others: Named
+    matrices: list[Named]
+    helpers: list[Named]
+    factorized: bool
+
+
+def group(model: Decoder) -> Groups:
+    """The groups of a model; the order depends on the shape alone."""
+    dense: dict[tuple[int, ...], Named] = {}
+    factors: dict[tuple[int, ...], tuple[Named, Named]] = {}
+    helpers: dict[tuple[int, ...], Named] = {}
+    for name, layer in model.hidden().items():
+        if isinstance(layer, Dense):
+            dense.setdefault(tuple(layer.weight.shape), []).append((f"{name}.weight", layer.weight))
+            continue
+        a, b = factors.setdefault((*layer.a.shape, layer.b.shape[1]), ([], []))
+        a.append((f"{name}.a", layer.a))
+        b.append((f"{name}.b", layer.b))
+        if layer.helper is not None:
+            helpers.setdefault(tuple(layer.helper.shape), []).append((f"{name}.helper", layer.helper))
+    matrices = list(dense.values()) + [side for pair in factors.values() for side in pair]
+    taken = {name for stack in [*matrices, *helpers.values()] for name, _ in stack}
+    others = [(name, p) for name, p in model.named_parameters() if name not in taken]
+    return Groups(others, matrices, list(helpers.values()), factorized=bool(factors))
+
+
+class Flat:
+    """Parameters of several stacks as views of `values`, their gradients as views of `gradients`.
+
+    Args:
+        stacks: lists of named parameters of equal shape, all on one device and of one dtype.
+    """
+
+    def __init__(self, stacks: Sequence[Named]) -> None:
+        self.names = [[name for name, _ in stack] for stack in stacks]
+        self.shapes = [(len(stack), *stack[0][1].shape) for stack in stacks]
+        sizes = [math.prod(shape) for shape in self.shapes]
+        self.offsets = list(accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0))
+        like = stacks[0][0][1]
+        self.values, self.gradients = (like.new_zeros(self.offsets[-1]).detach() for _ in range(2))
+        for stack, values, gradients in zip(stacks, self.views(self.values), self.views(self.gradients), strict=True):
+            for (_, parameter), value, gradient in zip(stack, values, gradients, strict=True):
+                value.copy_(parameter.detach())
+                parameter.data, parameter.grad = value, gradient
+
+    def views(self, buffer_N: Tensor) -> list[Tensor]:
+        """The stacks (K, ...) of a buffer laid out like `values`."""
+        pairs = zip(self.offsets[:-1], self.shapes, strict=True)
+        return [buffer_N[offset : offset + math.prod(shape)].view(shape) for offset, shape in pairs]
+
+    def named(self, stacks: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The members of stacks (K, ...) by parameter name, as views."""
+        pairs = zip(self.names, stacks, strict=True)
+        return {name: member for names, stack in pairs for name, member in zip(names, stack, strict=True)}

@@ -1,0 +1,265 @@
+"""One run from its settings to its result.
+
+    for every step: batch → loss → gradients → update
+
+At every step boundary the loop asks whether to stop; about once a second it logs; by wall time it writes a checkpoint.
+None of that changes a number: a run that was killed and resumed ends in the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scaling.data.shards import MAIN, TokenData
+from scaling.errors import TrainingError
+from scaling.files import fault, replacing
+from scaling.hardware import DEVICES
+from scaling.run import Result, Run
+from scaling.sweeps.counting import count, flops_6nd, forward_flops_per_token, optimizer_flops, training_flops
+from scaling.training.checkpoint import read_newest, write_checkpoint
+from scaling.training.model import Decoder
+from scaling.training.schedule import rate_factor
+from scaling.training.trainer import Trainer
+from scaling.training.validation import Validation, write_documents
+
+LOG_SECONDS = 1.0  # the store allows one line a second
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run was asked to stop and has a checkpoint at `step`."""
+
+    step: int
+
+
+class Superseded(Exception):
+    """Another attempt has taken the run over; nothing more was written."""
+
+
+def train(
+    run: Run,
+    *,
+    data: TokenData,
+    folder: Path,
+    attempt: int,
+    stop: Callable[[], bool],
+    owns: Callable[[], bool],
+    log: Callable[[dict[str, Any]], None],
+    device: str = "cpu",
+    checkpoint_seconds: float = 60.0,
+    micro_sequences: int | None = None,
+) -> Result | Stopped:
+    """Train `run` to its end, from the newest checkpoint in `folder` where there is one.
+
+    Args:
+        run: every setting.
+        data: the prepared tokens.
+        folder: where checkpoints, the final `weights.safetensors` and `documents.npz` go.
+        attempt: number of this attempt, part of the names of its checkpoints.
+        stop: asked at every step boundary; True ends the call with a checkpoint and `Stopped`.
+        owns: asked before every write and before the result; False raises `Superseded`.
+        log: takes flat records, at most about one a second.
+        device: a torch device.
+        checkpoint_seconds: wall time between checkpoints.
+        micro_sequences: sequences whose activations are held at once; None: the whole batch.
+
+    Raises:
+        TrainingError: settings that cannot be trained, an unknown device, a checkpoint of another run.
+        Superseded: another attempt owns the run.
+    """
+    place = open_device(device)
+    trainer = Trainer(run, data, device=place, micro_sequences=micro_sequences)
+    loop = Loop(trainer, folder, attempt=attempt, owns=owns, log=log)
+    loop.resume()
+    loop.record()
+    while trainer.step_number < run.steps and trainer.history.broken is None:
+        if stop():
+            loop.save()
+            return Stopped(trainer.step_number)
+        fault(f"step {trainer.step_number}")
+        trainer.step()
+        loop.tick(checkpoint_seconds)
+    return loop.finish()
+
+
+def open_device(name: str) -> torch.device:
+    """The device called `name`, made ready: one thread per process on CPUs, tiny numbers flushed to zero.
+
+    Raises:
+        TrainingError: torch does not know the device, or this machine has none.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise TrainingError(
+            "This device cannot be used.", where="device", got=f"{name}: {error}", allowed="cpu, cuda, cuda:<index>"
+        ) from None
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # more threads per process lose to more processes, and change the last bits
+        torch.set_flush_denormal(True)
+    return device
+
+
+class Loop:
+    """What happens between the steps: the clock, records, checkpoints, and the result."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        *,
+        attempt: int,
+        owns: Callable[[], bool],
+        log: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.trainer, self.run, self.folder, self.attempt = trainer, trainer.run, folder, attempt
+        self.owns, self.log = owns, log
+        self.started = self.logged = self.saved = time.perf_counter()
+        self.logged_step = 0
+        self.logged_losses = 0
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, telling the log what was passed over."""
+        found = read_newest(
+            self.folder,
+            run_id=self.run.id,
+            corpus_hash=self.trainer.data.hash,
+            tell=lambda text: self.log({"message": text}),
+        )
+        if found is not None:
+            self.trainer.restore(found)
+            self.log({"message": f"resumed at step {found.step}", "step": found.step})
+        self.logged_step = self.trainer.step_number
+        self.logged_losses = len(self.trainer.history.values)
+        self.started = self.logged = self.saved = time.perf_counter()
+
+    def tick(self, checkpoint_seconds: float) -> None:
+        """After a step: log and save where it is time."""
+        now = time.perf_counter()
+        if now - self.logged >= LOG_SECONDS:
+            self.trainer.history.collect(wait=False)
+            self.record()
+        if now - self.saved >= checkpoint_seconds and self.trainer.step_number < self.run.steps:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint of a run that is sound; a broken one ends instead."""
+        self.trainer.history.collect(wait=True)
+        self._pause()
+        self._check_owner()
+        if self.trainer.history.broken is None:
+            write_checkpoint(self.folder, self.trainer.checkpoint(), attempt=self.attempt)
+        self.started = self.saved = time.perf_counter()
+
+    def record(self) -> None:
+        """Log one line."""
+        now, trainer, run = time.perf_counter(), self.trainer, self.run
+        new = trainer.history.values[self.logged_losses :]
+        rate = (trainer.step_number - self.logged_step) * run.batch_tokens / max(now - self.logged, 1e-9)
+        values = {
+            "step": trainer.step_number,
+            "steps": run.steps,
+            "tokens": trainer.step_number * run.batch_tokens,
+            "loss_nats": sum(new) / len(new) if new else None,
+            "lr": run.optimizer.lr * rate_factor(run.schedule, max(trainer.step_number - 1, 0), steps=run.steps),
+            "tokens_per_second": rate or None,
+            "mfu": self.mfu(rate) if rate else None,
+            "device_seconds": trainer.seconds + now - self.started,
+        }
+        if trainer.step_number > self.logged_step:
+            values["grad_norm"] = trainer.optimizers.gradient_norm().item()
+        values |= trainer.stability.newest
+        self.log({k: v if v is None or math.isfinite(v) else None for k, v in values.items()})
+        self.logged, self.logged_step, self.logged_losses = now, trainer.step_number, len(trainer.history.values)
+
+    def finish(self) -> Result:
+        """Validate, keep the weights, and report."""
+        trainer = self.trainer
+        trainer.history.collect(wait=True)
+        self._pause()
+        sets = trainer.validate() if trainer.history.broken is None else {}
+        self.record()
+        self._check_owner()
+        main = sets.get(MAIN)
+        if main is not None and math.isfinite(main.loss_nats) and main.loss_nats <= trainer.history.limit:
+            write_weights(self.folder / "weights.safetensors", trainer.model, run_id=self.run.id)
+            write_documents(self.folder / "documents.npz", sets)
+            return self.result(sets)
+        return self.result({})
+
+    def result(self, sets: dict[str, Validation]) -> Result:
+        """The result of a run that has just ended; without validation it diverged."""
+        trainer, run, main = self.trainer, self.run, sets.get(MAIN)
+        steps = trainer.step_number if trainer.history.broken is None else trainer.history.broken
+        tokens = steps * run.batch_tokens
+        return Result(
+            status="completed" if main else "diverged",
+            loss_nats=main.loss_nats if main else None,
+            loss_se_nats=main.loss_se_nats if main else None,
+            loss_per_byte_nats=main.loss_per_byte_nats if main else None,
+            last_finite_loss_nats=trainer.history.last_finite,
+            steps=steps,
+            tokens=tokens,
+            flops=training_flops(
+                run.shape, run.ranks, sequence_length=run.sequence_length, tokens=tokens, guided=run.self_guided
+            ),
+            flops_6nd=flops_6nd(count(run.shape, run.ranks).params_total, tokens),
+            optimizer_flops=optimizer_flops(run.shape, run.ranks, run.optimizer, steps),
+            device_seconds=trainer.seconds,
+            epochs=trainer.batches.epochs(steps),
+            device=describe_device(trainer.device),
+            torch_version=torch.__version__,
+            corpus_hash=trainer.data.hash,
+            loss_spikes=trainer.history.spikes(),
+            validation={name: v.summary() for name, v in sets.items() if name != MAIN},
+            diagnostics=self.diagnostics(tokens) if main else {},
+        )
+
+    def diagnostics(self, tokens: int) -> dict[str, float]:
+        """Norms of the final model, and how well the device was used."""
+        values = self.trainer.stability.final(self.trainer.model)
+        mfu = self.mfu(tokens / self.trainer.seconds) if self.trainer.seconds else None
+        return values if mfu is None else values | {"mfu": mfu}
+
+    def mfu(self, tokens_per_second: float) -> float | None:
+        """Share of the device's peak spent on the model's own FLOPs; None for a device the table does not know."""
+        peak = peak_flops(self.trainer.device, self.run.precision)
+        flops = 3 * forward_flops_per_token(self.run.shape, self.run.ranks, self.run.sequence_length)
+        return None if peak is None else flops * tokens_per_second / peak
+
+    def _pause(self) -> None:
+        self.trainer.seconds += time.perf_counter() - self.started
+        self.started = time.perf_counter()
+
+    def _check_owner(self) -> None:
+        if not self.owns():
+            raise Superseded(f"run {self.run.id}: attempt {self.attempt} no longer owns it")
+
+
+def write_weights(path: Path, model: Decoder, *, run_id: str) -> None:
+    """The final weights as safetensors, factors as factors, helpers left out."""
+    from safetensors.torch import save
+
+    tensors = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if not n.endswith(".helper")}
+    with replacing(path) as file:
+        file.write(save(tensors, metadata={"run": run_id}))
+
+
+def describe_device(device: torch.device) -> str:
+    """ "cpu", or "cuda: NVIDIA H200"."""
+    return "cpu" if device.type == "cpu" else f"{device.type}: {torch.cuda.get_device_name(device)}"
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """Peak FLOP/s of a device the table knows at a precision it lists, else None."""
+    words = describe_device(device).lower().replace("geforce ", "").replace("rtx ", "rtx").split()
+    row = next((DEVICES[word] for word in words if word in DEVICES), None)
+    return None if row is None else row.peak_flops.get(precision)

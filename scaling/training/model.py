@@ -1,0 +1,204 @@
+"""The decoder: a Llama-style transformer, dense or factorized.
+
+RMSNorm, SwiGLU, rotary positions (θ = 10⁴, the half-split layout of Llama), causal attention with as many or fewer
+key-value heads, separate or tied output head, no biases. Every matrix of `Shape.matrices()` is factorized where ranks
+are given; embedding, head and norms never are. The initial dense matrices depend on the shape and the seed only, so a
+dense and a low-rank run of one seed start from the same model (up to the truncation).
+
+Shape suffixes: B batch, T position, D width, H heads, K key-value heads, C channels of one head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scaling.errors import TrainingError
+from scaling.run import Initialisation, Shape
+from scaling.training.linear import Dense, LowRank
+
+ROPE_THETA = 1e4  # Su et al. 2104.09864; the paper's runs
+NORM_EPS = 1e-5  # Llama
+
+
+class Norm(nn.Module):
+    """x / rms(x) · weight over the last axis."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., width) -> the same shape."""
+        return F.rms_norm(x, self.weight.shape, self.weight, NORM_EPS)
+
+
+def rotary(sequence_length: int, head_dim: int) -> tuple[Tensor, Tensor]:
+    """cos and signed sin (T, 1, C): `rotate` turns channel pairs (c, c + C/2) of position t by t·θ^(−2c/C)."""
+    frequency = ROPE_THETA ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    angle = torch.outer(torch.arange(sequence_length, dtype=torch.float64), frequency)
+    cos = torch.cat((angle.cos(), angle.cos()), dim=1)
+    sin = torch.cat((-angle.sin(), angle.sin()), dim=1)
+    return cos.float()[:, None], sin.float()[:, None]
+
+
+def rotate(x_BTHC: Tensor, cos_T1C: Tensor, sin_T1C: Tensor) -> Tensor:
+    """Queries or keys turned by their positions; `roll` by half the channels swaps the pairs."""
+    swapped = x_BTHC.roll(x_BTHC.shape[-1] // 2, dims=-1)
+    return torch.addcmul(x_BTHC * cos_T1C, swapped, sin_T1C).to(x_BTHC.dtype)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each on a normalised input, each added to the stream."""
+
+    q: Dense | LowRank
+    k: Dense | LowRank
+    v: Dense | LowRank
+    o: Dense | LowRank
+    gate: Dense | LowRank
+    up: Dense | LowRank
+    down: Dense | LowRank
+
+    def __init__(self, shape: Shape, ranks: Mapping[str, int] | None, *, guided: bool) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads or shape.heads, shape.head_dim
+        self.attention_norm = Norm(shape.width)
+        self.feed_forward_norm = Norm(shape.width)
+        for name, (outputs, inputs) in shape.matrices().items():
+            layer = Dense(outputs, inputs) if ranks is None else LowRank(outputs, inputs, ranks[name], guided=guided)
+            self.add_module(name, layer)
+
+    def forward(self, x_BTD: Tensor, cos_T1C: Tensor, sin_T1C: Tensor) -> Tensor:
+        """The stream after this block, (B, T, D)."""
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_T1C, sin_T1C)
+        y_BTD = self.feed_forward_norm(x_BTD)
+        y_BTD = self.down(F.silu(self.gate(y_BTD)) * self.up(y_BTD))
+        return torch.add(x_BTD, y_BTD)
+
+    def attention(self, x_BTD: Tensor, cos_T1C: Tensor, sin_T1C: Tensor) -> Tensor:
+        """What each position reads from itself and the positions before it, (B, T, D)."""
+        batch, length, _ = x_BTD.shape
+        q_BTHC = rotate(self.q(x_BTD).view(batch, length, self.heads, self.head_dim), cos_T1C, sin_T1C)
+        k_BTKC = rotate(self.k(x_BTD).view(batch, length, self.kv_heads, self.head_dim), cos_T1C, sin_T1C)
+        v_BTKC = self.v(x_BTD).view(batch, length, self.kv_heads, self.head_dim)
+        y_BHTC = F.scaled_dot_product_attention(
+            q_BTHC.transpose(1, 2),
+            k_BTKC.transpose(1, 2),
+            v_BTKC.transpose(1, 2),
+            is_causal=True,
+            enable_gqa=self.kv_heads != self.heads,
+        )
+        y_BTD: Tensor = self.o(y_BHTC.transpose(1, 2).reshape(batch, length, -1))
+        return y_BTD
+
+
+class Decoder(nn.Module):
+    """Tokens to next-token logits.
+
+    Args:
+        shape: depth, width, heads, vocabulary.
+        ranks: matrix name -> rank to factorize every hidden matrix, None for a dense model.
+        sequence_length: the longest input, in tokens.
+        guided: give every factorized matrix a dense helper (self-guided training).
+
+    Raises:
+        TrainingError: the heads do not divide the width into even parts, the key-value heads do not divide the heads,
+        or a rank is
+            impossible.
+    """
+
+    def __init__(
+        self, shape: Shape, ranks: Mapping[str, int] | None, *, sequence_length: int, guided: bool = False
+    ) -> None:
+        super().__init__()
+        check_shape(shape, ranks)
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocab_size, shape.width, _weight=torch.empty(shape.vocab_size, shape.width))
+        self.layers = nn.ModuleList(Block(shape, ranks, guided=guided) for _ in range(shape.layers))
+        self.norm = Norm(shape.width)
+        self.head = None if shape.tied else Dense(shape.vocab_size, shape.width)
+        cos_T1C, sin_T1C = rotary(sequence_length, shape.head_dim)
+        self.cos: Tensor
+        self.sin: Tensor
+        self.register_buffer("cos", cos_T1C, persistent=False)
+        self.register_buffer("sin", sin_T1C, persistent=False)
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """Logits (B, T, V) of the token that follows each position."""
+        length = tokens_BT.shape[1]
+        cos_T1C, sin_T1C = self.cos[:length], self.sin[:length]
+        x_BTD: Tensor = self.embedding(tokens_BT)
+        for block in self.layers:
+            x_BTD = block(x_BTD, cos_T1C, sin_T1C)
+        x_BTD = self.norm(x_BTD)
+        return F.linear(x_BTD, self.embedding.weight if self.head is None else self.head.weight)
+
+    def hidden(self) -> dict[str, Dense | LowRank]:
+        """The maps that `low_rank` factorizes, as `layers.<i>.<name>`, in the order their matrices are drawn."""
+        layers: dict[str, Dense | LowRank] = {}
+        for i, block in enumerate(self.layers):
+            layers |= {f"layers.{i}.{name}": getattr(block, name) for name in self.shape.matrices()}
+        return layers
+
+    def set_guide(self, share: Tensor | None) -> None:
+        """Let every dense helper weigh `share` (a number on the device); None turns the helpers off."""
+        for layer in self.hidden().values():
+            assert isinstance(layer, LowRank)
+            layer.guide = share
+
+
+def check_shape(shape: Shape, ranks: Mapping[str, int] | None) -> None:
+    """Raise TrainingError for a shape or ranks that no decoder can have."""
+    if shape.width % shape.heads or shape.head_dim % 2:
+        raise TrainingError(
+            "The heads must divide the width into even parts.",
+            where="shape.heads",
+            got=f"width {shape.width}, heads {shape.heads}",
+            allowed="width / heads a whole even number",
+        )
+    if shape.heads % (shape.kv_heads or shape.heads):
+        raise TrainingError(
+            "The key-value heads must divide the heads.", where="shape.kv_heads", got=shape.kv_heads,
+            allowed=f"a divisor of {shape.heads}",
+        )  # fmt: skip
+    for name, (outputs, inputs) in shape.matrices().items():
+        if ranks is not None and not 1 <= ranks.get(name, 0) <= min(outputs, inputs):
+            raise TrainingError(
+                "A low-rank run needs a possible rank for every matrix.", where=f"ranks.{name}", got=ranks.get(name),
+                allowed=f"1 to {min(outputs, inputs)}",
+            )  # fmt: skip
+
+
+@torch.no_grad()
+def initialise(model: Decoder, init: Initialisation, *, seed: int) -> None:
+    """Draw every weight from `seed`: embedding, then the hidden matrices in order, then the head; norms are one.
+
+    Drawn on the CPU, whatever device the model is on, so that devices agree.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(outputs: int, inputs: int, std: float) -> Tensor:
+        return torch.randn(outputs, inputs, generator=generator) * std
+
+    shape = model.shape
+    embedding = model.embedding.weight
+    embedding.copy_(normal(shape.vocab_size, shape.width, init.embedding_std))
+    sizes = [size for _ in range(shape.layers) for size in shape.matrices().values()]
+    for layer, (outputs, inputs) in zip(model.hidden().values(), sizes, strict=True):
+        layer.set_dense(normal(outputs, inputs, init.hidden_gain * inputs**-0.5).to(embedding.device))
+    if model.head is not None:
+        model.head.weight.copy_(normal(shape.vocab_size, shape.width, init.head_std))
+
+
+def token_losses(model: nn.Module, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    """Negative log likelihood of every target, nats, (B, T)."""
+    logits_BTV = model(inputs_BT)
+    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none").view_as(targets_BT)
+
+
+def mean_loss(model: nn.Module, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    """Mean negative log likelihood of the targets, nats per token."""
+    return F.cross_entropy(model(inputs_BT).flatten(0, 1).float(), targets_BT.flatten())

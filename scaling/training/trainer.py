@@ -1,0 +1,156 @@
+"""A run under way on this process: its model, its optimizers, and how far it is.
+
+One step is batch → loss → gradients → update. Nothing in it waits for the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scaling.data.batches import Batches, validation_windows
+from scaling.data.shards import TokenData
+from scaling.errors import TrainingError
+from scaling.run import Run
+from scaling.training.checkpoint import Checkpoint
+from scaling.training.flat import group
+from scaling.training.history import History
+from scaling.training.model import Decoder, initialise, mean_loss
+from scaling.training.optimizers import Optimizers
+from scaling.training.schedule import helper_share, rate_factor
+from scaling.training.stability import Stability
+from scaling.training.validation import Validation, validate
+
+SAMPLES = 20  # steps of a run whose update is measured
+PRECISIONS = ("float32", "bfloat16")
+
+
+class Trainer:
+    """Model, optimizers and progress of one run on one process."""
+
+    def __init__(self, run: Run, data: TokenData, *, device: torch.device, micro_sequences: int | None = None) -> None:
+        check_run(run, data)
+        self.run, self.data, self.device = run, data, device
+        self.sequences = run.batch_tokens // run.sequence_length
+        self.micro_sequences = micro_sequences or self.sequences
+        self.batches = Batches(
+            data.train, sequence_length=run.sequence_length, batch_sequences=self.sequences, seed=run.seed
+        )
+        with device:
+            self.model = Decoder(
+                run.shape, run.ranks, sequence_length=run.sequence_length, guided=run.self_guided is not None
+            )
+        initialise(self.model, run.initialisation, seed=run.seed)
+        self.optimizers = Optimizers(group(self.model), run.optimizer)
+        self.guide = torch.ones((), device=device)
+        self.step_number = 0
+        self.seconds = 0.0
+        self.history = History(run.shape.vocab_size, mean=lambda losses: losses)
+        self.stability = Stability(every=max(1, run.steps // SAMPLES))
+
+    def step(self) -> None:
+        """One update. Waits for nothing on the device."""
+        run, number = self.run, self.step_number
+        helped = self._set_guide()
+        self.optimizers.zero()
+        self.history.put(self._gradients(*self.batches.batch(number)))
+        factor = rate_factor(run.schedule, number, steps=run.steps)
+        with self.stability.watch(self.model, number, lr=run.optimizer.lr * factor):
+            self.optimizers.step(factor, helped=helped)
+        self.step_number += 1
+
+    def _set_guide(self) -> bool:
+        if self.run.self_guided is None:
+            return False
+        share = helper_share(self.step_number, steps=self.run.steps, fraction=self.run.self_guided)
+        self.model.set_guide(None if share is None else self.guide.fill_(share))
+        return share is not None
+
+    def _gradients(self, inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> Tensor:
+        """Accumulate the gradients of the batch, part by part; its mean loss."""
+        total = torch.zeros((), device=self.device)
+        for first in range(0, len(inputs), self.micro_sequences):
+            rows = slice(first, first + self.micro_sequences)
+            with self.precision():
+                loss = mean_loss(self.model, self.put(inputs[rows]), self.put(targets[rows]))
+            loss = loss * (len(inputs[rows]) / len(inputs))
+            torch.autograd.backward(loss)
+            total += loss.detach()
+        return total
+
+    def put(self, array: NDArray[np.int64]) -> Tensor:
+        """An array on the device, copied while it works."""
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Autocast for bfloat16 runs."""
+        if self.run.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def validate(self) -> dict[str, Validation]:
+        """Every validation set of the data."""
+        if self.run.self_guided is not None:
+            self.model.set_guide(None)
+        with self.precision():
+            return {
+                name: validate(self.model, validation_windows(windows, self.run.sequence_length), device=self.device)
+                for name, windows in self.data.validation.items()
+            }
+
+    def checkpoint(self) -> Checkpoint:
+        """The state after the steps so far."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
+            "losses": torch.tensor(self.history.values, dtype=torch.float64),
+            "largest_update": self.stability.largest_update,
+            "seconds": self.seconds,
+        }
+        return Checkpoint(self.run.id, self.data.hash, self.step_number, state)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from `checkpoint`."""
+        self.model.load_state_dict(checkpoint.state["model"])
+        self.optimizers.load_state_dict(checkpoint.state["optimizers"])
+        self.history.values = checkpoint.state["losses"].tolist()
+        self.stability.largest_update = checkpoint.state["largest_update"]
+        self.seconds = checkpoint.state["seconds"]
+        self.step_number = checkpoint.step
+
+
+def check_run(run: Run, data: TokenData) -> None:
+    """Raise TrainingError for settings that cannot be trained; the planner refuses most of them earlier."""
+    if run.precision not in PRECISIONS:
+        raise TrainingError(
+            "There is no such precision.", where="precision", got=run.precision, allowed=", ".join(PRECISIONS)
+        )
+    if run.batch_tokens % run.sequence_length:
+        raise TrainingError(
+            "A batch must be whole sequences.",
+            where="batch_tokens",
+            got=run.batch_tokens,
+            allowed=f"a multiple of {run.sequence_length}",
+        )
+    if (run.parameterization == "low_rank") != (run.ranks is not None):
+        raise TrainingError("A low-rank run has ranks, a dense one has none.", where="ranks", got=run.parameterization)
+    if run.self_guided is not None and (run.ranks is None or not 0 < run.self_guided <= 1):
+        raise TrainingError(
+            "Self-guided training is for low-rank runs, over a fraction of the steps.",
+            where="self_guided",
+            got=run.self_guided,
+            allowed="0 to 1, parameterization: low_rank",
+        )
+    if data.vocab_size > run.shape.vocab_size:
+        raise TrainingError(
+            "The data has token ids beyond the model's vocabulary.",
+            where="shape.vocab_size",
+            got=run.shape.vocab_size,
+            allowed=f"at least {data.vocab_size}",
+        )

@@ -1,0 +1,101 @@
+"""The loss of a model on fixed windows, with its standard error.
+
+Tokens of one document are not independent, documents are: with S_d the summed loss and n_d the tokens of document d,
+the mean is Σ S_d / Σ n_d, and its variance that of a ratio over G clusters (Cochran, Sampling Techniques, 1977, ch. 6),
+
+    G / (G − 1) · Σ (S_d − mean · n_d)² / (Σ n_d)².
+
+The sums per document are kept, so that two runs can be compared document by document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from scaling.data.batches import Windows
+from scaling.files import replacing
+from scaling.training.model import token_losses
+
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65536}  # CPU.md: above 4,096 tokens activations leave the cache; assumption
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Loss of one model on one set.
+
+    Attributes:
+        losses: summed loss of every document, nats.
+        tokens: predicted tokens of every document.
+        bytes: UTF-8 bytes of all targets.
+    """
+
+    losses: NDArray[np.float64]
+    tokens: NDArray[np.float64]
+    bytes: float
+
+    @property
+    def loss_nats(self) -> float:
+        """Mean loss per token."""
+        return float(self.losses.sum() / self.tokens.sum())
+
+    @property
+    def loss_se_nats(self) -> float | None:
+        """Standard error of `loss_nats` over documents; None with fewer than two."""
+        seen = self.tokens > 0
+        clusters = int(seen.sum())
+        if clusters < 2:
+            return None
+        residuals = self.losses[seen] - self.loss_nats * self.tokens[seen]
+        return float(np.sqrt(clusters / (clusters - 1) * np.square(residuals).sum()) / self.tokens.sum())
+
+    @property
+    def loss_per_byte_nats(self) -> float:
+        """Mean loss per UTF-8 byte of text."""
+        return float(self.losses.sum() / self.bytes)
+
+    def summary(self) -> dict[str, float]:
+        """The three numbers of a set; an unknown standard error is left out."""
+        known = {"loss_nats": self.loss_nats, "loss_per_byte_nats": self.loss_per_byte_nats}
+        return known if self.loss_se_nats is None else known | {"loss_se_nats": self.loss_se_nats}
+
+
+def validate(
+    model: nn.Module,
+    windows: Windows,
+    *,
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
+    total: Callable[[Tensor], Tensor] = lambda sums: sums,
+) -> Validation:
+    """The loss of `model` on `windows`; ranks take every `world`-th window and add up with `total`."""
+    documents = len(windows.document_bytes)
+    sums = torch.zeros(2, documents, dtype=torch.float64, device=device)
+    at_once = max(1, TOKENS_AT_ONCE.get(device.type, 2048) // windows.inputs.shape[1])
+    with torch.no_grad():
+        for first in range(rank * at_once, len(windows.inputs), world * at_once):
+            rows = slice(first, first + at_once)
+            inputs, targets, owners = (
+                torch.from_numpy(np.ascontiguousarray(a[rows])).to(device)
+                for a in (windows.inputs, windows.targets, windows.documents)
+            )
+            losses = token_losses(model, inputs, targets).flatten().double()
+            sums[0].index_add_(0, owners.flatten(), losses)
+            sums[1].index_add_(0, owners.flatten(), torch.ones_like(losses))
+    losses_and_tokens = total(sums).cpu().numpy()
+    return Validation(losses_and_tokens[0], losses_and_tokens[1], windows.bytes)
+
+
+def write_documents(path: Path, sets: dict[str, Validation]) -> None:
+    """Keep the sums per document of every set, as `<set>.losses` and `<set>.tokens` of an npz file."""
+    arrays = {f"{name}.losses": v.losses for name, v in sets.items()}
+    arrays |= {f"{name}.tokens": v.tokens for name, v in sets.items()}
+    with replacing(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)

@@ -19,6 +19,7 @@ from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule
 from scaling.sweeps import counting
 from scaling.sweeps.cells import Cell, Line, cells, lines, nearest_centre, size_of_grid, spent
 from scaling.sweeps.centres import Law, centre_of
+from scaling.sweeps.checks import plan_checks
 from scaling.sweeps.counting import Counts
 from scaling.sweeps.optimizers import CONSTANTS, constants
 from scaling.sweeps.recipes import Recipe, Scale
@@ -128,7 +129,8 @@ def plan(
     """
     planner = _Planner(sweep, vocab_size, root, corpus_tokens)
     runs = tuple(planner.runs())
-    return Plan(sweep, sweep.grid.flops, sweep.params_column, runs, tuple(planner.dropped), ())
+    checks = plan_checks(sweep, runs)
+    return Plan(sweep, sweep.grid.flops, sweep.params_column, runs, tuple(planner.dropped), checks)
 
 
 class _Planner:

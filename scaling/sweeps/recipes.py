@@ -137,7 +137,7 @@ RECIPES: dict[str, Rule] = {
         "weight_decay",
         {"fraction": 0.25},
         _ema_timescale,
-        "Wang and Aitchison 2024, arXiv 2405.13698: 1/(lr · decay) is a fraction of the steps; the fraction is an assumption",
+        "Wang and Aitchison 2024, arXiv 2405.13698: 1/(lr · decay) = fraction · steps; .25 is an assumption",
     ),
     "capped-fraction": Rule(
         "warmup",

@@ -1,0 +1,99 @@
+"""What could be wrong with a law fitted to this plan, said before anything is spent. Codes never change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from scaling.check import Check
+
+if TYPE_CHECKING:
+    from scaling.sweeps.grids import PlannedRun
+    from scaling.sweeps.schema import Sweep
+
+FEW_STEPS = 500  # below it warm-up and decay are most of a run; an assumption, see DESIGN section 5
+FEW_BUDGETS = 3
+
+
+def plan_checks(sweep: Sweep, runs: Sequence[PlannedRun]) -> tuple[Check, ...]:
+    """Every check that a plan alone decides."""
+    by_line: dict[str, list[PlannedRun]] = {}
+    for planned in runs:
+        by_line.setdefault(planned.line, []).append(planned)
+    found = [
+        *_saves_nothing(by_line),
+        *_few_steps(by_line),
+        *_embedding_share(by_line),
+        *_rates(sweep, by_line),
+        *_optimizers(sweep),
+        *_seed_noise(by_line),
+    ]
+    return tuple(found)
+
+
+def _saves_nothing(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    """A factorized matrix that has no fewer parameters than the dense one."""
+    for line, runs in by_line.items():
+        groups = {
+            name
+            for planned in runs
+            for name, rank in (planned.run.ranks or {}).items()
+            if rank * sum(planned.run.shape.matrices()[name]) >= math.prod(planned.run.shape.matrices()[name])
+        }
+        if groups:
+            names = ", ".join(sorted(groups))
+            message = f"{line}: the factors of {names} have at least as many parameters as the matrix they replace."
+            yield Check("rank_saves_nothing", "warning", message)
+
+
+def _few_steps(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    for line, runs in by_line.items():
+        short = [planned for planned in runs if planned.run.steps < FEW_STEPS]
+        if short:
+            least = min(planned.run.steps for planned in short)
+            message = f"{line}: {len(short)} of {len(runs)} runs have under {FEW_STEPS} steps, the shortest {least}."
+            yield Check("few_steps", "warning", message)
+
+
+def _embedding_share(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    for line, runs in by_line.items():
+        shares = [(p.counts.embedding + p.counts.head) / p.counts.params_total for p in runs]
+        if max(shares) > 0.5:
+            message = (
+                f"{line}: embedding and head are up to {max(shares):.0%} of all parameters, down to {min(shares):.0%}."
+            )
+            yield Check("embedding_share", "warning", message)
+
+
+def _rates(sweep: Sweep, by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    """Rates that nobody tuned, and families that got unequal tuning."""
+    settings = {family: math.prod(len(v) for v in sweep.tuned(family).values()) for family in sweep.families}
+    for family in sweep.families:
+        values = sweep.tuned(family).get("lr", ())
+        if len(values) < 3:
+            message = f"{family}: {len(values) or 1} learning rate per cell cannot bracket the best one."
+            yield Check("untuned_rate", "info", message)
+    if len(set(settings.values())) > 1:
+        tried = ", ".join(f"{family} {count}" for family, count in settings.items())
+        yield Check("unequal_tuning", "warning", f"Settings tried per cell differ between families: {tried}.")
+
+
+def _optimizers(sweep: Sweep) -> Iterator[Check]:
+    names = {name: family.optimizer for name, family in sweep.families.items()}
+    if len(set(names.values())) > 1:
+        said = ", ".join(f"{family} {optimizer}" for family, optimizer in names.items())
+        message = f"The optimizer differs between families ({said}): a difference belongs to both."
+        yield Check("optimizer_differs", "info", message)
+
+
+def _seed_noise(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    repeated = set()
+    for line, runs in by_line.items():
+        seeds: dict[str, set[int]] = {}
+        for planned in runs:
+            seeds.setdefault(planned.cell, set()).add(planned.run.seed)
+        if any(len(found) > 1 for found in seeds.values()):
+            repeated.add(line)
+    if by_line and not repeated:
+        yield Check("seed_noise_unknown", "warning", "No cell has two seeds: no difference will have a scale.")

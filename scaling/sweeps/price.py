@@ -1,0 +1,204 @@
+"""What a plan costs: hours, memory, epochs and money, before anything is spent.
+
+A run takes (training FLOPs + optimizer FLOPs) / (devices · FLOP/s per device). The rate is the device's peak times
+its assumed MFU; once runs of the same line have finished, their measured rate replaces it, interpolated in
+log(params_matmul). `memory_bytes` is the least a run needs (one sequence at a time); a run that does not fit is a
+check of severity error, which `launch` refuses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scaling.check import Check
+from scaling.hardware import Device
+from scaling.quantity import format_number
+from scaling.sweeps.grids import Plan, PlannedRun
+
+MAX_EPOCHS = 4  # repeating data costs little up to here: Muennighoff et al. 2023, arXiv 2305.16264
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What a finished run of a line reached: (flops + optimizer_flops) / device_seconds."""
+
+    line: str
+    params_matmul: int
+    flops_per_second: float
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A plan with the price of every run, in the order of `plan.runs`."""
+
+    plan: Plan
+    device: Device
+    hours: tuple[float, ...]  # wall clock of one run on its devices
+    device_hours: tuple[float, ...]
+    corpus_tokens: float | None
+    cost: float | None
+    checks: tuple[Check, ...]  # those of the plan and those of the price
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        """Runs, FLOPs, device hours, money, the longest run and the most epochs."""
+        runs = self.plan.runs
+        epochs = max((r.run.tokens for r in runs), default=0) / self.corpus_tokens if self.corpus_tokens else None
+        return {
+            "runs": len(runs),
+            "flops": math.fsum(r.flops for r in runs),
+            "flops_6nd": math.fsum(r.flops_6nd for r in runs),
+            "optimizer_flops": math.fsum(r.optimizer_flops for r in runs),
+            "tokens": sum(r.run.tokens for r in runs),
+            "hours": math.fsum(self.device_hours),
+            "longest_hours": max(self.hours, default=0.0),
+            "epochs": epochs,
+            "cost": self.cost,
+        }
+
+    def document(self) -> dict[str, Any]:
+        """`plan --json`, without its schema version."""
+        plan = self.plan
+        return {
+            "sweep": plan.sweep.name,
+            "flops_convention": plan.flops_convention,
+            "params_column": plan.params_column,
+            "device": self.device.name,
+            "runs": [run.row(hours) for run, hours in zip(plan.runs, self.hours, strict=True)],
+            "dropped": [{"cell": dropped.cell, "reason": dropped.reason} for dropped in plan.dropped],
+            "totals": self.totals,
+            "checks": [check.to_json() for check in self.checks],
+        }
+
+
+def price(
+    plan: Plan,
+    *,
+    device: Device,
+    devices: Callable[[PlannedRun], int] = lambda run: 1,
+    measured: Iterable[Throughput] = (),
+    corpus_tokens: float | None = None,
+) -> Priced:
+    """Hours, memory, epochs and money of every run.
+
+    Args:
+        devices: how many devices train a run together.
+        measured: what finished runs reached, in place of the assumed MFU.
+        corpus_tokens: training tokens of the corpus; epochs are unknown where None.
+    """
+    rates = _rates(measured)
+    hours, device_hours, misfits = [], [], []
+    for planned in plan.runs:
+        count = devices(planned)
+        rate = _measured_rate(rates.get(planned.line, []), planned) or _assumed_rate(device, planned)
+        seconds = (planned.flops + planned.optimizer_flops) / rate
+        hours.append(seconds / count / 3600)
+        device_hours.append(seconds / 3600)
+        if planned.memory_bytes > device.memory_bytes * count:
+            misfits.append(planned)
+    cost = None if device.cost_per_hour is None else device.cost_per_hour * math.fsum(device_hours)
+    checks = (*plan.checks, *_misfit(misfits, device), *_epochs(plan, corpus_tokens))
+    return Priced(plan, device, tuple(hours), tuple(device_hours), corpus_tokens, cost, checks)
+
+
+def matrix(priced: Priced) -> list[dict[str, Any]]:
+    """One row per (line, group of the grid, shape): what a person checks at a glance before paying."""
+    rows: dict[str, dict[str, Any]] = {}
+    for planned, hours in zip(priced.plan.runs, priced.device_hours, strict=True):
+        line, group, shape = planned.cell.split("/")
+        row = rows.setdefault(
+            planned.cell,
+            {
+                "line": line,
+                "group": group,
+                "shape": shape,
+                "params": planned.counts.column(priced.plan.params_column),
+                "tokens": planned.run.tokens,
+                "steps": planned.run.steps,
+                "batch_tokens": planned.run.batch_tokens,
+                "runs": 0,
+                "hours": 0.0,
+            },
+        )
+        row["runs"] += 1
+        row["hours"] += hours
+    return list(rows.values())
+
+
+def rank_table(plan: Plan) -> list[dict[str, Any]]:
+    """One row per (low-rank line, shape, matrix): rank, rank / min(in, out), and the share of parameters kept."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for planned in plan.runs:
+        for name, rank in (planned.run.ranks or {}).items():
+            outputs, inputs = planned.run.shape.matrices()[name]
+            shape = planned.cell.split("/")[2]
+            rows.setdefault(
+                (planned.line, shape, name),
+                {
+                    "line": planned.line,
+                    "shape": shape,
+                    "matrix": name,
+                    "out": outputs,
+                    "in": inputs,
+                    "rank": rank,
+                    "rank_over_min": rank / min(outputs, inputs),
+                    "kept": rank * (inputs + outputs) / (inputs * outputs),
+                },
+            )
+    return list(rows.values())
+
+
+def _assumed_rate(device: Device, planned: PlannedRun) -> float:
+    low_rank = planned.run.parameterization == "low_rank"
+    precision = planned.run.precision if planned.run.precision in device.peak_flops else "float32"
+    return device.peak(precision) * device.mfu(planned.run.shape.width, low_rank=low_rank)
+
+
+def _rates(measured: Iterable[Throughput]) -> dict[str, list[tuple[float, float]]]:
+    """Per line: (log params_matmul, log FLOP/s), sorted by size; the mean where one size was measured more than
+    once.
+    """
+    found: dict[str, dict[float, list[float]]] = {}
+    for one in measured:
+        sizes = found.setdefault(one.line, {})
+        sizes.setdefault(math.log(one.params_matmul), []).append(math.log(one.flops_per_second))
+    return {
+        line: [(size, math.fsum(rates) / len(rates)) for size, rates in sorted(sizes.items())]
+        for line, sizes in found.items()
+    }
+
+
+def _measured_rate(rates: Sequence[tuple[float, float]], planned: PlannedRun) -> float | None:
+    if not rates:
+        return None
+    size = math.log(planned.counts.params_matmul)
+    above = next((n for n, (measured, _) in enumerate(rates) if measured >= size), len(rates))
+    if above in (0, len(rates)):
+        return math.exp(rates[min(above, len(rates) - 1)][1])
+    (low, low_rate), (high, high_rate) = rates[above - 1], rates[above]
+    share = (size - low) / (high - low)
+    return math.exp((1 - share) * low_rate + share * high_rate)
+
+
+def _misfit(misfits: Sequence[PlannedRun], device: Device) -> list[Check]:
+    if not misfits:
+        return []
+    worst = max(misfits, key=lambda planned: planned.memory_bytes)
+    message = (
+        f"{len(misfits)} runs cannot fit {device.name}: {worst.cell} needs {format_number(worst.memory_bytes)} bytes, "
+        f"{format_number(worst.memory_bytes - device.memory_bytes)} more than the device has."
+    )
+    return [Check("does_not_fit", "error", message)]
+
+
+def _epochs(plan: Plan, corpus_tokens: float | None) -> list[Check]:
+    most = max((planned.run.tokens for planned in plan.runs), default=0)
+    if corpus_tokens is None or most <= MAX_EPOCHS * corpus_tokens:
+        return []
+    message = (
+        f"The longest run sees the corpus {most / corpus_tokens:.1f} times; above {MAX_EPOCHS} epochs data repeats."
+    )
+    return [Check("many_epochs", "warning", message)]

@@ -17,7 +17,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_trace(tmp_path: Path, mon
         raise InterruptedError(point)
 
     monkeypatch.setattr(files, "fault_hook", power_cut)
-    with pytest.raises(InterruptedError, match="replace a.json"):
+    with pytest.raises(InterruptedError, match=r"replace a\.json"):
         files.write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

@@ -1,8 +1,9 @@
 """The command line: one function per verb, which parses, joins the parts below, and prints.
 
-Exit status: 0 done; 1 something the user must see; 2 wrong usage, or a question without a terminal and without `--yes`; 130 after
-Ctrl-C. A user's mistake prints what, where, what was found, what is allowed and the next command, never a traceback. With `--json` one
-object goes to standard output and nothing else does; messages go to standard error.
+Exit status: 0 done; 1 something the user must see; 2 wrong usage, or a question without a terminal and without
+`--yes`; 130 after Ctrl-C. A user's mistake prints what, where, what was found, what is allowed and the next command,
+never a traceback. With `--json` one object goes to standard output and nothing else does; messages go to standard
+error.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import click
 
 from scaling.errors import ScalingError
 
-# verb -> the module of this package that holds it, in the order `scaling --help` shows them; a module is imported when its verb is used
+# verb -> the module of this package that holds it, in the order `scaling --help` shows them; a module is imported
+# when its verb is used
 VERBS = {
     "plan": "planning",
     "launch": "launching",

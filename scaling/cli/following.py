@@ -25,7 +25,13 @@ from scaling.results.owner import Owner
 from scaling.results.status import RunStatus, counts
 from scaling.results.store import Attempt, Store
 
-_MARKS = {"completed": "", "diverged": "div", "failed": "FAIL", "running": "run", "queued": "que", "planned": "·", "stale": "old"}
+_MARKS = {
+    "diverged": "div",
+    "failed": "FAIL",
+    "queued": "que",
+    "planned": "·",
+    "stale": "old",
+}
 _WATCH_SECONDS = 2.0
 
 
@@ -62,7 +68,9 @@ def logs(sweep: Path, run: str, root: Path | None) -> None:
     matches = [run_id for run_id in launch.ids if run_id.startswith(run)]
     if len(matches) != 1:
         found = f"{len(matches)} runs begin with '{run}'"
-        raise ScalingError(found, where=str(sweep), allowed="an id of `scaling status --json`", hint=f"scaling status {sweep}")
+        raise ScalingError(
+            found, where=str(sweep), allowed="an id of `scaling status --json`", hint=f"scaling status {sweep}"
+        )
     store = Store(Path(launch.store))
     newest = store.newest(matches[0])
     if newest is None:

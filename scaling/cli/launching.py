@@ -6,14 +6,16 @@ import datetime
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 from filelock import FileLock, Timeout
 
 from scaling.cli.options import json_option, root_option, runner_option, sweep_argument
-from scaling.cli.planning import print_plan, priced
+from scaling.cli.planning import priced, print_plan
 from scaling.cli.progress import Progress
 from scaling.cli.project import Project, difference
 from scaling.cli.screen import print_json, say
@@ -48,13 +50,14 @@ def launch(
     project = Project.open(sweep, root)
     profile = load_profile(runner)
     plan = priced(project, profile)
+    _refuse_errors(project, plan)
     _refuse_other_plan(project, plan, replan)
     store = Store(profile.store_path(project.root))
-    todo = [run for run in plan.runs if not store.has_result(run.run.id)]
+    todo = [run for run in plan.plan.runs if not store.has_result(run.run.id)]
     if not as_json:
         print_plan(plan, todo=len(todo))
     if dry_run:
-        say(f"dry run: {len(todo)} runs would be trained, {len(plan.runs) - len(todo)} are finished; nothing was started")
+        say(f"dry run: {len(todo)} of {len(plan.plan.runs)} runs would be trained; nothing was started")
         return 0
     if todo and not yes:
         _confirm(f"Train {len(todo)} runs?")
@@ -72,10 +75,10 @@ def prepare(project: Project, profile: Profile, runner: Path | None, plan: Price
     try:
         with FileLock(store.path / ".launch.lock", timeout=LOCK_SECONDS):
             started = time.monotonic()
-            data = prepare_data(plan.runs[0].run.data, root=project.path.resolve().parent, store=store.path)
+            data = prepare_data(plan.plan.runs[0].run.data, root=project.root, store=store.path)
             if (took := time.monotonic() - started) > 1:
                 say(f"prepared {project.sweep.data.corpus}: {data.train_tokens:,} training tokens in {took:.1f} s")
-            for planned in plan.runs:
+            for planned in plan.plan.runs:
                 store.add(planned.run)
                 result = store.result(planned.run.id)
                 if result is not None and result.corpus_hash != data.hash:
@@ -90,7 +93,7 @@ def _freeze(
     project: Project, profile: Profile, runner: Path | None, plan: Priced, store: Store, corpus_hash: str
 ) -> Launch:
     """The last launch where it asked for just this, else a new one."""
-    rows = tuple(run.row() | {"settings": run.run.settings()} for run in plan.runs)
+    rows = _rows(plan)
     fields = {
         "sweep_text": project.path.read_text(),
         "runner": profile.runner,
@@ -107,10 +110,16 @@ def _freeze(
         sweep=project.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         rows=rows,
-        dropped=tuple(dropped.to_json() for dropped in plan.dropped),
+        dropped=tuple(asdict(dropped) for dropped in plan.plan.dropped),
         plan_checks=tuple(check.to_json() for check in plan.checks),
         **fields,
     )
+
+
+def _rows(plan: Priced) -> tuple[dict[str, Any], ...]:
+    """The plan's rows with the settings of each run beside its numbers."""
+    pairs = zip(plan.plan.runs, plan.hours, strict=True)
+    return tuple(planned.row(hours) | {"settings": planned.run.settings()} for planned, hours in pairs)
 
 
 def _launch_locally(project: Project, profile: Profile, frozen: Launch, store: Store, *, as_json: bool) -> int:
@@ -128,7 +137,9 @@ def _launch_locally(project: Project, profile: Profile, frozen: Launch, store: S
         say(f"failed: {run.row['id']} {run.row['cell']}: {run.message}")
     if as_json:
         skipped = len(frozen.rows) - len(todo)
-        print_json({"launch": frozen.number, "submitted": len(todo), "skipped": skipped, "jobs": ["local"] if todo else []})
+        print_json(
+            {"launch": frozen.number, "submitted": len(todo), "skipped": skipped, "jobs": ["local"] if todo else []}
+        )
     _report(project, frozen, runs)
     return 1 if failed else 0
 
@@ -161,7 +172,9 @@ def _train(project: Project, profile: Profile, frozen: Launch, worklist: WorkLis
         launcher.unlink()
         runs_file.unlink()
     if failures := pool.failures():
-        raise RunnerError("a worker could not work", got=failures[0], where=str(folder), hint=f"see {folder}/worker-*.log")
+        raise RunnerError(
+            "a worker could not work", got=failures[0], where=str(folder), hint=f"see {folder}/worker-*.log"
+        )
     if pool.stopped():
         raise KeyboardInterrupt
     return runs
@@ -178,11 +191,17 @@ def _report(project: Project, frozen: Launch, runs: list[RunStatus]) -> None:
     say(f"report: {page}")
 
 
+def _refuse_errors(project: Project, plan: Priced) -> None:
+    for check in plan.checks:
+        if check.severity == "error":
+            raise ScalingError(check.message, where=str(project.path), hint=f"scaling plan {project.path}")
+
+
 def _refuse_other_plan(project: Project, plan: Priced, replan: bool) -> None:
     frozen = last_launch(project.root, project.name)
     if frozen is None or replan:
         return
-    change = difference(frozen, {run.run.id: run.row() | {"settings": run.run.settings()} for run in plan.runs})
+    change = difference(frozen, {row["id"]: row for row in _rows(plan)})
     if change:
         raise ScalingError(
             f"the plan differs from launch {frozen.number}: {change}",
@@ -199,5 +218,3 @@ def _confirm(question: str) -> None:
 
 def _raise_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-

@@ -48,7 +48,11 @@ class Progress:
             self._live.update(Group(self._summary(runs), self._bar(runs), self._table(runs)), refresh=True)
         elif time.monotonic() - self._last_line >= LINE_SECONDS or all(run.status in _DONE for run in runs):
             self._last_line = time.monotonic()
-            say(f"{self._summary(runs)}; {'; '.join(_line(run) for run in runs if run.status == 'running')}".rstrip("; "))
+            say(
+                f"{self._summary(runs)}; {'; '.join(_line(run) for run in runs if run.status == 'running')}".rstrip(
+                    "; "
+                )
+            )
 
     def _summary(self, runs: Sequence[RunStatus]) -> Text:
         tally = counts(runs)

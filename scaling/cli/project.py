@@ -17,7 +17,7 @@ from scaling.results.launches import Launch, last_launch, launches_folder
 from scaling.results.status import RunStatus, statuses
 from scaling.results.store import Store
 from scaling.sweeps.grids import Plan, plan
-from scaling.sweeps.schema import Sweep, load_sweep
+from scaling.sweeps.schema import Sweep, load_sweep, sweep_root
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,8 @@ class Project:
     @classmethod
     def open(cls, path: Path, root: Path | None = None) -> Project:
         """Read the sweep file. Raises SpecError with file and line."""
-        sweep = load_sweep(path)
-        folder = path.resolve().parent
-        return cls(path, (root or (folder.parent if folder.name == "sweeps" else folder)).resolve(), sweep)
+        root = (root or sweep_root(path)).resolve()
+        return cls(path, root, load_sweep(path, root=root))
 
     @property
     def name(self) -> str:
@@ -52,13 +51,17 @@ class Project:
 
     def plan(self) -> Plan:
         """Every run of the sweep, planned anew from the file."""
-        return plan(self.sweep, vocab_size=self.sweep.data.vocab_size or vocab_size(self.sweep.data.tokenizer), root=self.root)
+        return plan(
+            self.sweep, vocab_size=self.sweep.data.vocab_size or vocab_size(self.sweep.data.tokenizer), root=self.root
+        )
 
     def launch(self) -> Launch:
         """The last launch. Raises ScalingError where there is none."""
         launch = last_launch(self.root, self.name)
         if launch is None:
-            raise ScalingError("this sweep was never launched", where=str(self.path), hint=f"scaling launch {self.path}")
+            raise ScalingError(
+                "this sweep was never launched", where=str(self.path), hint=f"scaling launch {self.path}"
+            )
         return launch
 
     def statuses(self, launch: Launch, **context: Any) -> list[RunStatus]:
@@ -69,7 +72,8 @@ class Project:
 def difference(launch: Launch, rows: Mapping[str, Mapping[str, Any]]) -> str | None:
     """How a new plan (id -> settings) differs from a frozen launch, in words; None where it asks for the same runs.
 
-    The settings of runs that both have under the same place in the grid are compared, so that the answer names the setting.
+    The settings of runs that both have under the same place in the grid are compared, so that the answer names the
+    setting.
     """
     old = {row["id"]: row for row in launch.rows}
     gone, new = old.keys() - rows.keys(), rows.keys() - old.keys()

@@ -1,4 +1,6 @@
-"""What a person sees: tables and messages. Standard output holds the answer, standard error everything said on the way."""
+"""What a person sees: tables and messages. Standard output holds the answer, standard error everything said on the
+way.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,17 @@ def print_json(document: dict[str, Any]) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, left: int = 1) -> None:
+def print_table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, left: int = 1
+) -> None:
     """A table on standard output; the first `left` columns are words, the others numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
     for at, name in enumerate(header):
         table.add_column(name, justify="left" if at < left else "right", no_wrap=at >= left)
     for row in rows:
-        table.add_row(*(value if isinstance(value, Text) else Text("–" if value is None else str(value)) for value in row))
+        table.add_row(
+            *(value if isinstance(value, Text) else Text("–" if value is None else str(value)) for value in row)
+        )
     console().print(table)
 
 

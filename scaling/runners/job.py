@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import select
 import signal
 import sys
@@ -25,6 +26,7 @@ from scaling.errors import ScalingError
 from scaling.files import fault, read_json, to_json, write_atomic
 from scaling.results.owner import Owner
 from scaling.results.store import Attempt, JobActive, Store
+from scaling.runners.slurm_queue import SlurmQueue
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 MAX_DEATHS = 3  # assumption: a run whose worker died this often within one launch (out of memory, say) is left alone
@@ -84,9 +86,10 @@ class StopFlag:
         self._lifeline = lifeline
 
     def install(self) -> None:
-        """Let the stop signals set the flag."""
+        """Let the stop signals set the flag; a launcher may have started us with them blocked, so that none is lost."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def __call__(self) -> bool:
         """Whether to stop at this step boundary."""
@@ -126,6 +129,8 @@ class Worker:
             attempt = self._next()
             if attempt is not None:
                 self._execute(attempt)
+            elif self.stop():
+                break
             elif self.follow and any(self._open(run_id) for run_id in self.worklist.runs):
                 time.sleep(POLL_SECONDS)
             else:
@@ -203,8 +208,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop = StopFlag(lifeline=0 if options.lifeline else None)
     stop.install()
     try:
-        worklist = WorkList.read(options.runs)
-        return Worker(Store(options.store), worklist, stop, device=options.device, follow=options.follow).work()
+        worklist, store = WorkList.read(options.runs), Store(options.store)
+        job_active = SlurmQueue().active if "SLURM_JOB_ID" in os.environ else None
+        worker = Worker(store, worklist, stop, device=options.device, follow=options.follow, job_active=job_active)
+        return worker.work()
     except (ScalingError, OSError, json.JSONDecodeError) as error:
         print(f"scaling worker: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -262,6 +262,7 @@ class Training(Block):
     replicates: Replicates | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     init: Init = Init()
+    keep: Literal["weights", "none"] = "weights"  # what stays of a finished run beside its result
 
     @model_validator(mode="after")
     def _whole_sequences(self) -> Training:

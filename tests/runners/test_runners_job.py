@@ -74,16 +74,16 @@ def make_store(tmp_path: Path, data_store: Path) -> Callable[..., tuple[Store, P
 
 @pytest.fixture
 def undisturbed(make_store, tiny_run) -> float:
-    """The loss of the tiny run, trained without disturbance."""
-    store, worklist = make_store("undisturbed", [tiny_run()])
+    """The loss of a tiny run, trained without disturbance."""
+    store, worklist = make_store("undisturbed", [tiny_run(steps=6)])
     assert run_worker(store, worklist) == 0
-    return store.result(tiny_run().id).loss_nats
+    return store.result(tiny_run(steps=6).id).loss_nats
 
 
 def test_killed_or_stopped_at_every_step_boundary_the_loss_is_the_same_to_the_bit(
     make_store, tiny_run, undisturbed
 ) -> None:
-    run = tiny_run()
+    run = tiny_run(steps=6)
     boundaries = 2 + run.steps  # before the claim twice, then one question per step
     for at in range(1, boundaries + 1):
         store, worklist = make_store(f"disturbed-{at}", [run])
@@ -150,6 +150,7 @@ def test_the_program_stops_when_its_launcher_is_gone(make_store, tiny_run) -> No
     _wait_for_steps(store, run.id, attempt=2)
     second.send_signal(signal.SIGTERM)
     assert second.wait(timeout=30) == EXIT_STOPPED
+    second.stdin.close()
     assert store.newest(run.id).number == 2
     assert store.newest(run.id).last_record()["step"] > record["step"]
 

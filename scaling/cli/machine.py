@@ -1,0 +1,95 @@
+"""`scaling doctor`: what this machine can do, and what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import click
+import psutil
+
+from scaling.cli.options import json_option, root_option, runner_option
+from scaling.cli.screen import print_json, print_table
+from scaling.data.corpus import open_corpus
+from scaling.errors import ScalingError
+from scaling.runners.profile import load_profile
+
+_PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "submitit", "datasets", "transformers", "tiktoken")
+_SLURM = ("sbatch", "squeue", "sacct", "scontrol")
+
+
+@click.command()
+@runner_option
+@root_option
+@json_option
+def doctor(runner: Path | None, root: Path | None, as_json: bool) -> int:
+    """What this machine can do: processors, packages, built-in corpora, SLURM, and the store."""
+    profile = load_profile(runner)
+    store = profile.store_path((root or Path.cwd()).resolve())
+    problem = _unwritable(store)
+    findings: dict[str, dict[str, object]] = {
+        "machine": _machine(),
+        "devices": _devices(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "corpora": {name: _corpus(name) for name in ("python-packages", "python-stdlib")},
+        "slurm": {name: shutil.which(name) for name in _SLURM},
+        "store": {"path": str(store), "writable": problem is None, "problem": problem},
+    }
+    if as_json:
+        print_json(findings)
+    else:
+        for title, found in findings.items():
+            print_table((title, ""), found.items(), left=2)
+            click.echo()
+    return 1 if problem else 0
+
+
+def _machine() -> dict[str, object]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": usable,
+        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+    }
+
+
+def _devices() -> dict[str, object]:
+    """GPUs as `nvidia-smi` names them; the CPU is always there."""
+    found: dict[str, object] = {"cpu": "one worker per core, one thread each"}
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        listing = subprocess.run(query, capture_output=True, text=True, check=False)
+        found |= {f"cuda:{n}": line for n, line in enumerate(listing.stdout.splitlines())}
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _corpus(name: str) -> str:
+    try:
+        return f"fingerprint {open_corpus(name, root=Path.cwd()).fingerprint[:12]}"
+    except ScalingError as error:
+        return error.what
+
+
+def _unwritable(store: Path) -> str | None:
+    """Why the store cannot be written; None where it can. The nearest existing folder is tried, nothing is left
+    behind.
+    """
+    folder = next(path for path in (store, *store.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return str(error)

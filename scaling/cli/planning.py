@@ -1,0 +1,134 @@
+"""`scaling plan` and `scaling init`: the grid and its price before anything is spent, and a sweep to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from scaling.cli.options import json_option, root_option, runner_option, sweep_argument
+from scaling.cli.project import Project
+from scaling.cli.screen import print_checks, print_json, print_table, say
+from scaling.data.shards import find_data
+from scaling.quantity import format_duration, format_number
+from scaling.results.launches import last_launch
+from scaling.results.store import Store
+from scaling.runners.profile import Profile, load_profile
+from scaling.sweeps.price import Priced, Throughput, matrix, price, rank_table
+
+SHOWN_DROPPED = 10
+
+
+@click.command()
+@sweep_argument
+@runner_option
+@click.option("--ranks", is_flag=True, help="Also show the rank of every factorized matrix and the share it keeps.")
+@root_option
+@json_option
+def plan(sweep: Path, runner: Path | None, ranks: bool, root: Path | None, as_json: bool) -> None:
+    """The grid of runs and its price; nothing is run."""
+    project = Project.open(sweep, root)
+    profile = load_profile(runner)
+    plan = priced(project, profile)
+    if as_json:
+        print_json(plan.document())
+        return
+    print_plan(plan)
+    if ranks:
+        print_ranks(plan)
+    say(f"\nnext: scaling launch {sweep}")
+
+
+def priced(project: Project, profile: Profile) -> Priced:
+    """The plan of a project, priced for a profile, by measured throughput and corpus size where they are known."""
+    plan = project.plan()
+    store = Store(profile.store_path(project.root))
+    data = find_data(plan.runs[0].run.data, root=project.root, store=store.path) if store.path.exists() else None
+    return price(
+        plan,
+        device=profile.hardware(),
+        devices=lambda run: profile.resources_for(run.counts.params_total).ranks,
+        measured=_measured(project, store),
+        corpus_tokens=data.train_tokens if data else None,
+    )
+
+
+def print_plan(plan: Priced, *, todo: int | None = None) -> None:
+    """Cells by line and budget, totals, checks and dropped cells."""
+    rows = matrix(plan)
+    for line in dict.fromkeys(row["line"] for row in rows):
+        cells = [row for row in rows if row["line"] == line]
+        groups = list(dict.fromkeys(row["group"] for row in cells))
+        header = ("FLOPs", "shape", "N", "tokens", "steps", "batch", "runs", "time")
+        table = (
+            (
+                group if row is group_rows[0] else "",
+                row["shape"],
+                format_number(row["params"]),
+                format_number(row["tokens"]),
+                row["steps"],
+                row["batch_tokens"],
+                row["runs"],
+                format_duration(row["hours"] * 3600),
+            )
+            for group in groups
+            for group_rows in [[row for row in cells if row["group"] == group]]
+            for row in group_rows
+        )
+        print_table(header, table, title=f"{line}   (N = {plan.plan.params_column})", left=2)
+        say_blank()
+    totals = plan.totals
+    time = format_duration(totals["hours"] * 3600)
+    words = [
+        f"{totals['runs']} runs" + ("" if todo is None else f", {todo} to train"),
+        f"{totals['flops']:.3g} training FLOPs ({plan.plan.flops_convention})",
+        f"about {time} of {plan.device.name} time",
+    ]
+    words += [f"{totals['epochs']:.2f} epochs at most"] if totals["epochs"] is not None else []
+    words += [f"cost {totals['cost']:.2f}"] if totals["cost"] is not None else []
+    click.echo("; ".join(words))
+    _print_dropped(plan)
+    print_checks(plan.checks)
+
+
+def print_ranks(plan: Priced) -> None:
+    """Rank, rank / min(in, out) and kept share of every factorized matrix."""
+    header = ("line", "shape", "matrix", "out", "in", "rank", "rank/min", "kept")
+    rows = (
+        (
+            row["line"],
+            row["shape"],
+            row["matrix"],
+            row["out"],
+            row["in"],
+            row["rank"],
+            f"{row['rank_over_min']:.3f}",
+            f"{row['kept']:.1%}",
+        )
+        for row in rank_table(plan.plan)
+    )
+    print_table(header, rows, left=3)
+
+
+def say_blank() -> None:
+    """An empty line on standard output."""
+    click.echo()
+
+
+def _print_dropped(plan: Priced) -> None:
+    dropped = plan.plan.dropped
+    for cell in dropped[:SHOWN_DROPPED]:
+        click.echo(f"dropped: {cell.cell}: {cell.reason}")
+    if len(dropped) > SHOWN_DROPPED:
+        click.echo(f"... and {len(dropped) - SHOWN_DROPPED} more cells dropped (--json lists all)")
+
+
+def _measured(project: Project, store: Store) -> Iterable[Throughput]:
+    """What the finished runs of the last launch reached."""
+    launch = last_launch(project.root, project.name)
+    for row in launch.rows if launch else ():
+        result = store.result(row["id"])
+        if result is not None and result.device_seconds > 0:
+            rate = (result.flops + result.optimizer_flops) / result.device_seconds
+            yield Throughput(row["line"], row["params_matmul"], rate)

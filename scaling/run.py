@@ -15,16 +15,26 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 NUMERICS = 1
 
 Parameterization = Literal["dense", "low_rank"]
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+class Part:
+    """A piece of a run's settings. A plan of many runs shares its parts, so each is written once."""
+
+    @cached_property
+    def canonical(self) -> str:
+        """Canonical JSON of the fields that are not off."""
+        return _CANONICAL.encode(_settings(self))
 
 
 @dataclass(frozen=True)
-class Shape:
+class Shape(Part):
     """One decoder: `layers` blocks of width `width`, a SwiGLU feed-forward of width `ff_width`, `heads` attention
     heads.
     """
@@ -54,7 +64,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Initialisation:
+class Initialisation(Part):
     """Standard deviations at the start; hidden matrices are normal with `hidden_gain` / sqrt(in)."""
 
     embedding_std: float
@@ -63,7 +73,7 @@ class Initialisation:
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Part):
     """The rule for hidden matrices with every constant. Embedding, head and norms always use AdamW at `other_lr`.
 
     A constant that the rule does not have is None.
@@ -85,7 +95,7 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Part):
     """Learning-rate factor over steps: warm-up from 0 over `warmup_steps`, then `kind` down to `final` (a fraction
     of the peak).
     """
@@ -97,7 +107,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class DataRef:
+class DataRef(Part):
     """What a run reads: the corpus as the sweep names it, the tokenizer, and the fixed validation windows."""
 
     corpus: str
@@ -139,8 +149,13 @@ class Run:
     @cached_property
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON of `settings()`."""
-        canonical = json.dumps(self.settings(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
+        return hashlib.sha256(self.canonical.encode("ascii")).hexdigest()[:16]
+
+    @property
+    def canonical(self) -> str:
+        """Canonical JSON of `settings()`: sorted keys, no spaces, ASCII."""
+        values = ((name, getattr(self, name)) for name in _SORTED_RUN_FIELDS)
+        return "{" + ",".join(f'"{name}":{_text(value)}' for name, value in values if value is not None) + "}"
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Run:
@@ -211,3 +226,23 @@ def _settings(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_settings(v) for v in value]
     return value
+
+
+_SORTED_RUN_FIELDS = sorted(_FIELDS[Run])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Part):
+        return value.canonical
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, str):
+        return json.encoder.encode_basestring_ascii(value)
+    if isinstance(value, Mapping):
+        return _ranks_text(tuple(sorted(value.items())))
+    return _CANONICAL.encode(value)
+
+
+@lru_cache(maxsize=4096)
+def _ranks_text(ranks: tuple[tuple[str, int], ...]) -> str:
+    return _CANONICAL.encode(dict(ranks))

@@ -107,7 +107,10 @@ def check(document: Document, model: type[Model]) -> Model:
 class Block(BaseModel):
     """A mapping of a file: its keys are the fields, any other key is an error with a suggestion."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+    # A nested block is built into its parent: building each on its own as well would double the start of every command.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True, defer_build=True
+    )
 
     @model_validator(mode="before")
     @classmethod

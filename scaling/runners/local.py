@@ -36,17 +36,11 @@ class LocalPool:
     stop.
     """
 
-    def __init__(self, store: Path, worklist: Path, *, devices: list[str], log_folder: Path) -> None:
-        self._command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "scaling.runners.job",
-            "--store",
-            str(store),
-            "--runs",
-            str(worklist),
-        ]
+    def __init__(
+        self, store: Path, worklist: Path, *, devices: list[str], log_folder: Path, follow: bool = True
+    ) -> None:
+        self._command = [sys.executable, "-P", "-m", "scaling.runners.job", "--lifeline"]
+        self._command += ["--store", str(store), "--runs", str(worklist)] + ["--follow"] * follow
         log_folder.mkdir(parents=True, exist_ok=True)
         self._slots = [_Slot(device, log_folder / f"worker-{n}.log") for n, device in enumerate(devices)]
         self._cancelled = False
@@ -87,7 +81,7 @@ class LocalPool:
 
     def _start(self, slot: _Slot) -> None:
         environment = os.environ | _ONE_THREAD
-        command = [*self._command, "--lifeline", "--follow", "--device", slot.device]
+        command = [*self._command, "--device", slot.device]
         with slot.log_path.open("ab") as log:
             slot.process = _spawn(command, environment, log)
 

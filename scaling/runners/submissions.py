@@ -1,0 +1,117 @@
+"""Submissions: what was handed to a scheduler, written down so that a launcher may be killed between any two calls.
+
+    <store>/launches/<launch>/01.json   an intention, written before `sbatch`: job name, and the runs of every task
+    <store>/launches/<launch>/01.job    its job id, written after; null where it turned out that nothing was submitted
+
+The folder lies in the store because every launch that shares the store must see what the others hold. An intention
+without a job id is looked up by its job name, which no other submission has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scaling.files import read_json, to_json, write_atomic
+
+_SWEEP = re.compile(r"-\d+(?=-[0-9a-f]{4}$)")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One job array. Task k trains `tasks[k]`, in order; `attempts` are their newest attempts when it was written.
+
+    The job that goes on when the others have ended trains nothing and has no tasks.
+    """
+
+    name: str  # of the job
+    code_version: str
+    tasks: tuple[tuple[str, ...], ...] = ()
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    slots: int = 1  # runs that a task trains side by side
+    device: str = "cpu"  # or "cuda"
+    corpus_hash: str = ""
+    keep: str = "weights"
+
+    @property
+    def runs(self) -> set[str]:
+        """Every run of every task."""
+        return set(self.attempts)
+
+    def write(self, path: Path) -> None:
+        """Write the intention."""
+        write_atomic(path, to_json(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> Submission:
+        """The intention that `write` left."""
+        values = read_json(path)
+        return cls(**(values | {"tasks": tuple(tuple(task) for task in values["tasks"])}))
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """An intention and what became of it: `job_id` is None while nobody knows, "" where nothing was submitted."""
+
+    path: Path
+    submission: Submission
+    job_id: str | None
+
+    @property
+    def launch(self) -> str:
+        """The launch that made it."""
+        return self.path.parent.name
+
+    def element_ids(self, job_id: str | None = None) -> list[str]:
+        """The scheduler's id of every task; a single task is a job, not an array."""
+        job_id, count = job_id or self.job_id or "", len(self.submission.tasks)
+        return [job_id] if count <= 1 else [f"{job_id}_{k}" for k in range(count)]
+
+    def complete(self, job_id: str) -> bool:
+        """True where submitit has put the pickle of every task in its place."""
+        return all((self.path.parent / f"{element}_submitted.pkl").exists() for element in self.element_ids(job_id))
+
+    def settle(self, job_id: str) -> None:
+        """Write down the job id ("" where there is none)."""
+        write_atomic(self.path.with_suffix(".job"), to_json({"job_id": job_id or None}))
+
+
+def launch_name(sweep: str, number: int, root: Path) -> str:
+    """``quickstart-3-9f2c``: readable, safe in a shell and in a file name, another one for every root.
+
+    Args:
+        sweep: the sweep's name; whatever is not a letter, digit, dot, dash or underscore becomes an underscore.
+        number: of the launch.
+        root: whose `.scaling/launches` numbered it; people who share a store have their own.
+    """
+    digest = hashlib.sha256(f"{root.resolve()}\0{sweep}".encode()).hexdigest()[:4]
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', sweep)[:40]}-{number}-{digest}"
+
+
+def same_sweep(launch: str, other: str) -> bool:
+    """True where two launch names differ in the number only: the same sweep of the same root."""
+    return _SWEEP.sub("", launch) == _SWEEP.sub("", other)
+
+
+def launch_folder(store: Path, name: str) -> Path:
+    """Where the submissions of one launch are kept, with submitit's files and the workers' logs."""
+    return store / "launches" / name
+
+
+def all_submitted(store: Path) -> Iterator[Submitted]:
+    """Every submission of every launch on this store, oldest names first."""
+    for path in sorted((store / "launches").glob("*/[0-9]*.json")):
+        yield Submitted(path, Submission.read(path), job_id_of(path))
+
+
+def job_id_of(path: Path) -> str | None:
+    """The job id of the intention at `path`: None while nobody knows, "" where nothing was submitted."""
+    try:
+        job_id: Any = read_json(path.with_suffix(".job"))["job_id"]
+    except FileNotFoundError:
+        return None
+    return str(job_id or "")

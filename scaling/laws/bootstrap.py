@@ -1,0 +1,186 @@
+"""Uncertainty by drawing the data again and refitting: every draw is a full fit of the exact objective, all of them
+in one batch.
+
+Two kinds of draw, for two kinds of data:
+
+- `cases`: points drawn with replacement (as multinomial weights). For a table found somewhere, whose points could
+have been others. This
+  is what the replication of Hoffmann et al. did.
+- `residuals`: the design stays, the noise is drawn again: log L* = log L̂ + ε*. For a grid somebody planned. The ε*
+are the fit's
+  own residuals, centred, inflated by sqrt(n/(n − p)) for the parameters that were fitted to them, and scaled up to
+  the seed noise where
+  that is larger (a law that passes too close to its points has fitted their noise).
+
+Points that share a trunk are one run read at several horizons: they are drawn together, with one sign for the whole
+    trunk under
+`residuals`. A draw that does not converge, or ends at a bound, is counted; above 5 % the interval is not to be relied
+on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from scaling.errors import FitError
+from scaling.laws.newton import Flags, descend
+from scaling.laws.objectives import objective_named
+from scaling.laws.points import Array, Indices, Texts
+from scaling.laws.solve import Fit, exponents_of, target_of
+from scaling.laws.system import System
+
+Kind = Literal["cases", "residuals"]
+Interval = tuple[float, float]
+
+UNRELIABLE_SHARE = 0.05  # DESIGN section 5
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Refitted parameters: `vectors` [draws, P] as the solver holds them (failed draws left out)."""
+
+    fit: Fit
+    kind: Kind
+    clustered: bool
+    vectors: Array
+    drawn: int
+    failed: int
+    at_bound: int
+
+    @property
+    def unreliable(self) -> bool:
+        """More than 5 % of the draws failed or ended at a bound."""
+        return self.failed + self.at_bound > UNRELIABLE_SHARE * self.drawn
+
+    @cached_property
+    def parameters(self) -> dict[str, Array]:
+        """Reported parameters, each [draws]."""
+        return self.fit.layout.natural(self.vectors)
+
+    @cached_property
+    def exponents(self) -> dict[str, Array]:
+        """Exponents of N and D in C, each [draws]."""
+        return exponents_of(self.fit.layout, self.vectors)
+
+    def interval(self, name: str, level: float = 0.95) -> Interval:
+        """Percentile interval of a parameter (`A`, `alpha`, …) or exponent (`N`, `D`).
+
+        Raises:
+            KeyError: there is no such parameter.
+        """
+        values = self.parameters[name] if name in self.parameters else self.exponents[name]
+        return percentile_interval(values, level)
+
+    def intervals(self, level: float = 0.95) -> dict[str, Interval]:
+        """Interval of every reported parameter."""
+        return {name: percentile_interval(values, level) for name, values in self.parameters.items()}
+
+    def exponent_intervals(self, level: float = 0.95) -> dict[str, Interval]:
+        """Interval of every exponent."""
+        return {name: percentile_interval(values, level) for name, values in self.exponents.items()}
+
+    @cached_property
+    def correlations(self) -> dict[tuple[str, str], float]:
+        """Rank correlation over draws of every pair of parameters."""
+        names = list(self.parameters)
+        ranks = np.array([np.argsort(np.argsort(self.parameters[name])) for name in names], dtype=float)
+        flat = {name for name in names if np.ptp(self.parameters[name]) == 0.0}
+        table = np.corrcoef(ranks)
+        pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if not {a, b} & flat]
+        return {(a, b): float(table[names.index(a), names.index(b)]) for a, b in pairs}
+
+
+def percentile_interval(values: Array, level: float = 0.95) -> Interval:
+    """Equal-tailed interval of draws; NaN where there are none."""
+    if not len(values):
+        return (float("nan"), float("nan"))
+    low, high = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)
+
+
+def bootstrap(
+    fit: Fit,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    kind: Kind = "cases",
+    noise: float | None = None,
+    clusters: Texts | None = None,
+) -> Draws:
+    """Refits `draws` times.
+
+    Args:
+        fit: a fit, whose optimum every draw starts from.
+        draws: how many.
+        seed: of the random draws; two fits of equally many points drawn with one seed are paired.
+        kind: `cases` for a table, `residuals` for a designed grid.
+        noise: standard deviation of one seed in log loss; residual draws are never quieter.
+        clusters: label [points] of points drawn together; None takes `fit.points.trunk`, or each point alone.
+
+    Raises:
+        FitError: `draws` is below 1.
+    """
+    if draws < 1:
+        raise FitError("a bootstrap takes draws", got=draws, allowed="at least 1; 1000 for an interval")
+    labels = clusters if clusters is not None else fit.points.trunk
+    rng = np.random.default_rng(seed)
+    group = np.arange(len(fit.points)) if labels is None else np.unique(labels, return_inverse=True)[1].astype(np.intp)
+    loss, weight = (
+        draw_cases(fit, rng, draws, group) if kind == "cases" else draw_residuals(fit, rng, draws, group, noise)
+    )
+    return refit(fit, loss, weight, kind=kind, clustered=labels is not None)
+
+
+def refit(fit: Fit, loss: Array, weight: Array, *, kind: Kind, clustered: bool = False) -> Draws:
+    """The fit again on other losses and weights, [draws, points] each (or [points] where all draws share them)."""
+    chosen = objective_named(fit.objective, fit.delta)
+    count = max(len(table) for table in (loss, weight) if table.ndim == 2)
+    start = np.repeat(fit.vector[None], count, axis=0)
+    system = System(fit.layout, fit.points)
+    ends = descend(system, start, chosen, target_of(chosen, loss), weight)
+    good = ends.converged & np.isfinite(ends.vector).all(axis=1)
+    vectors = ends.vector[good]
+    at_bound = _at_bound(fit, vectors)
+    return Draws(fit, kind, clustered, vectors, count, int(count - good.sum()), int(at_bound.sum()))
+
+
+def _at_bound(fit: Fit, vectors: Array) -> Flags:
+    outside = (vectors <= fit.layout.lower) | (vectors >= fit.layout.upper)
+    return np.asarray(outside.any(axis=1), dtype=np.bool_)
+
+
+def draw_cases(fit: Fit, rng: np.random.Generator, draws: int, group: Indices) -> tuple[Array, Array]:
+    """Losses [points] and weights [draws, points]: clusters drawn with replacement."""
+    count = int(group.max()) + 1
+    times = rng.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(np.float64)
+    return fit.points.loss, times[:, group] * fit.points.weights
+
+
+def draw_residuals(
+    fit: Fit,
+    rng: np.random.Generator,
+    draws: int,
+    group: Indices,
+    noise: float | None,
+    order: Indices | None = None,
+) -> tuple[Array, Array]:
+    """Losses [draws, points] and weights [points]: new noise on the fitted law.
+
+    Point i takes the residual drawn for place order[i] (None: for place i), which is how two lines are paired.
+    """
+    residuals = fit.residuals - fit.residuals.mean()
+    rms = float(np.sqrt((residuals**2).mean()))
+    sigma = max(fit.sigma_log, noise or 0.0)
+    scaled = residuals * (sigma / rms) if rms > 0 else residuals
+    points, count = len(residuals), int(group.max()) + 1
+    if count < points:
+        drawn = scaled * rng.choice([-1.0, 1.0], size=(draws, count))[:, group]
+    else:
+        place = np.arange(points) if order is None else order
+        rows = rng.integers(points, size=(draws, points))
+        drawn = scaled[np.argsort(place)][rows][:, place]
+    return np.exp(np.log(fit.points.loss) - fit.residuals + drawn), fit.points.weights

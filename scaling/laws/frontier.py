@@ -1,0 +1,202 @@
+"""The compute-optimal frontier of a law: N, D and loss as functions of training compute.
+
+Under C = 6·N·D the optimum of E + A/N^α + B/D^β is in closed form (Hoffmann et al. 2203.15556, eq. 4). Under any
+other counting the
+FLOPs per token depend on the size, so loss is minimised numerically along N with D = C / flops_per_token(N), and the
+exponent becomes a
+*local slope*. Every bootstrap draw has its own frontier; intervals are over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scaling.errors import FitError
+from scaling.laws.bootstrap import Draws, Interval, percentile_interval
+from scaling.laws.points import FLOPS_PER_PARAM_TOKEN, Array, Points
+from scaling.laws.solve import Fit
+from scaling.laws.system import System
+
+FlopsPerToken = Callable[[Array], Array]
+Place = Callable[[Array, Array], Points]
+
+_NODES = 241
+_REFINEMENTS = 3
+_SLOPE_STEP = 0.05  # in log C, each way
+_SEARCH_DECADES = 4.0  # beyond the sizes fitted, each way
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The compute-optimal model at `compute`.
+
+    `slope` is d log N / d log C there; `intervals` (95 %) has N, D, loss and slope where draws were given; `at_edge`
+    says that the
+    best size is the first or last one searched, so that the numbers are not an optimum.
+    """
+
+    compute: float
+    params: float
+    tokens: float
+    loss: float
+    slope: float
+    at_edge: bool
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+
+def plain_points(params: Array, tokens: Array) -> Points:
+    """Points of a law without lines or ranks: only N and D."""
+    return Points(params, tokens, np.ones(len(params)))
+
+
+def six(params: Array) -> Array:
+    """FLOPs per token under C = 6·N·D."""
+    return FLOPS_PER_PARAM_TOKEN * params
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """`frontier(...)` of a fit; ask `at(C)`."""
+
+    fit: Fit
+    draws: Draws | None
+    flops_per_token: FlopsPerToken
+    params_range: tuple[float, float]
+    place: Place
+
+    def at(self, compute: float) -> Optimum:
+        """The optimum at `compute` FLOPs, with an interval for each number where there are draws."""
+        best = self._minimum(compute, self.fit.vector[None])
+        slope = float(self._slope(compute, self.fit.vector[None])[0])
+        intervals = self._intervals(compute) if self.draws is not None and len(self.draws.vectors) else {}
+        params, tokens, loss = (float(values[0]) for values in best)
+        low, high = self.params_range
+        at_edge = not (low * 1.001 < params < high / 1.001)
+        return Optimum(compute, params, tokens, loss, slope, at_edge, intervals)
+
+    def curve(self, compute: Array) -> dict[str, Array]:
+        """N, D and loss [levels] along compute levels, without intervals."""
+        optima = [self._minimum(float(c), self.fit.vector[None]) for c in compute]
+        return {name: np.array([o[k][0] for o in optima]) for k, name in enumerate(("params", "tokens", "loss"))}
+
+    def loss_draws(self, compute: float) -> Array:
+        """Frontier loss of every draw [draws] at `compute`: subtract two lines' to compare them with paired draws."""
+        if self.draws is None:
+            raise FitError("this frontier has no draws", hint="pass draws=bootstrap(fit, …) to frontier")
+        return self._minimum(compute, self.draws.vectors)[2]
+
+    def compute_for(self, loss: float) -> float | None:
+        """The least training FLOPs with which this line reaches `loss`; None where it never does."""
+        low, high = np.log(self.fit.points.compute.min()) - 10.0, np.log(self.fit.points.compute.max()) + 30.0
+        if self._loss_at(high) > loss:
+            return None
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if self._loss_at(middle) > loss else (low, middle)
+        return float(np.exp(high))
+
+    def _loss_at(self, log_compute: float) -> float:
+        return float(self._minimum(float(np.exp(log_compute)), self.fit.vector[None])[2][0])
+
+    def _intervals(self, compute: float) -> dict[str, Interval]:
+        assert self.draws is not None
+        vectors = self.draws.vectors
+        values = (*self._minimum(compute, vectors), self._slope(compute, vectors))
+        return {name: percentile_interval(v) for name, v in zip(("N", "D", "loss", "slope"), values, strict=True)}
+
+    def _slope(self, compute: float, vectors: Array) -> Array:
+        up, down = (self._minimum(compute * np.exp(step), vectors)[0] for step in (_SLOPE_STEP, -_SLOPE_STEP))
+        slope: Array = np.log(up / down) / (2.0 * _SLOPE_STEP)
+        return slope
+
+    def _minimum(self, compute: float, vectors: Array) -> tuple[Array, Array, Array]:
+        """Optimal N, D and loss [R] of each internal vector: a common grid in log N, then grids around each draw's
+        best node.
+        """
+        if self.flops_per_token is six and (closed := self._closed_form(compute, vectors)) is not None:
+            return closed
+        low, high = np.log(self.params_range[0]), np.log(self.params_range[1])
+        grid = np.linspace(low, high, _NODES)
+        values = self._log_loss(grid, compute, vectors)
+        best = np.clip(values.argmin(axis=1), 1, _NODES - 2)
+        place = _vertex(grid, values, best)
+        step = (high - low) / (_NODES - 1)
+        for _ in range(_REFINEMENTS if len(vectors) == 1 else 0):
+            step /= 20.0
+            grid = np.clip(np.linspace(place[0] - 12 * step, place[0] + 12 * step, 25), low, high)
+            values = self._log_loss(grid, compute, vectors)
+            best = np.clip(values.argmin(axis=1), 1, 23)
+            place = _vertex(grid, values, best)
+        loss = np.exp(np.minimum(values.min(axis=1), _vertex_value(grid, values, best)))
+        params = np.exp(place)
+        return params, compute / self.flops_per_token(params), loss
+
+    def _log_loss(self, log_params: Array, compute: float, vectors: Array) -> Array:
+        params = np.exp(log_params)
+        points = self.place(params, compute / self.flops_per_token(params))
+        return System(self.fit.layout, points).log_loss(vectors)
+
+    def _closed_form(self, compute: float, vectors: Array) -> tuple[Array, Array, Array] | None:
+        form = self.fit.form
+        if form.power or form.free or len(form.terms) != 2 or any(term.stretch for term in form.terms):
+            return None
+        values = self.fit.layout.natural(vectors)
+        a, alpha, b, beta = (values[name] for name in ("A", "alpha", "B", "beta"))
+        ratio = np.exp(np.log(alpha * a / (beta * b)) / (alpha + beta))
+        params = ratio * (compute / FLOPS_PER_PARAM_TOKEN) ** (beta / (alpha + beta))
+        tokens = compute / FLOPS_PER_PARAM_TOKEN / params
+        floor = values[form.floor] if form.floor else 0.0
+        return params, tokens, floor + a * params**-alpha + b * tokens**-beta
+
+
+def frontier(
+    fit: Fit,
+    *,
+    draws: Draws | None = None,
+    flops_per_token: FlopsPerToken | None = None,
+    params_range: tuple[float, float] | None = None,
+    place: Place | None = None,
+) -> Frontier:
+    """The frontier of a law with a model term and a data term.
+
+    Args:
+        fit: the law.
+        draws: for intervals.
+        flops_per_token: training FLOPs per token at sizes N [m]; None is 6·N.
+        params_range: sizes searched; None is four decades beyond the points on each side.
+        place: N [m] and D [m] -> `Points`, for laws that read more (a line, factorized parameters); None gives only N
+            and D.
+
+    Raises:
+        FitError: the law has no trade-off between N and D.
+    """
+    variables = {term.variable for term in fit.form.terms}
+    if not {"params", "tokens"} <= variables:
+        raise FitError(
+            f"law {fit.law} has no trade-off between parameters and tokens, so no frontier",
+            allowed="chinchilla, kaplan, rank, rank_power, joint",
+        )
+    reach = 10.0**_SEARCH_DECADES
+    span = params_range or (float(fit.points.params.min()) / reach, float(fit.points.params.max()) * reach)
+    return Frontier(fit, draws, flops_per_token or six, span, place or plain_points)
+
+
+def _vertex(grid: Array, values: Array, best: Array) -> Array:
+    """Vertex in x of the parabola through each row's best node and its neighbours."""
+    rows = np.arange(len(values))
+    left, middle, right = (values[rows, best + k] for k in (-1, 0, 1))
+    bend = left - 2.0 * middle + right
+    shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1.0), 0.0)
+    place: Array = grid[best] + np.clip(shift, -1.0, 1.0) * (grid[1] - grid[0])
+    return place
+
+
+def _vertex_value(grid: Array, values: Array, best: Array) -> Array:
+    rows = np.arange(len(values))
+    left, middle, right = (values[rows, best + k] for k in (-1, 0, 1))
+    bend = left - 2.0 * middle + right
+    lower: Array = middle - np.where(bend > 0, (left - right) ** 2 / (8.0 * np.where(bend > 0, bend, 1.0)), 0.0)
+    return lower

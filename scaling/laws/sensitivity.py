@@ -1,0 +1,92 @@
+"""How much of a law is choice rather than data: other objectives, the floor free or held at zero, other approaches.
+
+The *form range* is the min–max of a prediction over those choices. Far beyond the data it is the largest error of a
+law, and no bootstrap
+sees it, because every draw shares the form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scaling.errors import FitError
+from scaling.laws.forms import Form, form_named
+from scaling.laws.frontier import FlopsPerToken, Place, frontier
+from scaling.laws.isoflop import IsoFlop
+from scaling.laws.points import Points
+from scaling.laws.solve import Fit, Status, fit
+
+ROW: tuple[tuple[str, float | None], ...] = (
+    ("log_huber", 1e-4),
+    ("log_huber", 1e-3),
+    ("log_huber", 1e-2),
+    ("log_mse", None),
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to make the fit, and the exponents it gives."""
+
+    objective: str
+    delta: float | None
+    exponents: dict[str, float]
+    status: Status
+
+
+def objective_row(points: Points, law: str | Form = "chinchilla") -> tuple[Choice, ...]:
+    """Exponents at δ 1e-4, 1e-3, 1e-2 and under `log_mse`, as printed beside every fit."""
+    choices = []
+    for name, delta in ROW:
+        made = fit(points, law, objective=name, delta=delta)
+        choices.append(Choice(name, delta, made.exponents, made.status))
+    return tuple(choices)
+
+
+@dataclass(frozen=True)
+class FormRange:
+    """Min–max of compute-optimal N, D and loss at `compute` over `members` (label -> values)."""
+
+    compute: float
+    members: dict[str, dict[str, float]]
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Name -> (smallest, largest) over the members that give it."""
+        names = dict.fromkeys(name for values in self.members.values() for name in values)
+        found = {name: [values[name] for values in self.members.values() if name in values] for name in names}
+        return {name: (min(values), max(values)) for name, values in found.items()}
+
+
+def form_range(
+    fitted: Fit,
+    compute: float,
+    *,
+    isoflop: IsoFlop | None = None,
+    flops_per_token: FlopsPerToken | None = None,
+    params_range: tuple[float, float] | None = None,
+    place: Place | None = None,
+) -> FormRange:
+    """Predictions at `compute` over objectives, E free or zero, and approach 2 where it is given.
+
+    A variant that these points cannot identify is left out.
+    """
+    form = form_named(fitted.form)
+    variants = {
+        f"{fitted.law}, {name}" + (f" δ {delta:g}" if delta else ""): (form, name, delta) for name, delta in ROW
+    }
+    if form.floor:
+        variants[f"{fitted.law} with E = 0"] = (form.without_floor(), fitted.objective, fitted.delta)
+    if form.name == "chinchilla":
+        variants["kaplan"] = (form_named("kaplan"), fitted.objective, fitted.delta)
+    members: dict[str, dict[str, float]] = {}
+    for label, (variant, name, delta) in variants.items():
+        try:
+            made = fit(fitted.points, variant, objective=name, delta=delta)
+        except FitError:
+            continue
+        best = frontier(made, flops_per_token=flops_per_token, params_range=params_range, place=place).at(compute)
+        members[label] = {"N": best.params, "D": best.tokens, "loss": best.loss}
+    if isoflop is not None and isoflop.exponents:
+        members[f"approach 2, {isoflop.curve}"] = isoflop.at(compute)
+    return FormRange(compute, members)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,16 @@ from scaling.files import replacing
 SCHEMA = 1
 KEPT = 2
 _NAME = re.compile(r"(\d{8})-(\d{4})\.pt")
-_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,9 @@ def read_newest(folder: Path, *, run_id: str, corpus_hash: str, tell: Callable[[
 
 
 def _read(path: Path, run_id: str) -> Checkpoint:
+    with zipfile.ZipFile(path) as archive:  # torch writes checksums and does not compare them
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} is damaged")
     content = torch.load(path, map_location="cpu", weights_only=True)
     schema, owner = content.pop("schema"), content["run_id"]
     if schema != SCHEMA:

@@ -1,0 +1,226 @@
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from scaling import files
+from scaling.errors import TrainingError
+from scaling.run import Result
+from scaling.sweeps.counting import count, training_flops
+from scaling.training.loop import Stopped, Superseded, train
+
+
+def go(run, data, folder, *, stop=lambda: False, owns=lambda: True, attempt=1, **options):
+    records = []
+    outcome = train(run, data=data, folder=folder, attempt=attempt, stop=stop, owns=owns, log=records.append, **options)
+    return outcome, records
+
+
+class StopAt:
+    """Asks to stop at the n-th step boundary."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def same_result(a: Result, b: Result) -> bool:
+    timed = {"device_seconds": 0.0, "diagnostics": {}}
+    return replace(a, **timed) == replace(b, **timed)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "weights.safetensors")
+
+
+def test_a_run_learns_and_reports(a_run, data, tmp_path):
+    run = a_run("muon", steps=60, batch_tokens=128)
+    result, records = go(run, data, tmp_path / "c")
+    assert result.status == "completed"
+    assert result.loss_nats < np.log(64) - 0.5
+    assert 0 < result.loss_se_nats < 0.2
+    assert set(result.validation) == {"other"}
+    assert set(result.validation["other"]) == {"loss_nats", "loss_se_nats", "loss_per_byte_nats"}
+    assert (result.steps, result.tokens) == (60, 60 * 128)
+    assert result.flops == training_flops(run.shape, None, sequence_length=16, tokens=result.tokens)
+    assert result.flops_6nd == 6 * count(run.shape).params_total * result.tokens
+    assert result.epochs == pytest.approx(result.tokens / data.train_tokens, rel=0.01)
+    assert result.corpus_hash == data.hash
+    assert result.device == "cpu"
+    assert result.diagnostics["matrix_norm"] > 0
+    assert Result.from_json(result.to_json()) == result
+    assert records[0]["step"] == 0
+    assert records[-1]["step"] == records[-1]["steps"] == 60
+    assert all(isinstance(v, (int, float, str)) or v is None for r in records for v in r.values())
+    assert not list((tmp_path / "c").glob("*.pt"))
+    assert (tmp_path / "c" / "documents.npz").exists()
+
+
+def test_stopping_at_every_step_changes_no_bit(any_run, data, tmp_path):
+    run = any_run(steps=5, schedule={"kind": "cosine"})
+    whole, _ = go(run, data, tmp_path / "whole")
+    outcome, attempt = None, 0
+    while not isinstance(outcome, Result):
+        attempt += 1
+        outcome, _ = go(run, data, tmp_path / "parts", stop=StopAt(1), attempt=attempt)
+        assert isinstance(outcome, Result) or outcome == Stopped(attempt)
+    assert attempt == 5
+    assert same_result(outcome, whole)
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("kind", ["constant", "linear", "wsd"])
+def test_schedules_resume_too(a_run, data, tmp_path, kind):
+    run = a_run("spectron", schedule={"kind": kind, "decay_steps": 3 if kind == "wsd" else None})
+    whole, _ = go(run, data, tmp_path / "whole")
+    go(run, data, tmp_path / "parts", stop=StopAt(4))
+    resumed, _ = go(run, data, tmp_path / "parts", attempt=2)
+    assert same_result(resumed, whole)
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = [sys.argv[1]]
+from pathlib import Path
+from conftest import tiny_run, token_data
+from scaling import files
+from scaling.training.loop import train
+
+def die(point):
+    if point == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+files.fault_hook = die
+train(tiny_run("spectron"), data=token_data(Path()), folder=Path(sys.argv[2]), attempt=int(sys.argv[4]),
+      stop=lambda: False, owns=lambda: True, log=lambda record: None, checkpoint_seconds=0)
+"""
+
+
+def test_killed_processes_lose_nothing_but_time(a_run, data, tmp_path):
+    run = a_run("spectron")
+    whole, _ = go(run, data, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    for attempt, point in enumerate(["step 2", "replace 00000003-0002.pt"], start=1):
+        arguments = [str(Path(__file__).parent), str(folder), point, str(attempt)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        child = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, check=False)
+        assert child.returncode == -signal.SIGKILL
+    assert sorted(p.name for p in folder.glob("*.pt")) == ["00000001-0001.pt", "00000002-0001.pt"]
+    resumed, _ = go(run, data, folder, attempt=3)
+    assert same_result(resumed, whole)
+
+
+def test_a_corrupted_newest_checkpoint_costs_steps_and_is_told(a_run, data, tmp_path):
+    run = a_run()
+    whole, _ = go(run, data, tmp_path / "whole")
+    go(run, data, tmp_path / "c", stop=StopAt(3))
+    go(run, data, tmp_path / "c", stop=StopAt(1), attempt=2)
+    (tmp_path / "c" / "00000004-0002.pt").write_bytes(b"damaged")
+    resumed, records = go(run, data, tmp_path / "c", attempt=3)
+    messages = [r["message"] for r in records if "message" in r]
+    assert "00000004-0002.pt" in messages[0]
+    assert "step 3" in messages[1]
+    assert same_result(resumed, whole)
+
+
+def test_a_checkpoint_of_another_run_is_refused(a_run, data, tmp_path):
+    go(a_run(seed=1), data, tmp_path, stop=StopAt(2))
+    with pytest.raises(TrainingError, match="another run"):
+        go(a_run(seed=2), data, tmp_path)
+
+
+def test_a_superseded_attempt_writes_nothing(a_run, data, tmp_path):
+    with pytest.raises(Superseded):
+        go(a_run(), data, tmp_path / "c", stop=StopAt(2), owns=lambda: False)
+    with pytest.raises(Superseded):
+        go(a_run(), data, tmp_path / "c", owns=lambda: False)
+    assert not (tmp_path / "c").exists()
+
+
+def test_divergence_is_a_result(a_run, data, tmp_path, monkeypatch):
+    run = a_run("adamw", steps=30, optimizer={"lr": 1e6, "other_lr": 1e6})
+    result, _ = go(run, data, tmp_path / "c")
+    assert result.status == "diverged"
+    assert result.loss_nats is None
+    assert result.last_finite_loss_nats is not None
+    assert 0 < result.steps < 30
+    assert not (tmp_path / "c" / "weights.safetensors").exists()
+    result.to_json()
+    stopped, _ = go(run, data, tmp_path / "d", stop=StopAt(result.steps + 3))
+    again, _ = go(run, data, tmp_path / "d", attempt=2)
+    assert isinstance(stopped, Stopped)
+    assert same_result(again, result)
+
+
+def test_gradient_accumulation_gives_the_same_loss_within_rounding(a_run, data, tmp_path):
+    run = a_run("muon", steps=8, batch_tokens=5 * 16)
+    whole, _ = go(run, data, tmp_path / "whole")
+    parts, _ = go(run, data, tmp_path / "parts", micro_sequences=2)
+    assert parts.loss_nats == pytest.approx(whole.loss_nats, abs=1e-3)
+
+
+def test_checkpoints_come_by_wall_time(a_run, data, tmp_path, monkeypatch):
+    points = []
+    monkeypatch.setattr(files, "fault_hook", points.append)
+    go(a_run(), data, tmp_path / "often", checkpoint_seconds=0)
+    assert [p for p in points if p.endswith(".pt")] == [f"replace {n:08d}-0001.pt" for n in range(1, 6)]
+    points.clear()
+    go(a_run(), data, tmp_path / "seldom")
+    assert not [p for p in points if p.endswith(".pt")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"precision": "float8"}, "precision"),
+        ({"batch_tokens": 65}, "batch_tokens"),
+        ({"self_guided": 0.5}, "self_guided"),
+        ({"shape": {"vocab_size": 63}}, "shape.vocab_size"),
+        ({"parameterization": "low_rank"}, "ranks"),
+    ],
+)
+def test_settings_that_cannot_be_trained_are_refused_by_name(a_run, data, tmp_path, changes, where):
+    with pytest.raises(TrainingError) as error:
+        go(a_run(**changes), data, tmp_path)
+    assert error.value.where == where
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+def test_an_unknown_device_is_refused(a_run, data, tmp_path, device):
+    with pytest.raises(TrainingError, match="device"):
+        go(a_run(), data, tmp_path, device=device)
+
+
+def test_bfloat16_autocast_trains(a_run, data, tmp_path):
+    result, _ = go(a_run("muon", steps=30, precision="bfloat16"), data, tmp_path)
+    exact, _ = go(a_run("muon", steps=30), data, tmp_path / "exact")
+    assert result.loss_nats == pytest.approx(exact.loss_nats, abs=0.1)
+    assert result.loss_nats != exact.loss_nats
+
+
+def test_dense_and_low_rank_see_the_same_tokens(a_run, data, tmp_path, monkeypatch):
+    from scaling.data.batches import Batches
+
+    seen: list[np.ndarray] = []
+    original = Batches.batch
+
+    def spy(self, *arguments):
+        batch = original(self, *arguments)
+        seen.append(batch[0])
+        return batch
+
+    monkeypatch.setattr(Batches, "batch", spy)
+    go(a_run("muon"), data, tmp_path / "a")
+    go(a_run("spectron"), data, tmp_path / "b")
+    assert all(np.array_equal(a, b) for a, b in zip(seen[:6], seen[6:], strict=True))

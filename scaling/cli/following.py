@@ -15,15 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from scaling.cli.options import json_option, root_option, sweep_argument
-from scaling.cli.project import Project
+from scaling.cli.project import Project, slurm_jobs
 from scaling.cli.screen import console, print_json, say
 from scaling.errors import ScalingError
 from scaling.files import read_json
 from scaling.quantity import format_duration, format_number
-from scaling.results.launches import Launch
+from scaling.results.launches import Launch, all_launches
 from scaling.results.owner import Owner
 from scaling.results.status import RunStatus, counts
 from scaling.results.store import Attempt, Store
+from scaling.runners.submissions import launch_name
 
 _MARKS = {
     "diverged": "div",
@@ -45,9 +46,13 @@ def status(sweep: Path, watch: bool, root: Path | None, as_json: bool) -> None:
     project = Project.open(sweep, root)
     launch = project.launch()
     runs = project.statuses(launch)
+    notes = slurm_jobs(Path(launch.store)).queue.notes
     if as_json:
-        print_json({"sweep": project.name, "counts": counts(runs), "runs": [run.to_json() for run in runs]})
+        document = {"sweep": project.name, "counts": counts(runs), "runs": [run.to_json() for run in runs]}
+        print_json(document | {"notes": list(notes)})
         return
+    for note in notes:
+        say(note)
     if not watch or not console().is_terminal:
         console().print(_page(launch, runs))
         return
@@ -86,7 +91,7 @@ def logs(sweep: Path, run: str, root: Path | None) -> None:
 def cancel(sweep: Path, root: Path | None) -> int:
     """Ask this sweep's own launches to checkpoint and stop; the next launch continues."""
     project = Project.open(sweep, root)
-    stopped = 0
+    stopped = _cancel_jobs(project)
     for path in sorted(project.launches.glob("*/launcher-*.json")):
         owner = Owner.from_json(read_json(path))
         alive = owner.alive()
@@ -97,8 +102,25 @@ def cancel(sweep: Path, root: Path | None) -> int:
         elif alive is None:
             say(f"a launcher may run on {owner.host} (pid {owner.pid}): cancel it there")
     if not stopped:
-        say(f"no launch of {project.name} runs on this machine")
+        say(f"no launch of {project.name} runs on this machine or has jobs on a cluster")
     return 0
+
+
+def _cancel_jobs(project: Project) -> int:
+    """Cancel the SLURM jobs of this sweep's launches; name the jobs of others that train its runs."""
+    stores = {launch.store: launch for launch in all_launches(project.root, project.name) if launch.runner == "slurm"}
+    stopped = 0
+    for store, launch in stores.items():
+        name = launch_name(project.name, launch.number, project.root)
+        jobs, foreign = slurm_jobs(Path(store)).cancel(name, set(launch.ids))
+        if jobs:
+            say(f"cancelled {len(jobs)} jobs ({', '.join(jobs)}); their runs checkpoint at their next step")
+        for run_id, held in foreign.items():
+            say(
+                f"run {run_id} is still trained by job {held.job_id} of launch {held.launch}, which is not this sweep's"
+            )
+        stopped += len(jobs)
+    return stopped
 
 
 def _page(launch: Launch, runs: Sequence[RunStatus]) -> Table:

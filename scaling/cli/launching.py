@@ -14,6 +14,7 @@ from typing import Any
 import click
 from filelock import FileLock, Timeout
 
+from scaling.cli.cluster import Cluster
 from scaling.cli.options import json_option, root_option, runner_option, sweep_argument
 from scaling.cli.planning import priced, print_plan
 from scaling.cli.progress import Progress
@@ -40,15 +41,24 @@ LOCK_SECONDS = 60  # another launch prepares data at most about this long; then 
 @runner_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted, and submit nothing.")
+@click.option("--wait", is_flag=True, help="On SLURM: stay until every run has ended, with progress.")
 @click.option("--replan", is_flag=True, help="Accept that the plan differs from the last launch.")
 @root_option
 @json_option
 def launch(
-    sweep: Path, runner: Path | None, yes: bool, dry_run: bool, replan: bool, root: Path | None, as_json: bool
+    sweep: Path,
+    runner: Path | None,
+    yes: bool,
+    dry_run: bool,
+    wait: bool,
+    replan: bool,
+    root: Path | None,
+    as_json: bool,
 ) -> int:
     """Train what has no result yet, then collect, fit and report. Safe to repeat at any moment."""
     project = Project.open(sweep, root)
     profile = load_profile(runner)
+    cluster = Cluster.of(project, profile, runner)
     plan = priced(project, profile)
     _refuse_errors(project, plan)
     _refuse_other_plan(project, plan, replan)
@@ -56,14 +66,20 @@ def launch(
     todo = [run for run in plan.plan.runs if not store.has_result(run.run.id)]
     if not as_json:
         print_plan(plan, todo=len(todo))
+    if dry_run and cluster is not None:
+        cluster.dry_run(_rows(plan), store, as_json=as_json)
+        return 0
     if dry_run:
         say(f"dry run: {len(todo)} of {len(plan.plan.runs)} runs would be trained; nothing was started")
         return 0
+    if todo and cluster is not None:
+        cluster.check(_rows(plan), store)
     if todo and not yes:
         _confirm(f"Train {len(todo)} runs?")
     frozen = prepare(project, profile, runner, plan, store)
-    if profile.runner == "slurm":
-        raise RunnerError("SLURM runners are not built in yet", where=str(runner), allowed="runner: local")
+    if cluster is not None:
+        runs = cluster.launch(frozen, store, wait=wait, as_json=as_json)
+        return 0 if runs is None else _conclude(project, frozen, runs)
     return _launch_locally(project, profile, frozen, store, as_json=as_json)
 
 
@@ -132,14 +148,19 @@ def _launch_locally(project: Project, profile: Profile, frozen: Launch, store: S
     else:
         say(f"all {len(frozen.rows)} runs are finished: nothing to train")
         runs = project.statuses(frozen)
-    failed = [run for run in runs if run.status not in ("completed", "diverged")]
-    for run in failed:
-        say(f"failed: {run.row['id']} {run.row['cell']}: {run.message}")
     if as_json:
         skipped = len(frozen.rows) - len(todo)
         print_json(
             {"launch": frozen.number, "submitted": len(todo), "skipped": skipped, "jobs": ["local"] if todo else []}
         )
+    return _conclude(project, frozen, runs)
+
+
+def _conclude(project: Project, frozen: Launch, runs: list[RunStatus]) -> int:
+    """Name what failed, and report on whatever there is."""
+    failed = [run for run in runs if run.status not in ("completed", "diverged")]
+    for run in failed:
+        say(f"failed: {run.row['id']} {run.row['cell']}: {run.message}")
     _report(project, frozen, runs)
     return 1 if failed else 0
 

@@ -5,6 +5,7 @@ Root = the parent of the `sweeps/` folder that holds the sweep file, else the fi
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from scaling.errors import ScalingError
 from scaling.results.launches import Launch, last_launch, launches_folder
 from scaling.results.status import RunStatus, statuses
 from scaling.results.store import Store
+from scaling.runners.slurm_jobs import StoreJobs
+from scaling.runners.slurm_queue import SlurmQueue
 from scaling.sweeps.grids import Plan, plan
 from scaling.sweeps.schema import Sweep, load_sweep, sweep_root
 
@@ -65,8 +68,19 @@ class Project:
         return launch
 
     def statuses(self, launch: Launch, **context: Any) -> list[RunStatus]:
-        """Every run of a launch as it stands."""
-        return statuses(launch.rows, Store(Path(launch.store)), corpus_hash=launch.corpus_hash, **context)
+        """Every run of a launch as it stands; SLURM is asked where the launch went there."""
+        store = Store(Path(launch.store))
+        if launch.runner == "slurm":
+            context = (
+                slurm_jobs(store.path).view(set(launch.ids), store) | {"code_version": launch.code_version} | context
+            )
+        return statuses(launch.rows, store, corpus_hash=launch.corpus_hash, **context)
+
+
+@functools.cache
+def slurm_jobs(store: Path) -> StoreJobs:
+    """The jobs of a store; one object for all questions of this process, so that SLURM is asked rarely."""
+    return StoreJobs(store, SlurmQueue())
 
 
 def difference(launch: Launch, rows: Mapping[str, Mapping[str, Any]]) -> str | None:

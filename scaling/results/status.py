@@ -43,6 +43,8 @@ def run_status(
     corpus_hash: str,
     jobs: Mapping[str, str] | None = None,
     job_active: JobActive | None = None,
+    endings: Mapping[str, str] | None = None,
+    code_version: str | None = None,
 ) -> RunStatus:
     """The status of one planned run.
 
@@ -52,6 +54,8 @@ def run_status(
         corpus_hash: of the corpus the launch prepared; a result of another one is stale.
         jobs: run id -> what the scheduler says of the job that holds it ("pending: Resources").
         job_active: asks the scheduler about an attempt's own job.
+        endings: run id -> how the last job that held it ended; a run whose job ended before its first attempt failed.
+        code_version: of the launch; a run trained by other code says so.
     """
     run_id = row["id"]
     result = store.result(run_id)
@@ -64,11 +68,18 @@ def run_status(
     record = attempt.last_record() if attempt else {}
     progress = record.get("step", 0) / max(1, row["steps"])
     if attempt is not None and store.is_alive(attempt, job_active=job_active):
-        return RunStatus(row, "running", record.get("loss_nats"), progress, f"on {attempt.owner.host}", record)
+        message = f"on {attempt.owner.host}"
+        if code_version not in (None, attempt.owner.code_version):
+            message += f", code {attempt.owner.code_version} instead of the launch's {code_version}"
+        return RunStatus(row, "running", record.get("loss_nats"), progress, message, record)
     if jobs and run_id in jobs:
         return RunStatus(row, "queued", None, progress, jobs[run_id], record)
+    ending = (endings or {}).get(run_id)
     if attempt is not None:
-        return RunStatus(row, "failed", record.get("loss_nats"), progress, _death(attempt, record), record)
+        message = _death(attempt, record) + (f" ({ending})" if ending and attempt.error() is None else "")
+        return RunStatus(row, "failed", record.get("loss_nats"), progress, message, record)
+    if ending is not None:
+        return RunStatus(row, "failed", None, 0.0, f"{ending}, before a worker took the run", {})
     return RunStatus(row, "planned", None, 0.0, None, {})
 
 

@@ -23,7 +23,7 @@ class Work:
 
     run_id: str
     params: float  # params_total
-    seconds: float | None  # predicted on one device; None where unknown
+    seconds: float | None  # predicted wall time on its own devices; None where unknown
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def make_arrays(profile: Profile, work: Iterable[Work], *, max_array_size: int =
     by_rule: dict[Resources, dict[str, float | None]] = {}
     for run in work:
         rule = profile.resources_for(run.params)
-        by_rule.setdefault(rule, {})[run.run_id] = None if run.seconds is None else run.seconds / rule.ranks
+        by_rule.setdefault(rule, {})[run.run_id] = run.seconds
     arrays: list[Array] = []
     target = profile.pack.target if profile.pack else None
     for rule, seconds in by_rule.items():

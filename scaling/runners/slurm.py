@@ -1,4 +1,4 @@
-"""SLURM as a scheduler: submit job arrays, ask what holds a run, cancel.
+"""SLURM as a scheduler: submit job arrays (`slurm_jobs` asks what holds a run, and cancels).
 
 submitit writes the sbatch text and the pickles and starts the tasks under `srun`; a pickle holds the call
 `slurm_task.work(store, launch, submission, task)` and nothing else. Nothing keeps running on the login node. While
@@ -26,22 +26,13 @@ from scaling.results.store import Store
 from scaling.runners import slurm_task
 from scaling.runners.arrays import DEFAULT_MAX_ARRAY_SIZE, Array, Work, make_arrays
 from scaling.runners.profile import Profile
-from scaling.runners.slurm_queue import JobState, SlurmQueue, run_command
+from scaling.runners.slurm_jobs import Held, StoreJobs
+from scaling.runners.slurm_queue import SlurmQueue, run_command
 from scaling.runners.slurm_script import array_parameters, check_folder, continuation_parameters
-from scaling.runners.submissions import Submission, Submitted, all_submitted, launch_folder, same_sweep
+from scaling.runners.submissions import Submission, Submitted, all_submitted, launch_folder
 
 LOCK_SECONDS = 300.0  # another launch on this store prepares data and submits at most about this long
 MAX_UNATTENDED_ATTEMPTS = 10  # assumption: a run that was lost this often needs a person
-SCANCEL_IDS = 500  # per call, far below the system's limit on a command line
-
-
-@dataclass(frozen=True)
-class Held:
-    """A run that a job holds: whose launch, which array element, and what SLURM says of it."""
-
-    launch: str
-    job_id: str
-    state: JobState
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,7 @@ class Slurm:
     def __init__(self, profile: Profile, store: Path, *, launch: str, queue: SlurmQueue | None = None) -> None:
         self.profile, self.store, self.launch = profile, store.resolve(), launch
         self.folder = launch_folder(self.store, launch)
-        self.queue = queue or SlurmQueue()
+        self.jobs = StoreJobs(self.store, queue or SlurmQueue())
         check_folder(self.store)
 
     def scripts(self, work: Sequence[Work]) -> list[str]:
@@ -67,6 +58,13 @@ class Slurm:
         first = self._next_number()
         arrays = make_arrays(self.profile, work, max_array_size=max_array_size(default=DEFAULT_MAX_ARRAY_SIZE))
         return [self._script(array, self._name(first + place)) for place, array in enumerate(arrays)]
+
+    def samples(self, work: Sequence[Work]) -> list[str]:
+        """The text of one array per kind of resources, for ``sbatch --test-only``."""
+        kinds: dict[Any, Array] = {}
+        for array in make_arrays(self.profile, work):
+            kinds.setdefault((array.resources, array.slots), array)
+        return [self._script(array, self._name(0)) for array in kinds.values() if array.after is None]
 
     def submit(
         self, work: Sequence[Work], *, corpus_hash: str, keep: str, continuation: Sequence[str] | None = None
@@ -83,8 +81,8 @@ class Slurm:
             RunnerError: SLURM does not answer or refuses; jobs submitted before that stay, and are found again.
         """
         with self._locked():
-            self._recover()
-            held = self.held({run.run_id for run in work})
+            self.jobs.recover()
+            held = self.jobs.held({run.run_id for run in work})
             free = [run for run in work if run.run_id not in held and self._worth_it(run.run_id)]
             jobs: list[str] = []
             arrays = make_arrays(self.profile, free, max_array_size=max_array_size()) if free else []
@@ -95,35 +93,6 @@ class Slurm:
             if continuation and (jobs or (own and not self._continues())):
                 jobs.append(self._submit_continuation(continuation, sorted(own | set(jobs), key=int)))
         return Outcome(tuple(run.run_id for run in free), held, tuple(jobs))
-
-    def held(self, run_ids: set[str]) -> dict[str, Held]:
-        """Which of the runs a job of any launch on this store holds. A job nobody can be asked about holds its runs."""
-        known = [s for s in all_submitted(self.store) if s.job_id and run_ids & s.submission.runs]
-        self.queue.poll(submitted.job_id for submitted in known if submitted.job_id)
-        found: dict[str, Held] = {}
-        for submitted in known:
-            for job_id, task in zip(submitted.element_ids(), submitted.submission.tasks, strict=True):
-                state = self.queue.state(job_id)
-                if state.active is not False and state.name in ("", submitted.submission.name):
-                    found |= {run_id: Held(submitted.launch, job_id, state) for run_id in task if run_id in run_ids}
-        return found
-
-    def cancel(self, run_ids: set[str]) -> tuple[list[str], dict[str, Held]]:
-        """Cancel the live jobs of every launch of this sweep; those of other sweeps that train its runs are named.
-
-        Returns:
-            The ids of the cancelled jobs, and run id -> the foreign job that holds it.
-        """
-        own = [s for s in all_submitted(self.store) if s.job_id and same_sweep(s.launch, self.launch)]
-        self.queue.poll(s.job_id for s in own if s.job_id)
-        live = [s.job_id for s in reversed(own) if s.job_id and self._lives(s)]  # what waits for the others goes first
-        for start in range(0, len(live), SCANCEL_IDS):
-            answer = run_command(["scancel", *live[start : start + SCANCEL_IDS]])
-            if answer.returncode != 0:
-                raise RunnerError("scancel failed", got=answer.stderr.strip())
-        foreign = {r: h for r, h in self.held(run_ids).items() if not same_sweep(h.launch, self.launch)}
-        self.queue.forget()
-        return live, foreign
 
     def _submit_array(self, array: Array, after: str | None, *, corpus_hash: str, keep: str) -> str:
         newest = {run_id: Store(self.store).newest(run_id) for run_id in array.run_ids}
@@ -174,21 +143,6 @@ class Slurm:
         text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
         return text
 
-    def _recover(self) -> None:
-        """Find out what became of intentions whose launcher died before it wrote the job id down."""
-        unknown = [submitted for submitted in all_submitted(self.store) if submitted.job_id is None]
-        if not unknown:
-            return
-        live = self.queue.named(submitted.submission.name for submitted in unknown)
-        if live is None:
-            raise RunnerError("the SLURM controller does not answer", hint="try again; sinfo shows when it is back")
-        for submitted in unknown:
-            job_id = live.get(submitted.submission.name, "")
-            if job_id and not submitted.complete(job_id):  # killed before submitit had put all its pickles in place
-                run_command(["scancel", job_id])
-                job_id = ""
-            submitted.settle(job_id)
-
     def _worth_it(self, run_id: str) -> bool:
         """True, except where nobody watches: then a run that failed, or never got to a worker, is not tried again."""
         if slurm_task.CONTINUATION not in os.environ:
@@ -201,11 +155,7 @@ class Slurm:
 
     def _continues(self) -> bool:
         mine = [s for s in all_submitted(self.store) if s.launch == self.launch and not s.submission.tasks]
-        return any(self._lives(submitted) for submitted in mine if submitted.job_id)
-
-    def _lives(self, submitted: Submitted) -> bool:
-        states = [self.queue.state(job_id) for job_id in submitted.element_ids()]
-        return any(state.active is not False and state.name in ("", submitted.submission.name) for state in states)
+        return any(self.jobs.lives(submitted) for submitted in mine if submitted.job_id)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

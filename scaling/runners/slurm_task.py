@@ -61,7 +61,7 @@ def go_on(command: list[str]) -> None:
     """Run `scaling launch` again after the jobs of a launch: the next stage, or collect, fit and report."""
     finished = subprocess.run(command, env=os.environ | {CONTINUATION: "1"}, check=False)
     if finished.returncode != 0:
-        raise RunnerError("the launch that goes on failed", got=f"exit status {finished.returncode}")
+        raise SystemExit(finished.returncode)  # its message is in the job's log; a traceback of ours would hide it
 
 
 def run_pool(pool: LocalPool, stop: Callable[[], bool]) -> bool:

@@ -154,8 +154,8 @@ class Run:
     @property
     def canonical(self) -> str:
         """Canonical JSON of `settings()`: sorted keys, no spaces, ASCII."""
-        values = ((name, getattr(self, name)) for name in _SORTED_RUN_FIELDS)
-        return "{" + ",".join(f'"{name}":{_text(value)}' for name, value in values if value is not None) + "}"
+        values = self.__dict__
+        return "{" + ",".join([k + _text(values[n]) for n, k in _SORTED_RUN_FIELDS if values[n] is not None]) + "}"
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Run:
@@ -228,19 +228,18 @@ def _settings(value: Any) -> Any:
     return value
 
 
-_SORTED_RUN_FIELDS = sorted(_FIELDS[Run])
+_SORTED_RUN_FIELDS = [(name, f'"{name}":') for name in sorted(_FIELDS[Run])]
 
 
 def _text(value: Any) -> str:
+    kind = type(value)
+    if kind is int:
+        return str(value)
+    if kind is str:
+        return json.encoder.encode_basestring_ascii(value)
     if isinstance(value, Part):
         return value.canonical
-    if type(value) is int:
-        return str(value)
-    if isinstance(value, str):
-        return json.encoder.encode_basestring_ascii(value)
-    if isinstance(value, Mapping):
-        return _ranks_text(tuple(sorted(value.items())))
-    return _CANONICAL.encode(value)
+    return _ranks_text(tuple(sorted(value.items()))) if kind is not float else _CANONICAL.encode(value)
 
 
 @lru_cache(maxsize=4096)

@@ -15,13 +15,22 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from scaling.errors import SpecError
@@ -108,9 +117,7 @@ class Block(BaseModel):
     """A mapping of a file: its keys are the fields, any other key is an error with a suggestion."""
 
     # A nested block is built into its parent: building each on its own as well would double the start of every command.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True, defer_build=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -163,6 +170,16 @@ def _as_tuple(value: Any) -> Any:
 
 def _list_to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def either(known: Callable[[Any], Any], other: Any) -> Any:
+    """The type of a key whose value `known` reads; what it answers None to is read as `other`. One error, not two."""
+
+    def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        found = known(value)
+        return handler(value) if found is None else found
+
+    return Annotated[other, WrapValidator(read)]
 
 
 Number = Annotated[float, BeforeValidator(_number)]

@@ -17,7 +17,7 @@ from scaling.run import Shape
 from scaling.sweeps import counting
 from scaling.sweeps.centres import Law
 from scaling.sweeps.counting import Counts
-from scaling.sweeps.ladders import Ladder, Rung, ShapeSpec, rungs
+from scaling.sweeps.ladders import Ladder, Rung, ShapeSpec
 from scaling.sweeps.schema import Family, IsoFlop, Point, Points, Sweep, TokensPerParam, line_name
 
 
@@ -92,14 +92,14 @@ def cells(sweep: Sweep, line: Line, *, vocab_size: int, centre: Law | None) -> I
     """Every cell that the grid asks of a line, before any filter."""
     grid = sweep.grid
     if isinstance(grid, Points):
-        named = {rung.name: rung for rung in rungs(grid.ladder)} if grid.ladder else {}
+        named = {rung.name: rung for rung in grid.ladder} if grid.ladder else {}
         for n, point in enumerate(grid.points):
             if point.lines is None or {line.name, line.family_name} & set(point.lines):
                 model = build(line, _rung(sweep, n, point, named), vocab_size=vocab_size, sweep=sweep)
                 tokens = point.tokens or (point.budget or 0) / model.flops
                 yield Cell(line, model, f"{point.budget or point.tokens:g}", point.budget, tokens)
         return
-    ladder = _models(sweep, line, rungs(grid.ladder), vocab_size)
+    ladder = _models(sweep, line, grid.ladder, vocab_size)
     if isinstance(grid, TokensPerParam):
         for multiple in grid.multiples:
             for model in ladder:
@@ -151,7 +151,7 @@ def size_of_grid(sweep: Sweep, line: Line) -> int:
     grid = sweep.grid
     if isinstance(grid, Points):
         return len(grid.points)
-    shapes = len(rungs(grid.ladder))
+    shapes = len(grid.ladder)
     if isinstance(grid, TokensPerParam):
         return len(grid.multiples) * shapes
     return len(grid.budgets) * min(shapes, grid.sizes_per_budget or shapes)

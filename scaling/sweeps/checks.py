@@ -35,11 +35,12 @@ def plan_checks(sweep: Sweep, runs: Sequence[PlannedRun]) -> tuple[Check, ...]:
 def _saves_nothing(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
     """A factorized matrix that has no fewer parameters than the dense one."""
     for line, runs in by_line.items():
+        models = {id(p.run.ranks): p.run for p in runs if p.run.ranks is not None}
         groups = {
             name
-            for planned in runs
-            for name, rank in (planned.run.ranks or {}).items()
-            if rank * sum(planned.run.shape.matrices()[name]) >= math.prod(planned.run.shape.matrices()[name])
+            for run in models.values()
+            for name, (outputs, inputs) in run.shape.matrices().items()
+            if run.ranks is not None and run.ranks[name] * (outputs + inputs) >= outputs * inputs
         }
         if groups:
             names = ", ".join(sorted(groups))

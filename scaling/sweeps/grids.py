@@ -8,14 +8,14 @@ seeds and replicates repeat a setting.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scaling.check import Check
 from scaling.errors import PlanError
-from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule
+from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.sweeps import counting
 from scaling.sweeps.cells import Cell, Line, cells, lines, nearest_centre, size_of_grid, spent
 from scaling.sweeps.centres import Law, centre_of
@@ -23,8 +23,7 @@ from scaling.sweeps.checks import plan_checks
 from scaling.sweeps.counting import Counts
 from scaling.sweeps.optimizers import CONSTANTS, constants
 from scaling.sweeps.recipes import Recipe, Scale
-from scaling.sweeps.schema import Data, Family, IsoFlop, Sweep
-from scaling.sweeps.schema import Schedule as AskedSchedule
+from scaling.sweeps.schema import Family, IsoFlop, Sweep
 
 MAX_RUNS = 200_000  # ten times the largest published grid; a plan holds about 2 kB per run
 ROUNDING = 0.01
@@ -45,17 +44,9 @@ class PlannedRun:
     counts: Counts
     flops: float
     flops_6nd: float
+    optimizer_flops: float  # arithmetic of the update rule, never part of C
+    memory_bytes: float  # training with one sequence at a time
     stage: str = "grid"
-
-    @property
-    def optimizer_flops(self) -> float:
-        """Arithmetic of the update rule, never part of C."""
-        return counting.optimizer_flops(self.run.shape, self.run.ranks, self.run.optimizer, self.run.steps)
-
-    @property
-    def memory_bytes(self) -> float:
-        """Training memory with one sequence at a time."""
-        return counting.training_memory_bytes(self.run)
 
     def row(self, hours: float | None = None) -> dict[str, Any]:
         """The run as `plan --json` lists it."""
@@ -138,7 +129,7 @@ class _Planner:
 
     def __init__(self, sweep: Sweep, vocab_size: int, root: Path | None, corpus_tokens: float | None) -> None:
         self.sweep, self.vocab_size, self.corpus_tokens = sweep, vocab_size, corpus_tokens
-        self.lines = lines(sweep)
+        self.lines, self.resolver = lines(sweep), Resolver(sweep)
         self.centres = {
             line.name: centre_of(sweep, family=line.family_name, line=line.name, root=root) for line in self.lines
         }
@@ -155,11 +146,11 @@ class _Planner:
             seeds = self._seeds(kept[line.name], self.centres[line.name])
             for cell in itertools.chain.from_iterable(kept[line.name].values()):
                 for planned in self._cell_runs(cell, seeds.get(cell.name, self.sweep.training.seeds)):
-                    first = owner.setdefault(planned.run.id, cell.name)
-                    if first == cell.name:
+                    first = owner.setdefault(planned.run.id, planned.cell)
+                    if first == planned.cell:
                         yield planned
                     else:
-                        self.dropped.append(Dropped(cell.name, f"the same run as one of {first}"))
+                        self.dropped.append(Dropped(planned.cell, f"the same run as one of {first}"))
 
     def _kept(self, line: Line) -> dict[str, list[Cell]]:
         """The cells of a line by group, without the dropped ones."""
@@ -225,8 +216,7 @@ class _Planner:
         for batch, steps in self.batches[cell.name]:
             for values in itertools.product(*(tuned[key] for key in keys)):
                 setting = dict(zip(keys, values, strict=True))
-                for seed in seeds:
-                    yield planned_run(self.sweep, cell, setting, batch=batch, steps=steps, seed=seed)
+                yield from self.resolver.runs(cell, setting, batch=batch, steps=steps, seeds=seeds)
 
     def _refuse_too_many(self) -> None:
         training = self.sweep.training
@@ -264,40 +254,95 @@ class _Planner:
         )
 
 
-def planned_run(
-    sweep: Sweep, cell: Cell, setting: Setting, *, batch: int, steps: int, seed: int, stage: str = "grid"
-) -> PlannedRun:
-    """The run of a cell at one setting of the hyperparameters, with recipes resolved."""
-    line, model, training = cell.line, cell.model, sweep.training
-    scale = Scale(
-        tokens=steps * batch,
-        sequence_length=training.sequence_length,
-        width=model.shape.width,
-        params_non_embedding=model.counts.params_non_embedding,
-        batch_tokens=batch,
-        steps=steps,
-    )
-    run = Run(
-        shape=model.shape,
-        parameterization=line.family.parameterization,
-        initialisation=Initialisation(training.init.embedding_std, training.init.head_std, training.init.hidden_gain),
-        optimizer=_optimizer(line.family, setting, scale),
-        schedule=_schedule(training.schedule, scale),
-        steps=steps,
-        batch_tokens=batch,
-        sequence_length=training.sequence_length,
-        seed=seed,
-        data=_data(sweep.data),
-        precision=training.precision,
-        ranks=model.ranks,
-        self_guided=line.family.self_guided,
-    )
-    flops, flops_6nd = model.flops_exact * run.tokens, model.flops_6nd * run.tokens
-    ratio, counts = line.rank_ratio, model.counts
-    return PlannedRun(run, line.family_name, line.name, ratio, cell.budget, cell.name, counts, flops, flops_6nd, stage)
+class Resolver:
+    """Turns a cell and a setting into a run, recipes resolved. Runs share their parts, so that each is written once."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        init, data = sweep.training.init, sweep.data
+        self.sweep = sweep
+        self.initialisation = Initialisation(init.embedding_std, init.head_std, init.hidden_gain)
+        more = tuple(sorted(data.validation.items())) if data.validation else None
+        self.data = DataRef(data.corpus, data.tokenizer, data.validation_tokens, more)
+        self.optimizers: dict[Any, Optimizer] = {}
+        self.schedules: dict[tuple[int, int | None], Schedule] = {}
+        self.costs: dict[tuple[Shape, Optimizer, Any], tuple[float, float]] = {}
+
+    def runs(
+        self, cell: Cell, setting: Setting, *, batch: int, steps: int, seeds: Iterable[int], stage: str = "grid"
+    ) -> Iterator[PlannedRun]:
+        """The run of a cell at one setting of the hyperparameters, once per seed."""
+        line, model, training = cell.line, cell.model, self.sweep.training
+        scale = Scale(
+            tokens=steps * batch,
+            sequence_length=training.sequence_length,
+            width=model.shape.width,
+            params_non_embedding=model.counts.params_non_embedding,
+            batch_tokens=batch,
+            steps=steps,
+        )
+        optimizer, schedule = self._optimizer(line, setting, scale), self._schedule(scale)
+        name, tokens = cell.name, steps * batch
+        for seed in seeds:
+            run = Run(
+                shape=model.shape,
+                parameterization=line.family.parameterization,
+                initialisation=self.initialisation,
+                optimizer=optimizer,
+                schedule=schedule,
+                steps=steps,
+                batch_tokens=batch,
+                sequence_length=training.sequence_length,
+                seed=seed,
+                data=self.data,
+                precision=training.precision,
+                ranks=model.ranks,
+                self_guided=line.family.self_guided,
+            )
+            per_step, memory_bytes = self._costs(run)
+            yield PlannedRun(
+                run=run,
+                family=line.family_name,
+                line=line.name,
+                rank_ratio=line.rank_ratio,
+                budget=cell.budget,
+                cell=name,
+                counts=model.counts,
+                flops=model.flops_exact * tokens,
+                flops_6nd=model.flops_6nd * tokens,
+                optimizer_flops=per_step * steps,
+                memory_bytes=memory_bytes,
+                stage=stage,
+            )
+
+    def _optimizer(self, line: Line, setting: Setting, scale: Scale) -> Optimizer:
+        family = line.family
+        recipes = any(isinstance(rule, Recipe) for rule in (family.lr, family.other_lr, family.weight_decay))
+        key = (line.family_name, tuple(setting.items()), scale if recipes else None)
+        if key not in self.optimizers:
+            self.optimizers[key] = optimizer_of(family, setting, scale)
+        return self.optimizers[key]
+
+    def _costs(self, run: Run) -> tuple[float, float]:
+        """Optimizer FLOPs of one step, and training memory: the same for every run of a model and a rule."""
+        key = (run.shape, run.optimizer, None if run.ranks is None else tuple(run.ranks.values()))
+        if key not in self.costs:
+            per_step = counting.optimizer_flops(run.shape, run.ranks, run.optimizer, 1)
+            self.costs[key] = (per_step, counting.training_memory_bytes(run))
+        return self.costs[key]
+
+    def _schedule(self, scale: Scale) -> Schedule:
+        asked = self.sweep.training.schedule
+        share = asked.warmup(scale) if isinstance(asked.warmup, Recipe) else asked.warmup
+        warmup = min(round(share * scale.steps), scale.steps - 1)
+        decay = None if asked.decay is None else max(1, round(asked.decay * scale.steps))
+        if (warmup, decay) not in self.schedules:
+            self.schedules[warmup, decay] = Schedule(asked.kind, warmup, asked.final, decay)
+        return self.schedules[warmup, decay]
 
 
-def _optimizer(family: Family, setting: Setting, scale: Scale) -> Optimizer:
+def optimizer_of(family: Family, setting: Setting, scale: Scale) -> Optimizer:
+    """The update rule of a family with every constant, at one setting of what is tuned."""
+
     def value(key: str, at: Scale) -> Any:
         given = setting[key] if key in setting else getattr(family, key)
         if isinstance(given, Recipe):
@@ -305,7 +350,6 @@ def _optimizer(family: Family, setting: Setting, scale: Scale) -> Optimizer:
         return given[0] if isinstance(given, tuple) else given
 
     lr = value("lr", scale)
-    given = {key: value(key, scale) for key in CONSTANTS[family.optimizer]}
     return Optimizer(
         name=family.optimizer,
         lr=lr,
@@ -315,16 +359,5 @@ def _optimizer(family: Family, setting: Setting, scale: Scale) -> Optimizer:
         eps=family.eps,
         weight_decay=value("weight_decay", replace(scale, lr=lr)) or None,
         gradient_clip=family.gradient_clip,
-        **constants(family.optimizer, given),
+        **constants(family.optimizer, {key: value(key, scale) for key in CONSTANTS[family.optimizer]}),
     )
-
-
-def _schedule(asked: AskedSchedule, scale: Scale) -> Schedule:
-    share = asked.warmup(scale) if isinstance(asked.warmup, Recipe) else asked.warmup
-    decay = None if asked.decay is None else max(1, round(asked.decay * scale.steps))
-    return Schedule(asked.kind, min(round(share * scale.steps), scale.steps - 1), asked.final, decay)
-
-
-def _data(asked: Data) -> DataRef:
-    more = tuple(sorted(asked.validation.items())) if asked.validation else None
-    return DataRef(asked.corpus, asked.tokenizer, asked.validation_tokens, more)

@@ -9,13 +9,13 @@ nearest. The vocabulary is the tokenizer's and comes last, so one ladder serves 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from scaling.run import Shape
-from scaling.spec import Block, Count, ListOf, Positive, did_you_mean, refuse
+from scaling.spec import Block, Count, ListOf, Positive, did_you_mean, either, refuse
 
 _DEPTH_BAND = (0.8, 1.25)  # depths the rule may take around width / width_per_layer; an assumption
 
@@ -89,23 +89,23 @@ class Rule(Block):
         return self
 
     def ladder(self) -> Ladder:
-        """The shapes, smallest first."""
-        candidates = self._candidates()
+        """The shapes, smallest first; each target takes the nearest free shape, at most one step away."""
+        free = set(self._candidates())
         low, high = (math.log(p) for p in self.params)
-        chosen: dict[tuple[int, int], float] = {}
-        for step in range(self.sizes):
-            target = low + (high - low) * step / (self.sizes - 1)
-            _miss, size, layers, width = min((abs(n - target), n, deep, wide) for n, deep, wide in candidates)
-            chosen[layers, width] = size
-        if len(chosen) < self.sizes:
-            refuse(
-                f"only {len(chosen)} different shapes near these {self.sizes} sizes",
-                at="sizes",
-                hint="ask for fewer sizes, a wider range, or a smaller head_dim",
-            )
+        step = (high - low) / (self.sizes - 1)
+        chosen = []
+        for target in (low + n * step for n in range(self.sizes)):
+            nearest = min(free, key=lambda candidate: (abs(candidate[0] - target), candidate))
+            if abs(nearest[0] - target) > step:
+                refuse(
+                    f"too few shapes for {self.sizes} sizes: none near {math.exp(target):.3g} parameters",
+                    hint="ask for fewer sizes, a wider range, or a smaller head_dim",
+                )
+            free.remove(nearest)
+            chosen.append(nearest)
         return tuple(
             Rung(f"d{width}L{layers}", layers, width, width // self.head_dim, self._ff_width(width))
-            for (layers, width) in sorted(chosen, key=lambda key: chosen[key])
+            for _size, layers, width in sorted(chosen)
         )
 
     def _ff_width(self, width: int) -> int:
@@ -126,46 +126,41 @@ class Rule(Block):
         return found
 
 
-def named(name: str) -> Ladder:
-    """The ladder of that name; refuses an unknown one inside a validator."""
-    if name not in LADDERS:
-        refuse("unknown ladder", allowed=", ".join(LADDERS), hint=did_you_mean(name, list(LADDERS)))
-    return LADDERS[name]
-
-
-def _read(value: Any) -> Any:
-    if isinstance(value, str):
-        return named(value)
-    if isinstance(value, list):
-        if not value:
-            refuse("an empty ladder", allowed="a named ladder, a list of shapes, or {rule: {...}}")
-        return tuple(value)
-    if isinstance(value, dict) and set(value) == {"rule"}:
-        return value
-    return refuse("not a ladder", allowed=f"one of {', '.join(LADDERS)}; a list of shapes; or {{rule: {{...}}}}")
-
-
 class RuleLadder(Block):
     """``{rule: {...}}``."""
 
     rule: Rule
 
 
-LadderSpec = Annotated[Ladder | tuple[ShapeSpec, ...] | RuleLadder, BeforeValidator(_read)]
+def _named_ladder(value: Any) -> Ladder | None:
+    """The ladder of a name, None for what is not a name."""
+    if isinstance(value, str):
+        if value not in LADDERS:
+            refuse("unknown ladder", allowed=", ".join(LADDERS), hint=did_you_mean(value, list(LADDERS)))
+        return LADDERS[value]
+    if not isinstance(value, (list, dict)):
+        refuse("not a ladder", allowed=f"one of {', '.join(LADDERS)}; a list of shapes; or {{rule: {{...}}}}")
+    return None
 
 
-def rungs(spec: Ladder | tuple[ShapeSpec, ...] | RuleLadder) -> Ladder:
-    """The ladder that a sweep file asks for; equal names are told apart by a number."""
+def _rungs(spec: tuple[ShapeSpec, ...] | RuleLadder) -> Ladder:
+    """The ladder of a list or a rule; equal names are told apart by a number."""
     if isinstance(spec, RuleLadder):
         return spec.rule.ladder()
-    ladder = [s.rung() if isinstance(s, ShapeSpec) else s for s in spec]
     seen: dict[str, int] = {}
     unique = []
-    for rung in ladder:
+    for rung in (shape.rung() for shape in spec):
         seen[rung.name] = seen.get(rung.name, 0) + 1
-        name = rung.name if seen[rung.name] == 1 else f"{rung.name}-{seen[rung.name]}"
-        unique.append(Rung(name, rung.layers, rung.width, rung.heads, rung.ff_width, rung.kv_heads, rung.tied))
+        unique.append(rung if seen[rung.name] == 1 else replace(rung, name=f"{rung.name}-{seen[rung.name]}"))
     return tuple(unique)
+
+
+_Written = Annotated[
+    Annotated[ListOf[ShapeSpec], Tag("list")] | Annotated[RuleLadder, Tag("rule")],
+    Discriminator(lambda value: "list" if isinstance(value, (list, tuple)) else "rule"),
+    AfterValidator(_rungs),
+]
+LadderSpec = either(_named_ladder, _Written)  # a Ladder once it is read
 
 
 def _tiny(width: int, layers: int, heads: int) -> Rung:

@@ -17,12 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator
+from typing import Any, Literal
 
 from scaling.quantity import parse_number, round_significant
-from scaling.spec import did_you_mean, refuse
+from scaling.spec import did_you_mean, either, refuse
 
 Key = Literal["batch_tokens", "lr", "weight_decay", "warmup"]
 
@@ -153,7 +151,7 @@ def _reader(key: Key) -> Callable[[Any], Any]:
 
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
-            return value
+            return value if isinstance(value, Recipe) else None
         name = value.get("recipe")
         if name not in allowed:
             refuse(
@@ -182,13 +180,6 @@ def _reader(key: Key) -> Callable[[Any], Any]:
     return read
 
 
-def is_recipe(value: Any) -> Recipe:
-    """Accept what `_reader` made and nothing else."""
-    if not isinstance(value, Recipe):
-        refuse("not a recipe", allowed="{recipe: NAME}")
-    return value
-
-
-def recipe_or(key: Key, value_type: Any) -> Any:
-    """The annotated type of a key that takes `value_type` or one of the recipes for `key`."""
-    return Annotated[Recipe | value_type, BeforeValidator(_reader(key))]
+def recipe_or(key: Key, other: Any) -> Any:
+    """The type of a key that takes one of the recipes for `key`, or an `other`."""
+    return either(_reader(key), other)

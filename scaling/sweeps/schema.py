@@ -8,6 +8,7 @@ for the errors that do. A value that may vary takes a scalar or a list: over `ra
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ from scaling.spec import (
     Whole,
     check,
     did_you_mean,
+    either,
     read_yaml,
     refuse,
 )
@@ -47,6 +49,14 @@ def _name(value: Any) -> Any:
 
 
 Name = Annotated[str, BeforeValidator(_name)]
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _word(*words: str) -> Callable[[Any], str | None]:
+    return lambda value: value if isinstance(value, str) and value in words else None
 
 
 class Data(Block):
@@ -122,7 +132,7 @@ class IsoFlop(Grid):
     sizes_per_budget: Count | None = None
     sizes: Literal["all"] | None = None
     span: Annotated[Number, Field(gt=1)] = 9.0  # largest over smallest N of the shapes around a centre
-    centre: Annotated[dict[str, Centre | str], BeforeValidator(_centres)] | None = None
+    centre: Annotated[dict[str, either(_text, Centre)], BeforeValidator(_centres)] | None = None  # type: ignore[valid-type]
     lines: dict[str, Smaller] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -149,7 +159,7 @@ class TokensPerParam(Grid):
 class Point(Block):
     """One cell: a shape and what it may spend."""
 
-    shape: str | ShapeSpec
+    shape: either(_text, ShapeSpec)  # type: ignore[valid-type]  # a name of the ladder, or a shape
     tokens: Positive | None = None
     budget: Positive | None = None
     lines: OneOrMore[str] | None = None  # family or line names; all where left out
@@ -239,7 +249,7 @@ class Replicates(Block):
     centre of one budget.
     """
 
-    budget: Literal["smallest", "largest"] | Positive = "smallest"
+    budget: either(_word("smallest", "largest"), Positive) = "smallest"  # type: ignore[valid-type]
     sizes: Count = 1
     seeds: Annotated[Count, Field(ge=2, le=100)] = 3
 
@@ -280,7 +290,7 @@ class Tune(Block):
     everywhere.
     """
 
-    cells: Literal["all"] | Count = "all"
+    cells: either(_word("all"), Count) = "all"  # type: ignore[valid-type]
     recheck: bool = True  # with a number of cells: the winner and its neighbours again at the largest budget
     confirm: Annotated[Whole, Field(ge=0, le=100)] = 0  # fresh seeds for the winner of every tuned cell
 

@@ -1,0 +1,206 @@
+"""Cells: which runs become data points, and why the others do not.
+
+A cell is one (line, budget or token multiple, shape). Runs of a cell that differ only in the seed are all data
+points: together they say what one seed is worth. Where a hyperparameter was tuned over, only the setting with the
+lowest mean over its seeds is kept, which is biased low, and said so. Nothing disappears: a row that is no data point
+is listed with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from scaling.analysis.rows import Row
+from scaling.errors import DataError
+
+_SHAPE = ("layers", "width", "heads", "ff_width", "vocab_size")
+_TUNED = ("lr", "batch_tokens", "optimizer", "steps")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one line, budget and shape that are data points; they differ in nothing but the seed.
+
+    Args:
+        label: budget and shape without the line: equal labels pair the cells of two lines.
+        params, tokens, flops: N in the study's convention, D, training FLOPs spent (None: unknown).
+        settings: how many settings were tried; the best of several is biased low.
+    """
+
+    line: str
+    label: str
+    params: float
+    tokens: float
+    flops: float | None
+    budget: float | None
+    rows: tuple[Row, ...] = field(repr=False)
+    names: tuple[str, ...]
+    settings: int = 1
+
+    @cached_property
+    def loss(self) -> float:
+        """Mean over seeds, nats per token."""
+        return math.fsum(row["loss"] for row in self.rows) / len(self.rows)
+
+    @property
+    def row(self) -> Row:
+        """The first run, for everything that the runs of a cell share."""
+        return self.rows[0]
+
+    @property
+    def shape(self) -> str | None:
+        """``d32 L2``; None in a table without shapes."""
+        layers, width = self.row.get("layers"), self.row.get("width")
+        return None if layers is None or width is None else f"d{width} L{layers}"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A run that is no data point, and why."""
+
+    run: str
+    line: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The cells of a table in the order of its lines, and the runs left out."""
+
+    cells: tuple[Cell, ...]
+    dropped: tuple[Dropped, ...]
+
+    @cached_property
+    def lines(self) -> dict[str, list[Cell]]:
+        """Cells by line, lines in order of first appearance."""
+        lines: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            lines.setdefault(cell.line, []).append(cell)
+        return lines
+
+
+def line_name(row: Mapping[str, Any]) -> str:
+    """`dense`, `low_rank@0.25`; `all` in a table that names no family."""
+    if row.get("line"):
+        return str(row["line"])
+    family = str(row.get("family") or "all")
+    return family if row.get("rank_ratio") is None else f"{family}@{row['rank_ratio']:g}"
+
+
+def gather(
+    rows: Sequence[Row],
+    *,
+    params_column: str,
+    flops_column: str | None,
+    where: Mapping[str, float | None] | None = None,
+    exclude: Mapping[str, str] | None = None,
+) -> Gathered:
+    """The cells of `rows`, and the runs left out with their reasons.
+
+    Args:
+        params_column: which count is N (`params` in a foreign table).
+        flops_column: `flops` or `flops_6nd`; None where the table has no FLOPs.
+        where: `min_<column>` and `max_<column>`; `params` means N.
+        exclude: run id -> reason.
+
+    Raises:
+        DataError: a column that is asked for is not there, or an excluded run does not exist.
+    """
+    bounds = {name: bound for name, bound in (where or {}).items() if bound is not None}
+    named = {str(row.get("id") or f"row {n}"): row for n, row in enumerate(rows, 1)}
+    _check_names(named, params_column, bounds, exclude or {})
+    kept: dict[tuple[str, str], list[tuple[str, Row]]] = {}
+    dropped = []
+    for name, row in named.items():
+        reason = _excluded(name, exclude or {}) or _unusable(row, params_column)
+        reason = reason or _filtered(row, bounds, params_column)
+        if reason:
+            dropped.append(Dropped(name, line_name(row), reason))
+        else:
+            kept.setdefault((line_name(row), row.get("cell") or _label(row, params_column)), []).append((name, row))
+    cells = []
+    for members in kept.values():
+        cell, losers = _cell(members, params_column, flops_column)
+        cells.append(cell)
+        dropped += losers
+    order = {line: n for n, line in enumerate(dict.fromkeys(line_name(row) for row in rows))}
+    cells.sort(key=lambda cell: (order[cell.line], cell.budget or 0.0, cell.params, cell.tokens))
+    return Gathered(tuple(cells), tuple(dropped))
+
+
+def _check_names(
+    named: Mapping[str, Row], params_column: str, where: Iterable[str], exclude: Mapping[str, str]
+) -> None:
+    columns = list(dict.fromkeys(name for row in named.values() for name in row))
+    for name in (params_column, *map(_column, where)):
+        if name not in columns and name != "params":
+            raise DataError("the table has no such column", got=name, allowed=", ".join(columns))
+    unknown = [run for run in exclude if run not in named]
+    if unknown:
+        raise DataError(
+            "an excluded run is not in the table", where="analysis.exclude", got=", ".join(unknown), allowed="a run id"
+        )
+
+
+def _column(bound: str) -> str:
+    return bound.removeprefix("min_").removeprefix("max_")
+
+
+def _excluded(name: str, exclude: Mapping[str, str]) -> str | None:
+    return f"excluded: {exclude[name]}" if name in exclude else None
+
+
+def _unusable(row: Row, params_column: str) -> str | None:
+    if row.get("status", "completed") not in (None, "completed"):
+        return str(row["status"])
+    return f"no {params_column}" if row.get(params_column) is None else None
+
+
+def _filtered(row: Row, bounds: Mapping[str, float], params_column: str) -> str | None:
+    for name, bound in bounds.items():
+        column = params_column if _column(name) == "params" else _column(name)
+        value = row[column]
+        if value is None or (value < bound if name.startswith("min_") else value > bound):
+            shown = "unknown" if value is None else f"{value:g}"
+            return f"{column} is {shown}, and the analysis has {name}: {bound:g}"
+    return None
+
+
+def _label(row: Row, params_column: str) -> str:
+    """Budget (or tokens) and shape (or N), without the line."""
+    spent = f"D {row['tokens']:g}" if row.get("budget") is None else f"C {row['budget']:g}"
+    if any(row.get(name) is None for name in _SHAPE):
+        # Without a shape, equal N at one budget still differ in D: several horizons of one model.
+        return f"{spent}, N {row[params_column]:g}, D {row['tokens']:g}"
+    return f"{spent}, layers {row['layers']}, width {row['width']}, heads {row['heads']}, ff {row['ff_width']}"
+
+
+def _cell(
+    members: Sequence[tuple[str, Row]], params_column: str, flops_column: str | None
+) -> tuple[Cell, list[Dropped]]:
+    """The cell of some runs; runs of the settings that lost are dropped with that reason."""
+    settings: dict[tuple[Any, ...], list[tuple[str, Row]]] = {}
+    for name, row in members:
+        settings.setdefault(tuple(row.get(key) for key in _TUNED), []).append((name, row))
+    best = min(settings.values(), key=lambda runs: math.fsum(row["loss"] for _, row in runs) / len(runs))
+    first = best[0][1]
+    flops = first.get(flops_column) if flops_column else None
+    cell = Cell(
+        line=line_name(first),
+        label=_label(first, params_column),
+        params=float(first[params_column]),
+        tokens=float(first["tokens"]),
+        flops=None if flops is None else float(flops),
+        budget=None if first.get("budget") is None else float(first["budget"]),
+        rows=tuple(row for _, row in best),
+        names=tuple(name for name, _ in best),
+        settings=len(settings),
+    )
+    reason = "another setting of this cell reached a lower loss"
+    return cell, [
+        Dropped(name, cell.line, reason) for runs in settings.values() if runs is not best for name, _ in runs
+    ]

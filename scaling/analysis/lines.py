@@ -1,0 +1,148 @@
+"""One line of a study: its points, its law, and everything that is asked of them.
+
+`laws.study_line` does the numerics. Here the points are made from cells, FLOPs per token from the shapes, and a line
+whose points determine no parametric law still has its isoFLOP minima, with the reason beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from scaling.analysis.cells import Cell
+from scaling.analysis.costs import Models, PerToken, axes, models_of_rows
+from scaling.analysis.settings import Settings
+from scaling.errors import FitError
+from scaling.inference.curve import Curve
+from scaling.laws.frontier import Frontier, frontier
+from scaling.laws.isoflop import IsoFlop, isoflop
+from scaling.laws.points import Points
+from scaling.laws.study import LineStudy, study_line
+
+_REACH = 100.0  # sizes searched beyond those trained, each way
+PARAMS_COLUMNS = ("params_total", "params_non_embedding", "params_matmul")
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One (family, rank ratio) with its data and its law.
+
+    Args:
+        order: place among the lines; gives the colour.
+        law: None where the points determine none; `refused` then says why.
+        isoflop: approach 2, None without budgets.
+        curve: the models of the line by size; None in a table without shapes.
+        costs: per trained token at N, by axis (`exact`, `6ND`, `device_seconds`).
+        axis: the one of `costs` that C counts.
+    """
+
+    name: str
+    family: str | None
+    rank_ratio: float | None
+    order: int
+    cells: tuple[Cell, ...]
+    points: Points = field(repr=False)
+    law: LineStudy | None
+    refused: str | None
+    isoflop: IsoFlop | None
+    curve: Curve | None
+    costs: Mapping[str, PerToken]
+    axis: str
+
+    @cached_property
+    def frontier(self) -> Frontier | None:
+        """Compute-optimal N, D and loss at the study's own counting, around the data; None without a law."""
+        return self.frontier_on(self.axis)
+
+    def frontier_on(self, axis: str, compute: float = 0.0) -> Frontier | None:
+        """The frontier where `axis` is what is spent, searched far enough for `compute` FLOPs."""
+        if self.law is None or "N" not in self.law.fit.exponents:
+            return None
+        per_token = None if self.curve is None and axis == "6ND" else self.costs[axis]
+        sizes = self.points.params
+        # N_opt grows no faster than C.
+        reach = max(_REACH, compute / float(self.points.compute.max()))
+        span = (float(sizes.min()) / _REACH, float(sizes.max()) * reach)
+        return frontier(self.law.fit, draws=self.law.draws, flops_per_token=per_token, params_range=span)
+
+    @property
+    def budgets(self) -> list[float]:
+        """Compute budgets, ascending."""
+        return sorted({cell.budget for cell in self.cells if cell.budget is not None})
+
+
+def make_line(
+    name: str,
+    cells: Sequence[Cell],
+    *,
+    order: int,
+    settings: Settings,
+    models: Models | None,
+    sequence_length: int | None,
+) -> Line:
+    """Fits one line every way its cells allow."""
+    points = points_of(cells, settings.params_column)
+    known = models or models_of_rows([cell.row for cell in cells])
+    curve = Curve(known, params=settings.params_column) if known and settings.params_column in PARAMS_COLUMNS else None
+    costs = axes(curve, cells, sequence_length=sequence_length)
+    axis = settings.convention if settings.convention in costs else "6ND"
+    law, refused = None, None
+    seed = _seed(name, settings.seed)
+    try:
+        law = study_line(
+            points,
+            law=settings.line_law,
+            objective=settings.objective,
+            delta=settings.delta,
+            draws=settings.bootstrap,
+            seed=seed,
+            compute=settings.predict,
+            conventions=_conventions(cells, settings.params_column),
+            flops_per_token=None if curve is None else costs[axis],
+        )
+    except FitError as error:
+        refused = error.what + (f" ({error.got})" if error.got else "")
+    minima = law.isoflop if law else _minima(points, settings.bootstrap, seed)
+    first = cells[0].row
+    family = first.get("family") or None
+    return Line(
+        name, family, first.get("rank_ratio"), order, tuple(cells), points, law, refused, minima, curve, costs, axis
+    )
+
+
+def points_of(cells: Sequence[Cell], params_column: str, column: str | None = None) -> Points:
+    """One point per run of each cell; `column` takes N from another column of the table."""
+    runs = [(cell, row) for cell in cells for row in cell.rows]
+    every = {name: [getattr(cell, name) for cell, _ in runs] for name in ("flops", "budget")}
+    seeds = [row.get("seed") for _, row in runs]
+    return Points(
+        params=np.array([cell.params if column is None else float(row[column]) for cell, row in runs]),
+        tokens=np.array([cell.tokens for cell, _ in runs]),
+        loss=np.array([row["loss"] for _, row in runs]),
+        line=np.array([cell.line for cell, _ in runs]),
+        cell=np.array([cell.label for cell, _ in runs]),
+        seed=None if None in seeds else np.array([str(seed) for seed in seeds]),
+        params_column=column or params_column,
+        **{name: None if None in values else np.array(values) for name, values in every.items()},
+    )
+
+
+def _conventions(cells: Sequence[Cell], params_column: str) -> dict[str, Points]:
+    """The same points with the other parameter counts, where the table has them."""
+    if params_column not in PARAMS_COLUMNS:
+        return {}
+    others = [name for name in PARAMS_COLUMNS if name != params_column and all(cell.row.get(name) for cell in cells)]
+    return {name: points_of(cells, params_column, name) for name in others}
+
+
+def _minima(points: Points, draws: int, seed: int) -> IsoFlop | None:
+    return isoflop(points, draws=draws, seed=seed) if points.budget is not None else None
+
+
+def _seed(name: str, seed: int) -> int:
+    """A seed of its own for every line, so that the draws of two lines are independent, whatever their order."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")

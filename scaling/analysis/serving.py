@@ -1,0 +1,84 @@
+"""Serving cost at equal loss: the lines of a study that have a law, handed to `inference.compare`.
+
+Target losses are what the worst of the lines can reach with each budget. Prices are for the context the models were
+trained with: a model that saw 128 tokens at a time is not asked to remember 2,048.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from scaling.analysis.lines import Line
+from scaling.analysis.study import Study
+from scaling.check import Check
+from scaling.hardware import find_device
+from scaling.inference import compare, equal_loss
+from scaling.inference.cost import Setting
+from scaling.inference.curve import FloatArray
+
+BATCHES = (1, 64)
+DRAWS = 60  # of the bootstrap, for the intervals: quantiles at 95 % from fewer are noise, more are slow
+
+
+@dataclass(frozen=True)
+class Serving:
+    """`inference.compare` at every target loss, and why there may be nothing."""
+
+    comparisons: tuple[dict[str, Any], ...]
+    checks: tuple[Check, ...]
+
+
+@lru_cache(maxsize=4)
+def serving(study: Study) -> Serving:
+    """What serving costs at equal loss, line by line."""
+    priced = [line for line in study.lines if line.frontier is not None and line.curve is not None]
+    missing = [line for line in study.lines if line not in priced]
+    checks = [_missing(line) for line in missing]
+    if study.reference not in priced:
+        return Serving((), tuple(checks))
+    ordered = [study.reference, *(line for line in priced if line is not study.reference)]
+    lines = [_priced(line) for line in ordered]
+    settings = [
+        Setting(find_device(name), batch=batch, context=_context(study))
+        for name in study.settings.devices
+        for batch in BATCHES
+    ]
+    made = [
+        compare.compare(lines, target_loss=target, settings=settings)
+        for target in compare.target_losses(lines, study.reference.budgets)
+    ]
+    return Serving(tuple(made), tuple(checks))
+
+
+def _context(study: Study) -> int:
+    """The sequence length the models were trained with."""
+    return int(study.reference.cells[0].row.get("sequence_length") or 2048)
+
+
+def _missing(line: Line) -> Check:
+    reason = "it has no law" if line.frontier is None else "its shapes are unknown"
+    return Check("not_priced", "info", f"{line.name} is not in the comparison at equal loss: {reason}.")
+
+
+def _priced(line: Line) -> equal_loss.Line:
+    frontier, curve = line.frontier, line.curve
+    assert frontier is not None
+    assert curve is not None
+    return equal_loss.Line(line.name, frontier.fit.loss, curve, line.costs[line.axis], tuple(_draws(line)))
+
+
+def _draws(line: Line) -> Iterator[Callable[[FloatArray, FloatArray], FloatArray]]:
+    """The law with the parameters of some of its draws."""
+    assert line.law is not None
+    if line.law.draws is None:
+        return
+    drawn, form = line.law.draws.parameters, line.law.fit.form
+    count = len(next(iter(drawn.values())))
+    for k in np.linspace(0, count - 1, min(DRAWS, count)).astype(int):
+        parameters = {name: float(values[k]) for name, values in drawn.items()}
+        yield lambda params, tokens, p=parameters: form.loss(p, params, tokens)  # type: ignore[misc]

@@ -1,0 +1,64 @@
+"""How a study is made: the `analysis:` block of a sweep, or the options of `scaling fit` on a foreign table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from scaling.sweeps.schema import Analysis, Sweep
+
+JOINT_LAWS = ("rank", "rank_power", "joint")  # fitted to all lines at once, beside a law of each line
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the numbers of a study depend on, apart from its rows.
+
+    Args:
+        params_column: which column is N.
+        convention: how C is counted.
+        bootstrap: draws; 0 for none.
+        predict: FLOPs to predict at.
+        where, exclude: rows to leave out (`cells.gather`).
+        seed: of all draws.
+    """
+
+    law: str = "chinchilla"
+    objective: str = "log_huber"
+    delta: float = 1e-3
+    params_column: str = "params"
+    convention: Literal["exact", "6ND"] = "6ND"
+    bootstrap: int = 1000
+    predict: tuple[float, ...] = ()
+    devices: tuple[str, ...] = ("h200", "cpu")
+    where: Mapping[str, float | None] = field(default_factory=dict)
+    exclude: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def line_law(self) -> str:
+        """The law of one line."""
+        return "chinchilla" if self.law in JOINT_LAWS else self.law
+
+    @property
+    def flops_column(self) -> str:
+        """The column of C in our own tables."""
+        return "flops" if self.convention == "exact" else "flops_6nd"
+
+
+def settings_of(sweep: Sweep) -> Settings:
+    """The settings that a sweep's `analysis:` block writes down."""
+    block: Analysis = sweep.analysis
+    return Settings(
+        law=block.law,
+        objective=block.objective,
+        delta=block.delta,
+        params_column=sweep.params_column,
+        convention=sweep.grid.flops,
+        bootstrap=block.bootstrap,
+        predict=tuple(block.predict or ()),
+        devices=tuple(block.devices),
+        where=block.where.model_dump(),
+        exclude={item.run: item.reason for item in block.exclude},
+    )

@@ -1,0 +1,135 @@
+"""A study: all lines of a table, their laws, their differences, and what could be wrong with any of it.
+
+study = study_rows(rows, settings=Settings(...))
+study.lines[0].law.fit.parameters, study.contests[0].headline.verdict
+
+`rows` are those of `results/<sweep>/runs.csv` (or what `collect` returned), or any table that `read_table` read. The
+same rows and settings give the same study, to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from scaling.analysis.cells import Cell, Dropped, gather
+from scaling.analysis.costs import Models
+from scaling.analysis.differences import Contest, contest, reference_of
+from scaling.analysis.lines import PARAMS_COLUMNS, Line, make_line, points_of
+from scaling.analysis.rows import Row, is_runs_table
+from scaling.analysis.settings import Settings
+from scaling.analysis.suspicions import study_checks
+from scaling.check import Check
+from scaling.errors import FitError
+from scaling.laws.noise import SeedNoise, seed_noise
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The result.
+
+    Args:
+        rows: the table, all of it.
+        lines: in order of first appearance in the table.
+        dropped: runs that are no data points, with the reason.
+        noise: seed noise over all lines; None where no cell has several seeds.
+    """
+
+    settings: Settings
+    rows: tuple[Row, ...]
+    lines: tuple[Line, ...]
+    dropped: tuple[Dropped, ...]
+    noise: SeedNoise | None
+
+    @cached_property
+    def reference(self) -> Line:
+        """The line that others are compared with."""
+        return reference_of(self.lines)
+
+    @cached_property
+    def contests(self) -> tuple[Contest, ...]:
+        """Every other line against the reference, where they share compute."""
+        others = (line for line in self.lines if line is not self.reference)
+        sigma = self.noise.sigma if self.noise else None
+        found = (contest(line, self.reference, sigma_seed=sigma) for line in others)
+        return tuple(one for one in found if one is not None)
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """What could be wrong, over all lines; a line's own suspicions name it."""
+        return study_checks(self.lines, self.contests, self.rows, self.noise)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All data points."""
+        return [cell for line in self.lines for cell in line.cells]
+
+    @property
+    def convention(self) -> str:
+        """How C is counted; `6ND` where the table has no shapes."""
+        return self.lines[0].axis
+
+    def require_law(self) -> None:
+        """Raises `FitError` where no line has a law, with the first line's reason."""
+        if not any(line.law for line in self.lines):
+            first = self.lines[0]
+            raise FitError(f"no law can be fitted: {first.refused}", where=f"line {first.name}")
+
+
+def study_rows(
+    rows: Sequence[Row],
+    *,
+    settings: Settings,
+    models: Mapping[str, Models] | None = None,
+) -> Study:
+    """Fits every line of a table and prepares the comparisons.
+
+    Args:
+        rows: of `collect`, or of `read_table`.
+        settings: how.
+        models: line name -> (shape, ranks) of its whole ladder; None takes the shapes that were trained.
+
+    Raises:
+        DataError: a column that is asked for is missing.
+        FitError: no row is a data point.
+    """
+    ours = bool(rows) and is_runs_table(rows[0])
+    gathered = gather(
+        rows,
+        params_column=settings.params_column,
+        flops_column=settings.flops_column if ours else "flops",
+        where=settings.where,
+        exclude=settings.exclude,
+    )
+    if not gathered.cells:
+        reasons = sorted({item.reason for item in gathered.dropped})
+        raise FitError("no run is a data point yet", got="; ".join(reasons) or "no rows", hint="scaling status SWEEP")
+    lines = []
+    for order, (name, cells) in enumerate(gathered.lines.items()):
+        lengths = {cell.row.get("sequence_length") for cell in cells}
+        line = make_line(
+            name,
+            cells,
+            order=order,
+            settings=settings,
+            models=(models or {}).get(name),
+            sequence_length=lengths.pop() if len(lengths) == 1 else None,
+        )
+        lines.append(line)
+    noise = _pooled_noise(gathered.cells, settings.params_column)
+    return Study(settings, tuple(rows), tuple(lines), gathered.dropped, noise)
+
+
+def _pooled_noise(cells: Sequence[Cell], params_column: str) -> SeedNoise | None:
+    """Seed noise over the replicated cells of all lines."""
+    return seed_noise(points_of(cells, params_column)) if cells[0].row.get("seed") is not None else None
+
+
+def settings_for_table(rows: Sequence[Row], settings: Settings) -> Settings:
+    """`settings` with N as the table has it: `params` in a foreign one, `params_matmul` in ours unless one is named."""
+    if not is_runs_table(rows[0]):
+        return settings if settings.params_column in rows[0] else replace(settings, params_column="params")
+    if settings.params_column in PARAMS_COLUMNS:
+        return settings
+    return replace(settings, params_column="params_matmul", convention="exact")

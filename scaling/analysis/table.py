@@ -1,0 +1,174 @@
+"""A table: one set of values, written as CSV, Markdown, LaTeX, HTML or rows of text.
+
+CSV keeps every digit and the plain column names; the others show what a reader can use, and an unknown value as a
+dash. Equal values give equal bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling.files import write_atomic
+from scaling.quantity import format_number
+
+if TYPE_CHECKING:
+    import pandas
+
+UNKNOWN = "–"
+_LATEX = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
+_LATEX |= {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "α": r"$\alpha$", "β": r"$\beta$", "σ": r"$\sigma$"}
+_LATEX |= {
+    "κ": r"$\kappa$",
+    "δ": r"$\delta$",
+    "–": "--",
+    "−": "$-$",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+    "∝": r"$\propto$",
+}
+_LATEX |= {"≥": r"$\geq$", "≤": r"$\leq$", "<": "$<$", ">": "$>$"}
+
+Interval = tuple[float, float]
+
+
+def text(value: Any) -> str:
+    """Words as they are, numbers in short form."""
+    return format_number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
+
+def fixed(digits: int, *, sign: bool = False) -> Callable[[Any], str]:
+    """A number with so many decimals; a true minus."""
+    return lambda value: f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def significant(digits: int = 3) -> Callable[[Any], str]:
+    """A number in short form with so many significant digits: ``28.3k``, ``2.00e+11``."""
+    return lambda value: format_number(value, digits)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `name` in the CSV (with its unit), `title` for people, and how a value is shown."""
+
+    name: str
+    title: str
+    show: Callable[[Any], str] = text
+
+    def cell(self, value: Any) -> str:
+        """What a reader sees of a value; an interval shows as ``[low, high]``."""
+        if value is None:
+            return UNKNOWN
+        if isinstance(value, tuple):
+            return f"[{self.show(value[0])}, {self.show(value[1])}]"
+        return self.show(value)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the column is set flush right."""
+        return self.show is not text
+
+
+@dataclass(frozen=True)
+class Table:
+    """A named table. A row has one value per column: a number, a text, an interval (low, high), or None for unknown."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        assert all(len(row) == len(self.columns) for row in self.rows), self.name
+
+    @property
+    def header(self) -> list[str]:
+        """Column titles."""
+        return [column.title for column in self.columns]
+
+    @property
+    def shown(self) -> list[list[str]]:
+        """The rows as a reader sees them."""
+        return [[c.cell(value) for c, value in zip(self.columns, row, strict=True)] for row in self.rows]
+
+    def flat(self) -> tuple[list[str], list[list[Any]]]:
+        """Header and rows with intervals as two columns, `<name>_low` and `<name>_high`."""
+        split = [any(isinstance(row[n], tuple) for row in self.rows) for n in range(len(self.columns))]
+        header: list[str] = []
+        for column, interval in zip(self.columns, split, strict=True):
+            header += [f"{column.name}_low", f"{column.name}_high"] if interval else [column.name]
+        rows = []
+        for row in self.rows:
+            values: list[Any] = []
+            for value, interval in zip(row, split, strict=True):
+                values += (value or (None, None)) if interval else [value]
+            rows.append(values)
+        return header, rows
+
+    def frame(self) -> pandas.DataFrame:
+        """The table as a data frame."""
+        import pandas
+
+        header, rows = self.flat()
+        return pandas.DataFrame(rows, columns=header)
+
+    def csv(self) -> str:
+        """Comma-separated values with every digit; unknown is empty."""
+        out = io.StringIO()
+        header, rows = self.flat()
+        csv.writer(out, lineterminator="\n").writerows([header, *rows])
+        return out.getvalue()
+
+    def markdown(self) -> str:
+        """A pipe table, aligned so that it reads as plain text too."""
+        cells = [[c.replace("|", "\\|") for c in row] for row in (self.header, *self.shown)]
+        widths = [max(3, *(len(row[n]) for row in cells)) for n in range(len(self.columns))]
+        rule = ["-" * (w - 1) + ":" if c.numeric else "-" * w for c, w in zip(self.columns, widths, strict=True)]
+        lines = [
+            "| "
+            + " | ".join(self._pad(c, w, column) for c, w, column in zip(row, widths, self.columns, strict=True))
+            + " |"
+            for row in cells
+        ]
+        lines.insert(1, "| " + " | ".join(rule) + " |")
+        return "\n".join([f"**{self.title}**", "", *lines, *(["", self.note] if self.note else []), ""])
+
+    def latex(self) -> str:
+        r"""A `booktabs` table: needs ``\usepackage{booktabs}``."""
+        align = "".join("r" if column.numeric else "l" for column in self.columns)
+        body = [" & ".join(map(latex_text, row)) + r" \\" for row in self.shown]
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_text(self.title)}}}",
+            rf"\label{{tab:{self.name}}}",
+        ]
+        lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule", " & ".join(map(latex_text, self.header)) + r" \\"]
+        lines += [r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+        lines += [r"\par\smallskip\footnotesize " + latex_text(self.note)] if self.note else []
+        return "\n".join([*lines, r"\end{table}", ""])
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `<name>.csv`, `.md` and `.tex` into `folder`."""
+        written = []
+        for suffix, content in ((".csv", self.csv()), (".md", self.markdown()), (".tex", self.latex())):
+            path = folder / f"{self.name}{suffix}"
+            write_atomic(path, content)
+            written.append(path)
+        return written
+
+    @staticmethod
+    def _pad(cell: str, width: int, column: Column) -> str:
+        return cell.rjust(width) if column.numeric else cell.ljust(width)
+
+
+def latex_text(words: str) -> str:
+    """`words` with everything LaTeX would read as a command escaped."""
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match.group()], words)

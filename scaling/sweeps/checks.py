@@ -61,9 +61,8 @@ def _embedding_share(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
     for line, runs in by_line.items():
         shares = [(p.counts.embedding + p.counts.head) / p.counts.params_total for p in runs]
         if max(shares) > 0.5:
-            message = (
-                f"{line}: embedding and head are up to {max(shares):.0%} of all parameters, down to {min(shares):.0%}."
-            )
+            share = f"{min(shares):.0%} to {max(shares):.0%}"
+            message = f"{line}: embedding and head are {share} of all parameters, which tilts exponents in N."
             yield Check("embedding_share", "warning", message)
 
 

@@ -59,7 +59,8 @@ class Progress:
         done = sum(tally[name] for name in _DONE)
         elapsed = time.monotonic() - self._started
         words = [f"{done}/{len(runs)} runs", f"{format_duration(elapsed)} passed", self._time_left(runs, elapsed)]
-        words += [f"{tally[name]} {name}" for name in ("diverged", "failed") if tally[name]]
+        crashed = sum(run.crashed for run in runs)
+        words += [f"{count} {name}" for name, count in (("diverged", tally["diverged"]), ("failed", crashed)) if count]
         return Text(", ".join(words))
 
     def _time_left(self, runs: Sequence[RunStatus], elapsed: float) -> str:
@@ -80,7 +81,7 @@ class Progress:
         for run in runs:
             if run.status == "running":
                 record = run.record
-                loss = f"{record['loss_nats']:.3f} nats" if "loss_nats" in record else "starting"
+                loss = "starting" if run.loss is None else f"{run.loss:.3f} nats"
                 rate = f"lr {record['lr']:.2g}" if "lr" in record else ""
                 table.add_row(run.row["cell"], f"{run.progress:.0%}", loss, rate)
         return table
@@ -93,5 +94,5 @@ def _hours(runs: Sequence[RunStatus]) -> tuple[float, float]:
 
 
 def _line(run: RunStatus) -> str:
-    loss = f" loss {run.record['loss_nats']:.3f}" if "loss_nats" in run.record else ""
+    loss = "" if run.loss is None else f" loss {run.loss:.3f}"
     return f"{run.row['cell']} {run.progress:.0%}{loss}"

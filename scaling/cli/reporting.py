@@ -2,18 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scaling.cli.options import root_option, sweep_argument
+from scaling.check import Check
+from scaling.cli.options import json_option, root_option, sweep_argument, table_argument
 from scaling.cli.project import Project
-from scaling.cli.screen import say
+from scaling.cli.screen import print_checks, print_json, print_table, say
+from scaling.errors import ScalingError
+from scaling.quantity import format_number, parse_number
 from scaling.results.collect import collect as collect_rows
 from scaling.results.collect import write_runs
 from scaling.results.launches import Launch
 from scaling.results.status import RunStatus, counts
 from scaling.results.store import Store
+
+if TYPE_CHECKING:
+    from scaling.analysis.settings import Settings
+    from scaling.analysis.study import Study
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Quantity(click.ParamType[float]):
+    """A positive number as people write it: 1e22, 1.3B."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or a usage error."""
+        try:
+            number = float(parse_number(value))
+        except ValueError as error:
+            self.fail(f"{value!r} is {error}", param, ctx)
+        if number <= 0:
+            self.fail(f"{value!r} is not positive", param, ctx)
+        return number
+
+
+class Columns(click.ParamType[dict[str, str]]):
+    """Names of a foreign table's columns: params=N,tokens=D,loss=L."""
+
+    name = "ours=theirs,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        """Our name -> their name, or a usage error."""
+        if isinstance(value, dict):
+            return value
+        pairs = [part.partition("=") for part in str(value).split(",")]
+        if not all(ours and sign and theirs for ours, sign, theirs in pairs):
+            self.fail(f"{value!r} is not a list such as params=N,tokens=D,loss=L", param, ctx)
+        return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How a fit is made: written in the sweep's `analysis:` block, or chosen on the line."""
+    options: Sequence[Option] = (
+        click.option(
+            "--columns", type=Columns(), help="What a foreign table calls its columns: params=N,tokens=D,loss=L."
+        ),
+        click.option("--law", help="chinchilla, kaplan, power, rank, rank_power or joint."),
+        click.option("--objective", type=click.Choice(["log_huber", "log_mse", "mse", "huber"])),
+        click.option("--delta", type=Quantity(), help="Of the Huber objectives (default 1e-3)."),
+        click.option("--bootstrap", type=click.IntRange(0, 100_000), help="Draws for the intervals; 0 for none."),
+        click.option(
+            "--drop-highest", type=click.IntRange(0), default=0, help="Leave out the K highest losses of each line."
+        ),
+        click.option("--seed", type=click.IntRange(0), help="Of the draws (default 0)."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @click.command()
@@ -29,6 +92,136 @@ def collect(sweep: Path, root: Path | None) -> None:
     say(f"{path}: {len(runs)} runs, {tally}")
 
 
+@click.command()
+@table_argument
+@click.option(
+    "--approach", type=click.Choice(["1", "2", "3"]), help="Only this approach (default: all that the points allow)."
+)
+@fit_options
+@root_option
+@json_option
+def fit(table: Path, approach: str | None, root: Path | None, as_json: bool, **choices: Any) -> None:
+    """Laws of a sweep's finished runs, or of any table of params, tokens and loss, with intervals."""
+    from scaling.analysis.documents import fits_json
+
+    study = study_of(table, root, choices)
+    if as_json:
+        document = fits_json(study)
+        document["fits"] = [fit for fit in document["fits"] if approach in (None, str(fit["approach"]))]
+        print_json(document)
+    else:
+        click.echo(fit_text(study, approach=None if approach is None else int(approach)))
+    study.require_law()
+
+
+@click.command()
+@click.argument("table", metavar="[SWEEP|FILE]", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--compute", "-c", type=Quantity(), multiple=True, help="Training FLOPs; may be repeated.")
+@click.option("--published", help="Predict from this published law instead; `scaling laws` lists them.")
+@fit_options
+@root_option
+@json_option
+def predict(
+    table: Path | None,
+    compute: tuple[float, ...],
+    published: str | None,
+    root: Path | None,
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Compute-optimal N, D and loss of every line at a training compute, each with an interval."""
+    from scaling.laws.published import CATALOGUE
+
+    law = choices["law"]
+    name = published or (law if law in CATALOGUE else None)
+    if name is not None:
+        document = _predict_published(name, compute)
+    elif table is not None:
+        document = _predict_study(table, root, compute, choices)
+    else:
+        raise click.UsageError("name a sweep or a table, or a published law with --law NAME")
+    if as_json:
+        print_json(document)
+        return
+    header = ("line", "FLOPs", "N", "", "D", "", "loss", "")
+    print_table(header, (_prediction_row(one) for one in document["predictions"]))
+    print_checks(dict.fromkeys(Check(**check) for one in document["predictions"] for check in one["checks"]))
+
+
+@click.command()
+@sweep_argument
+@root_option
+@json_option
+def compare(sweep: Path, root: Path | None, as_json: bool) -> None:
+    """Inference cost of the families at equal loss, and their difference in loss at equal compute."""
+    from scaling.analysis.documents import comparisons_json
+    from scaling.analysis.text import compare_text
+
+    study = study_of(sweep, root, {})
+    if as_json:
+        print_json(comparisons_json(study))
+    else:
+        click.echo(compare_text(study))
+
+
+@click.command()
+@sweep_argument
+@root_option
+def report(sweep: Path, root: Path | None) -> None:
+    """Figures, tables and report.html from what is finished now."""
+    project = Project.open(sweep, root)
+    launch = project.launch()
+    sentence, page = collect_and_report(project, launch, project.statuses(launch))
+    say(sentence)
+    say(f"report: {page}")
+
+
+@click.command()
+@json_option
+def laws(as_json: bool) -> None:
+    """Published scaling laws: exponents, conventions and source."""
+    from scaling.laws.published import CATALOGUE
+
+    if as_json:
+        print_json({"laws": [law.to_json() for law in CATALOGUE.values()]})
+        return
+    header = ("name", "N", "tokenizer", "source", "N ∝ C^", "D ∝ C^")
+    rows = (
+        (law.name, law.params_column, law.tokenizer, law.source, *(f"{law.exponents[x]:.3g}" for x in ("N", "D")))
+        for law in CATALOGUE.values()
+    )
+    print_table(header, rows, left=4)
+
+
+def study_of(table: Path, root: Path | None, choices: dict[str, Any]) -> Study:
+    """The study of a sweep's last launch, or of a foreign table; options given on the line replace the settings."""
+    from scaling.analysis.rows import read_table
+    from scaling.analysis.settings import Settings
+    from scaling.analysis.study import settings_for_table, study_rows
+
+    chosen = {name: value for name, value in choices.items() if value is not None and name != "columns"}
+    if table.suffix in (".yaml", ".yml"):
+        if choices.get("columns"):
+            raise click.UsageError("--columns is for foreign tables; a sweep's table has our own columns")
+        project = Project.open(table, root)
+        launch = project.launch()
+        return study_of_launch(project, launch, project.statuses(launch), **chosen)
+    rows = read_table(table, columns=choices.get("columns"))
+    return study_rows(rows, settings=settings_for_table(rows, Settings(**chosen)))
+
+
+def study_of_launch(project: Project, launch: Launch, runs: list[RunStatus], **chosen: Any) -> Study:
+    """The study of what a launch has finished."""
+    from scaling.analysis.settings import settings_of
+    from scaling.analysis.study import study_rows
+
+    if not any(run.status == "completed" for run in runs):
+        raise ScalingError("no run is finished yet", where=str(project.path), hint=f"scaling status {project.path}")
+    settings: Settings = replace(settings_of(project.sweep), **chosen)
+    rows = collect_rows(runs, Store(Path(launch.store)))
+    return study_rows(rows, settings=settings)
+
+
 def write_table(project: Project, launch: Launch, runs: list[RunStatus]) -> Path:
     """Write runs.csv and return its path."""
     path = project.results / "runs.csv"
@@ -37,5 +230,54 @@ def write_table(project: Project, launch: Launch, runs: list[RunStatus]) -> Path
 
 
 def collect_and_report(project: Project, launch: Launch, runs: list[RunStatus]) -> tuple[str, Path]:
-    """Everything after training: the report's first sentence and its path."""
-    return "", write_table(project, launch, runs)
+    """Everything after training, as files; the report's first sentence and its path."""
+    from scaling.analysis.report import write_report
+
+    write_table(project, launch, runs)
+    study = study_of_launch(project, launch, runs)
+    return write_report(study, project.results, launch=launch, runs=runs, sweep=project.sweep)
+
+
+def _predict_study(
+    table: Path, root: Path | None, compute: tuple[float, ...], choices: dict[str, Any]
+) -> dict[str, Any]:
+    from scaling.analysis.documents import predictions_json
+
+    study = study_of(table, root, choices)
+    study.require_law()
+    targets = compute or study.settings.predict
+    if not targets:
+        raise click.UsageError("say at which compute: --compute 1e22, or analysis.predict in the sweep")
+    return predictions_json(study, targets)
+
+
+def _predict_published(name: str, compute: tuple[float, ...]) -> dict[str, Any]:
+    from scaling.laws.published import published
+
+    if not compute:
+        raise click.UsageError("say at which compute: --compute 1e22")
+    law = published(name)
+    return {
+        "params_column": law.params_column,
+        "predictions": [
+            {"family": law.name, "rank_ratio": None, "line": law.name, "compute": target}
+            | law.predict(target)
+            | {"intervals": {}, "checks": [check.to_json() for check in law.checks(target)]}
+            for target in compute
+        ],
+    }
+
+
+def _prediction_row(one: dict[str, Any]) -> tuple[object, ...]:
+    shown: list[object] = [one["line"], f"{one['compute']:.3g}"]
+    for name in ("N", "D", "loss"):
+        low_high = one["intervals"].get(name)
+        shown.append(None if one[name] is None else _short(name, one[name]))
+        shown.append(f"[{_short(name, low_high[0])}, {_short(name, low_high[1])}]" if low_high else "")
+    return tuple(shown)
+
+
+def _short(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if name == "loss" else format_number(value)

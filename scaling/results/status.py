@@ -29,6 +29,7 @@ class RunStatus:
     progress: float
     message: str | None
     record: Mapping[str, Any]  # the newest metrics
+    crashed: bool = False  # failed with an error of its own; a run that was only interrupted continues by itself
 
     def to_json(self) -> dict[str, Any]:
         """The run as `scaling status --json` lists it."""

@@ -1,0 +1,80 @@
+"""A whole sweep that plans, trains, fits and reports in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MICRO = """\
+sweep: micro
+question: Does any of this work?
+data: {corpus: python-stdlib, tokenizer: bytes, validation_tokens: 4k}
+grid:
+  kind: isoflop
+  budgets: [1e8, 2e8, 4e8]
+  ladder:
+    - {layers: 1, width: 8, heads: 1, ff_width: 24}
+    - {layers: 1, width: 12, heads: 1, ff_width: 32}
+    - {layers: 1, width: 16, heads: 1, ff_width: 40}
+    - {layers: 2, width: 16, heads: 1, ff_width: 40}
+  sizes: all
+families:
+  dense: {parameterization: dense, optimizer: muon, lr: 0.02}
+  low_rank: {parameterization: low_rank, optimizer: spectron, lr: 0.05, other_lr: 0.02, rank_ratio: 0.25}
+training:
+  sequence_length: 64
+  batch_tokens: 128
+  replicates: {seeds: 2}
+analysis: {bootstrap: 50, predict: [1e10]}
+"""
+
+
+class Scaling:
+    """The command, run as a process in an empty folder that holds `sweeps/micro.yaml`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sweep = root / "sweeps" / "micro.yaml"
+        self.sweep.parent.mkdir(parents=True)
+        self.sweep.write_text(MICRO)
+
+    def start(self, *arguments: str, **more: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "scaling.cli", *arguments]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        return subprocess.Popen(command, cwd=self.root, text=True, env=environment, **(pipes | more))
+
+    def __call__(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == status, f"exit {process.returncode}\n{out}\n{err}"
+        assert "Traceback" not in err, err
+        return subprocess.CompletedProcess(arguments, status, out, err)
+
+    def json(self, *arguments: str) -> dict:
+        document = json.loads(self(*arguments, "--json").stdout)
+        assert document["schema_version"] == 1
+        return document
+
+    def losses(self) -> dict[str, float]:
+        runs = self.json("status", "sweeps/micro.yaml")["runs"]
+        return {run["id"]: run["loss"] for run in runs}
+
+
+@pytest.fixture
+def scaling(tmp_path: Path) -> Scaling:
+    return Scaling(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Scaling:
+    """The micro sweep, launched to its end without disturbance. Tests only read it."""
+    scaling = Scaling(tmp_path_factory.mktemp("launched") / "project")
+    done = scaling("launch", "sweeps/micro.yaml", "--yes")
+    scaling.first_launch = done
+    return scaling

@@ -1,0 +1,164 @@
+"""From a sweep file to a report through the real command, with real training, interrupted in every way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+SWEEP = "sweeps/micro.yaml"
+SETTINGS = {"sweep", "flops_convention", "runs", "dropped", "totals", "checks", "schema_version"}
+ROW = {"id", "family", "line", "parameterization", "optimizer", "rank_ratio", "shape", "params_total"}
+ROW |= {
+    "params_non_embedding",
+    "params_matmul",
+    "tokens",
+    "steps",
+    "budget",
+    "flops",
+    "flops_6nd",
+    "lr",
+    "seed",
+    "hours",
+}
+
+
+def results_on_disk(scaling) -> int:
+    return len(list((scaling.root / ".scaling" / "store").glob("*/result.json")))
+
+
+def wait_until(condition, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_plan_is_the_contract_and_launches_nothing(scaling) -> None:
+    document = scaling.json("plan", SWEEP)
+    assert document.keys() >= SETTINGS
+    assert all(run.keys() >= ROW for run in document["runs"])
+    assert document["totals"].keys() >= {"runs", "flops", "hours"}
+    assert document["totals"]["runs"] == len(document["runs"]) == 2 * (12 + 1)
+    assert not (scaling.root / ".scaling").exists()
+    assert "next: scaling launch" in scaling("plan", SWEEP).stderr
+
+
+def test_launch_trains_collects_fits_and_reports(launched) -> None:
+    assert results_on_disk(launched) == 26
+    report = launched.root / "results" / "micro" / "report.html"
+    assert report.exists()
+    assert (launched.root / "results" / "micro" / "runs.csv").exists()
+    assert launched.first_launch.stderr.rstrip().splitlines()[-1] == f"report: {report}"
+    status = launched.json("status", SWEEP)
+    assert status["counts"] == {
+        "completed": 26, "diverged": 0, "failed": 0, "running": 0, "queued": 0, "planned": 0, "stale": 0
+    }  # fmt: skip
+    assert all(
+        set(run) == {"id", "line", "budget", "params_total", "status", "loss", "message"} for run in status["runs"]
+    )
+    assert all(0.5 < run["loss"] < 5.6 for run in status["runs"]), "between entropy and ln 256"
+
+
+def test_a_second_launch_trains_nothing(launched) -> None:
+    before = sorted((launched.root / ".scaling" / "store").glob("*/attempts/*.json"))
+    document = launched.json("launch", SWEEP, "--yes")
+    assert (document["launch"], document["submitted"], document["skipped"]) == (1, 0, 26)
+    assert sorted((launched.root / ".scaling" / "store").glob("*/attempts/*.json")) == before
+
+
+def test_killed_launcher_and_workers_lose_nothing(scaling, launched) -> None:
+    first = scaling.start("launch", SWEEP, "--yes")
+    wait_until(lambda: results_on_disk(scaling) >= 4)
+    workers = children(first.pid)
+    assert workers
+    for pid in (first.pid, *workers):
+        os.kill(pid, signal.SIGKILL)
+    first.communicate()
+    half = results_on_disk(scaling)
+    assert 4 <= half < 26
+    scaling("launch", SWEEP, "--yes")
+    assert scaling.losses() == launched.losses()
+
+
+def test_a_killed_launcher_leaves_no_worker_behind(scaling) -> None:
+    launcher = scaling.start("launch", SWEEP, "--yes")
+    wait_until(lambda: results_on_disk(scaling) >= 1)
+    workers = children(launcher.pid)
+    launcher.kill()
+    launcher.communicate()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=30)
+    status = scaling.json("status", SWEEP)
+    assert status["counts"]["running"] == 0
+
+
+def test_interrupt_checkpoints_exits_130_and_the_next_launch_continues(scaling, launched) -> None:
+    launcher = scaling.start("launch", SWEEP, "--yes", start_new_session=True)
+    wait_until(lambda: results_on_disk(scaling) >= 2)
+    os.killpg(launcher.pid, signal.SIGINT)
+    _, err = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130, err
+    assert "continues where it was" in err
+    assert scaling.json("status", SWEEP)["counts"]["running"] == 0
+    scaling("launch", SWEEP, "--yes")
+    assert scaling.losses() == launched.losses()
+
+
+def test_cancel_stops_only_what_this_sweep_launched(scaling) -> None:
+    launcher = scaling.start("launch", SWEEP, "--yes")
+    wait_until(lambda: results_on_disk(scaling) >= 1)
+    assert "asked the launcher" in scaling("cancel", SWEEP).stderr
+    launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    assert "no launch of micro runs" in scaling("cancel", SWEEP).stderr
+
+
+def test_two_launches_at_once_and_a_second_user_train_nothing_twice(scaling, launched) -> None:
+    other = scaling.root / "sweeps" / "other.yaml"
+    other.write_text(scaling.sweep.read_text().replace("sweep: micro", "sweep: other"))
+    both = [scaling.start("launch", f"sweeps/{name}.yaml", "--yes") for name in ("micro", "other")]
+    for process in both:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    attempts = list((scaling.root / ".scaling" / "store").glob("*/attempts/[0-9]*.json"))
+    assert len(attempts) == 26, "one attempt per run although two launches raced"
+    assert scaling.losses() == launched.losses()
+
+
+def test_a_changed_sweep_is_refused_until_replanned(launched, tmp_path) -> None:
+    changed = tmp_path / "micro.yaml"
+    changed.write_text(launched.sweep.read_text().replace("lr: 0.02}", "lr: 0.03}"))
+    refused = launched("launch", str(changed), "--root", str(launched.root), "--yes", status=1)
+    assert "optimizer.lr: 0.02 -> 0.03 (13 runs)" in refused.stderr
+    assert "--replan" in refused.stderr
+    assert refused.stdout == ""
+
+
+def test_a_question_without_a_terminal_is_wrong_usage(scaling) -> None:
+    refused = scaling("launch", SWEEP, status=2)
+    assert "--yes" in refused.stderr
+    assert not (scaling.root / ".scaling").exists()
+
+
+def test_a_crashed_run_is_shown_and_never_becomes_a_point(launched, scaling, tmp_path) -> None:
+    """A run whose corpus vanished from the store fails; the others finish; exit status 1; its loss stays empty."""
+    document = scaling.json("plan", SWEEP)
+    victim = document["runs"][0]["id"]
+    folder = scaling.root / ".scaling" / "store" / victim
+    folder.mkdir(parents=True)
+    (folder / "checkpoints").write_text("a file where a folder should be")
+    done = scaling("launch", SWEEP, "--yes", status=1)
+    assert f"failed: {victim}" in done.stderr
+    status = scaling.json("status", SWEEP)
+    assert (status["counts"]["failed"], status["counts"]["completed"]) == (1, 25)
+    assert "Traceback" in scaling("logs", SWEEP, victim[:6]).stdout
+    rows = (scaling.root / "results" / "micro" / "runs.csv").read_text().splitlines()
+    assert sum("failed" in row for row in rows) == 1
+    fits = json.loads(scaling("fit", SWEEP, "--json").stdout)["fits"]
+    assert sum(fit["points"] for fit in fits if fit["approach"] == 3) == 25

@@ -1,0 +1,96 @@
+"""Every mistake is one clear error with file and line, exit status 1, nothing on standard output and no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import MICRO
+
+from scaling.cli import main
+
+# what is wrong -> (text of the file, words that the message must have)
+MISTAKES = {
+    "unknown key": (MICRO.replace("seeds: 2", "seedz: 2"), [":19: training.replicates.seedz", "did you mean 'seeds'"]),
+    "duplicate key": (MICRO + "sweep: again\n", [":21: the key 'sweep' is written twice"]),
+    "wrong type": (MICRO.replace("lr: 0.02}", "lr: fast}"), [":14: families.dense.lr", "fast"]),
+    "negative budget": (MICRO.replace("1e8,", "-1e8,"), [":6: grid.budgets[0]", "more than 0"]),
+    "empty list": (MICRO.replace("[1e8, 2e8, 4e8]", "[]"), [":6: grid.budgets", "at least one"]),
+    "unknown ladder": (MICRO.replace("  ladder:\n", "  ladder: tinny\n").replace("    - {layers", "    # "), ["grid.ladder", "tiny"]),
+    "unspendable budget": (MICRO.replace("[1e8, 2e8, 4e8]", "[1e3]"), [":6: grid.budgets", "every cell is dropped"]),
+    "missing path": (MICRO.replace("python-stdlib", "texts/none.txt"), [":3: data.corpus", "no such file"]),
+    "not a mapping": ("just a sentence\n", ["sweep.yaml:1"]),
+    "not YAML": ("sweep: [unclosed\n", ["sweep.yaml:"]),
+    "binary": (b"\x00\xff\xfe", ["sweep.yaml"]),
+    "empty": ("", ["sweep.yaml"]),
+    "rank ratio above one": (
+        MICRO.replace("rank_ratio: 0.25", "rank_ratio: 1.5"),
+        [":15: families.low_rank.rank_ratio"],
+    ),
+    "heads not dividing width": (MICRO.replace("width: 12, heads: 1", "width: 12, heads: 5"), ["heads"]),
+    "batch no multiple of the sequence": (
+        MICRO.replace("batch_tokens: 128", "batch_tokens: 100"),
+        ["training.batch_tokens"],
+    ),
+}
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.startswith("error: ")
+    return err
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("verb", [["plan"], ["launch", "--yes"]], ids=["plan", "launch"])
+def test_mistakes_in_a_sweep_file(mistake: str, verb: list[str], tmp_path: Path, capsys) -> None:
+    text, words = MISTAKES[mistake]
+    path = tmp_path / "sweep.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    err = refused([verb[0], str(path), *verb[1:]], capsys)
+    for word in words:
+        assert word in err, err
+    assert [p.name for p in tmp_path.iterdir()] == ["sweep.yaml"], "nothing was started"
+
+
+def test_a_missing_file(tmp_path: Path, capsys) -> None:
+    assert "nowhere.yaml" in refused(["plan", str(tmp_path / "nowhere.yaml")], capsys)
+
+
+def test_a_corpus_too_small_says_how_much_is_needed(tmp_path: Path, capsys) -> None:
+    (tmp_path / "small.txt").write_text("a few words\n" * 40)
+    path = tmp_path / "sweep.yaml"
+    path.write_text(MICRO.replace("python-stdlib", "small.txt"))
+    assert main(["launch", str(path), "--yes"]) == 1
+    err = capsys.readouterr().err
+    assert "error: " in err
+    assert "validation" in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob(".scaling/launches/**/*.json"))
+
+
+def test_verbs_before_the_first_launch_name_the_next_command(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(MICRO)
+    for verb in (["status"], ["collect"], ["report"], ["fit"], ["logs", "abc"]):
+        arguments = [verb[0], str(path), *verb[1:]]
+        assert f"scaling launch {path}" in refused(arguments, capsys)
+
+
+def test_an_unknown_runner_key_names_file_and_line(tmp_path: Path, capsys) -> None:
+    sweep, runner = tmp_path / "sweep.yaml", tmp_path / "runner.yaml"
+    sweep.write_text(MICRO)
+    runner.write_text("runner: local\nslot: 3\n")
+    err = refused(["launch", str(sweep), "--runner", str(runner), "--yes"], capsys)
+    assert "runner.yaml:2: slot" in err
+    assert "did you mean 'slots'" in err
+
+
+def test_wrong_usage_exits_2(capsys) -> None:
+    assert main(["plan"]) == 2
+    assert main(["no-such-verb"]) == 2
+    assert main(["plan", "a.yaml", "--no-such-option"]) == 2
+    assert capsys.readouterr().out == ""

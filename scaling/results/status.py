@@ -77,8 +77,9 @@ def run_status(
         return RunStatus(row, "queued", None, progress, jobs[run_id], record)
     ending = (endings or {}).get(run_id)
     if attempt is not None:
-        message = _death(attempt, record) + (f" ({ending})" if ending and attempt.error() is None else "")
-        return RunStatus(row, "failed", record.get("loss_nats"), progress, message, record)
+        crashed = attempt.error() is not None
+        message = _death(attempt, record) + (f" ({ending})" if ending and not crashed else "")
+        return RunStatus(row, "failed", record.get("loss_nats"), progress, message, record, crashed)
     if ending is not None:
         return RunStatus(row, "failed", None, 0.0, f"{ending}, before a worker took the run", {})
     return RunStatus(row, "planned", None, 0.0, None, {})

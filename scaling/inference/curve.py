@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,30 +49,20 @@ class Curve:
         by_size = {count(shape, ranks).column(params): (shape, ranks) for shape, ranks in reversed(models)}
         self.rungs = tuple(Rung(shape, ranks, float(n)) for n, (shape, ranks) in sorted(by_size.items()))
         self._log_sizes = np.log([rung.params for rung in self.rungs])
+        self._training = cache(self._training_quantity)
 
-    @property
-    def factorized(self) -> bool:
-        """Whether the models of the line have factors."""
-        return self.rungs[0].ranks is not None
+    def quantity(self, of: Callable[[Shape, Ranks], float]) -> Callable[[ArrayLike], FloatArray]:
+        """A positive quantity of a model as a function of sizes N."""
+        return self.through([of(rung.shape, rung.ranks) for rung in self.rungs])
 
-    def __call__(self, quantity: Callable[[Shape, Ranks], float], params: ArrayLike) -> FloatArray:
-        """A positive quantity of a model at sizes N, an array like `params`."""
-        return self.interpolated([quantity(rung.shape, rung.ranks) for rung in self.rungs], params)
-
-    def interpolated(self, values: Sequence[float], params: ArrayLike) -> FloatArray:
-        """The same from the quantity's value at each rung."""
+    def through(self, values: Sequence[float]) -> Callable[[ArrayLike], FloatArray]:
+        """The function of sizes N that has these positive values at the rungs."""
         logs = np.log(np.asarray(values, np.float64))
-        log_n = np.log(np.asarray(params, np.float64))
-        inside = np.interp(log_n, self._log_sizes, logs)
-        outside = log_n - np.clip(log_n, self._log_sizes[0], self._log_sizes[-1])
-        return np.asarray(np.exp(inside + self._power(logs) * outside), np.float64)
+        return partial(_interpolated, self._log_sizes, logs, _power(self._log_sizes, logs))
 
     def training_flops_per_token(self, params: ArrayLike, *, sequence_length: int, convention: str) -> FloatArray:
         """Training FLOPs per token at sizes N: three forwards (``exact``), or 6 · params_total (``6ND``)."""
-        if convention == "6ND":
-            return self(lambda shape, ranks: 6.0 * count(shape, ranks).params_total, params)
-        assert convention == "exact", convention
-        return self(lambda shape, ranks: 3 * forward_flops_per_token(shape, ranks, sequence_length), params)
+        return self._training(sequence_length, convention)(params)
 
     def nearest(self, params: float) -> Rung:
         """The real model whose N is nearest in log."""
@@ -81,9 +72,22 @@ class Curve:
         """Whether N is outside the ladder by more than rounding."""
         return not self.rungs[0].params * (1 - 1e-9) <= params <= self.rungs[-1].params * (1 + 1e-9)
 
-    def _power(self, logs: FloatArray) -> float:
-        """Exponent of the quantity over the whole ladder by least squares; 1 where there is one shape."""
-        if len(self.rungs) == 1:
-            return 1.0
-        x = self._log_sizes - self._log_sizes.mean()
-        return float(x @ logs / (x @ x))
+    def _training_quantity(self, sequence_length: int, convention: str) -> Callable[[ArrayLike], FloatArray]:
+        if convention == "6ND":
+            return self.quantity(lambda shape, ranks: 6.0 * count(shape, ranks).params_total)
+        assert convention == "exact", convention
+        return self.quantity(lambda shape, ranks: 3 * forward_flops_per_token(shape, ranks, sequence_length))
+
+
+def _interpolated(log_sizes: FloatArray, logs: FloatArray, power: float, params: ArrayLike) -> FloatArray:
+    log_n = np.log(np.asarray(params, np.float64))
+    outside = log_n - np.clip(log_n, log_sizes[0], log_sizes[-1])
+    return np.asarray(np.exp(np.interp(log_n, log_sizes, logs) + power * outside), np.float64)
+
+
+def _power(log_sizes: FloatArray, logs: FloatArray) -> float:
+    """Exponent of the quantity over the whole ladder by least squares; 1 where there is one shape."""
+    if len(log_sizes) == 1:
+        return 1.0
+    x = log_sizes - log_sizes.mean()
+    return float(x @ logs / (x @ x))

@@ -30,10 +30,12 @@ class Served:
     def __init__(self, line: Line, form: Form, setting: Setting) -> None:
         self.line, self.form, self.setting = line, form, setting
         self._rungs = [cost(rung.shape, rung.ranks, setting, form) for rung in line.curve.rungs]
+        self._prices = {name: line.curve.through([row[name] for row in self._rungs]) for name in PRICES}
+        self._width = line.curve.quantity(lambda shape, _: shape.width)
 
     def price(self, name: str, params: FloatArray) -> FloatArray:
         """One of `PRICES` at sizes N."""
-        return self.line.curve.interpolated([row[name] for row in self._rungs], params)
+        return self._prices[name](params)
 
     def row(self, trained: Trained | None) -> dict[str, Any]:
         """The model, its prices along the ladder, and those of the nearest real shape; all None without a model."""
@@ -95,5 +97,4 @@ class Served:
         if self.line.training_flops_per_second is not None:
             return self.line.training_flops_per_second(sizes)
         device = self.setting.device
-        widths = self.line.curve(lambda shape, _: shape.width, sizes)
-        return np.array([device.mfu(round(width)) for width in widths]) * device.peak(self.setting.values)
+        return np.array([device.mfu(round(width)) for width in self._width(sizes)]) * device.peak(self.setting.values)

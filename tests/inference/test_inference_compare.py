@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scaling.hardware import DEVICES
+from scaling.inference.compare import BUDGET_MULTIPLES, RATIOS, SERVED_PER_TRAINED, compare, target_losses
+from scaling.inference.cost import Setting, cost
+from scaling.inference.equal_loss import cheapest
+from scaling.inference.served import Served
+from scaling.sweeps.counting import count
+
+TARGET = 3.0
+WORSE = (1.69, 300.0, 0.34, 430.0, 0.28)
+
+
+@pytest.fixture
+def lines(make_line):
+    return [make_line("dense"), make_line("low_rank@0.25", WORSE, 0.25)]
+
+
+def chosen(rows, choice, **where):
+    return [r for r in rows if r["choice"] == choice and all(r[k] == v for k, v in where.items())]
+
+
+def test_every_line_form_setting_and_choice_has_a_row(lines, device):
+    settings = [Setting(device, 1, 512), Setting(device, 32, 512)]
+    document = compare(lines, target_loss=TARGET, settings=settings)
+    rows = document["rows"]
+    per_choice = 3 * len(settings)  # dense, factorized, merged
+    assert len(chosen(rows, "cheapest")) == per_choice
+    assert len(chosen(rows, "equal_budget")) == per_choice * len(BUDGET_MULTIPLES)
+    assert len(chosen(rows, "lifetime")) == per_choice * len(SERVED_PER_TRAINED) * 2
+    assert len(document["break_even"]) == 2 * 2 * len(settings)
+    assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(rows[0]))}, "one set of columns"
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_every_model_reaches_the_loss_and_costs_what_its_size_says(lines, device):
+    rows = compare(lines, target_loss=TARGET, settings=[Setting(device, 1, 512)])["rows"]
+    by_name = {line.name: line for line in lines}
+    for row in rows:
+        line = by_name[row["line"]]
+        assert line.loss(row["N"], row["D"]) == pytest.approx(TARGET, abs=1e-5)
+        assert row["C"] == pytest.approx(row["D"] * float(line.flops_per_token(row["N"])), rel=1e-6)
+        assert row["params"] == pytest.approx(row["N"], rel=1e-6) or row["form"] == "merged"
+        nearest = line.curve.nearest(row["N"])
+        assert row["nearest_N"] == count(nearest.shape, nearest.ranks).params_total
+        priced = cost(nearest.shape, nearest.ranks, Setting(device, 1, 512), row["form"])
+        assert row["nearest_decode_seconds"] == priced["decode_seconds"]
+
+
+def test_choices_are_ordered_as_they_must_be(lines, device):
+    document = compare(lines, target_loss=TARGET, settings=[Setting(device, 1, 512)])
+    rows = document["rows"]
+    dearer = max(r["C"] for r in chosen(rows, "cheapest"))
+    for line, form in (("dense", "dense"), ("low_rank@0.25", "factorized")):
+        (own,) = chosen(rows, "cheapest", line=line, form=form)
+        sizes = [own["N"] * (1 + 1e-3)]
+        for multiple in BUDGET_MULTIPLES:
+            (row,) = chosen(rows, "equal_budget", line=line, form=form, budget_multiple=multiple)
+            assert row["C"] == pytest.approx(multiple * dearer)
+            sizes.append(row["N"])
+        assert sizes == sorted(sizes, reverse=True)
+        life = chosen(rows, "lifetime", line=line, form=form, axis="flops")
+        assert [r["N"] for r in life] == sorted((r["N"] for r in life), reverse=True)
+        for row in life:
+            total = row["C"] + row["served_tokens"] * row["decode_flops_per_token"]
+            assert row["lifetime_cost"] == pytest.approx(total, rel=1e-6)
+            assert total <= (own["C"] + row["served_tokens"] * own["decode_flops_per_token"]) * (1 + 1e-9)
+
+
+def test_a_line_against_itself_is_even(make_line, device):
+    twins = [make_line("dense"), make_line("twin")]
+    document = compare(twins, target_loss=TARGET, settings=[Setting(device)])
+    for row in document["rows"]:
+        assert [row[f"{name}_ratio"] for name in RATIOS] == pytest.approx([1.0] * len(RATIOS))
+    assert all(b["served_tokens"] == [] for b in document["break_even"])
+
+
+def test_a_break_even_separates_cheaper_training_from_cheaper_serving(make_line, device):
+    """The second line needs more tokens and fewer parameters, so it pays once enough is served."""
+    lines = [make_line("dense"), make_line("slow", (1.69, 330.0, 0.34, 560.0, 0.28))]
+    document = compare(lines, target_loss=TARGET, settings=[Setting(device)])
+    flops = next(b for b in document["break_even"] if b["axis"] == "flops")
+    assert flops["cheaper_at_first"] == "dense"
+    (tokens,) = flops["served_tokens"]
+    for share, cheaper in ((0.5, 0), (2.0, 1)):
+        costs = [Served(line, "dense", Setting(device)).lifetime(TARGET, share * tokens, "flops")[1] for line in lines]
+        assert int(np.argmin(costs)) == cheaper
+
+
+def test_a_line_that_never_reaches_is_shown_and_does_not_stop_the_other(lines, make_line, device):
+    hopeless = make_line("low_rank@0.1", (3.5, 300.0, 0.34, 430.0, 0.28), 0.1)
+    document = compare([*lines, hopeless], target_loss=TARGET, settings=[Setting(device)])
+    assert {c["code"] for c in document["checks"]} >= {"loss_not_reached"}
+    rows = document["rows"]
+    assert all(
+        row["N"] is None and row["decode_seconds_ratio"] is None
+        for row in chosen(rows, "cheapest", line="low_rank@0.1")
+    )
+    assert {row["line"] for row in chosen(rows, "equal_budget")} == {"dense", "low_rank@0.25"}
+    alone = compare([hopeless], target_loss=TARGET, settings=[Setting(device)])
+    assert [row["N"] for row in alone["rows"]] == [None, None]
+    assert alone["break_even"] == []
+
+
+def test_the_reference_may_be_the_one_that_fails(lines, make_line, device):
+    hopeless = make_line("dense", (3.5, 300.0, 0.34, 430.0, 0.28))
+    document = compare([hopeless, lines[1]], target_loss=TARGET, settings=[Setting(device)])
+    assert document["break_even"] == []
+    assert all(row["params_ratio"] is None for row in document["rows"])
+
+
+def test_checks_name_what_is_assumed(lines, device):
+    codes = lambda settings: {c["code"] for c in compare(lines, target_loss=TARGET, settings=settings)["checks"]}  # noqa: E731
+    assert codes([Setting(device)]) == {"size_extrapolated"}
+    assert codes([Setting(DEVICES["h200"])]) == {"size_extrapolated", "uncalibrated"}
+    small = replace(device, memory_bytes=1e6)
+    assert "does_not_fit" in codes([Setting(small)])
+
+
+def test_training_seconds_are_measured_or_assumed(make_line, device):
+    assumed = make_line("dense")
+    measured = make_line("dense", training_flops_per_second=lambda params: 0 * params + 1e12)
+    rows = [compare([one], target_loss=TARGET, settings=[Setting(device)])["rows"] for one in (assumed, measured)]
+    (slow,), (fast,) = (
+        chosen(r, "lifetime", axis="device_seconds", served_tokens=r[-1]["served_tokens"]) for r in rows
+    )
+    assert slow["training_speed"] == "assumed"
+    assert fast["training_speed"] == "measured"
+    for row, rate in ((slow, 0.4 * 1e14), (fast, 1e12)):
+        assert row["lifetime_cost"] == pytest.approx(
+            row["C"] / rate + row["served_tokens"] * row["decode_seconds"], rel=1e-6
+        )
+
+
+def test_intervals_come_from_the_draws(make_line, law, device):
+    draw = np.random.default_rng(0)
+    draws = [
+        law(1.69 + 0.01 * draw.normal(), 406.4 * np.exp(0.02 * draw.normal()), 0.34, 410.7, 0.28) for _ in range(60)
+    ]
+    (row,) = chosen(
+        compare([make_line("dense", draws=draws)], target_loss=TARGET, settings=[Setting(device)])["rows"], "cheapest"
+    )
+    for name in ("N", "D", "C", "decode_flops_per_token", "decode_seconds"):
+        low, high = row["intervals"][name]
+        assert low < row[name] < high < 1.5 * low
+    never = [law(3.5, 300.0, 0.34, 430.0, 0.28)] * 5
+    rows = compare([make_line("dense", draws=draws + never)], target_loss=TARGET, settings=[Setting(device)])["rows"]
+    assert chosen(rows, "cheapest")[0]["intervals"] is None
+
+
+def test_default_targets_are_reached_by_all_within_the_budget(lines):
+    budgets = [1e17, 1e18, 1e19]
+    targets = target_losses(lines, budgets)
+    assert targets == sorted(targets, reverse=True)
+    for target, budget in zip(targets, budgets, strict=True):
+        spent = [cheapest(line, target).flops for line in lines]
+        assert 0.9 * budget < max(spent) <= budget

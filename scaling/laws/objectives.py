@@ -55,14 +55,19 @@ class Objective:
         return slope * (residual - 0.5 * slope)
 
     def curvature(self, residual: Array) -> Curvature:
-        """ρ and its derivatives at `residual` [draws, points]."""
+        """ρ and its derivatives at `residual` [draws, points]; `residual` is consumed."""
         if self.delta is None:
             two = np.full_like(residual, 2.0)
-            return Curvature(residual * residual, 2.0 * residual, two, two)
-        slope = np.clip(residual, -self.delta, self.delta)
-        inside = (slope == residual).astype(np.float64)
-        majoriser = self.delta / np.maximum(np.abs(residual), self.delta)
-        return Curvature(slope * (residual - 0.5 * slope), slope, inside, majoriser)
+            return Curvature(residual * residual, 2.0 * residual, two, two.copy())
+        majoriser = np.abs(residual)
+        np.maximum(majoriser, self.delta, out=majoriser)
+        np.divide(self.delta, majoriser, out=majoriser)
+        slope = residual * majoriser
+        # slope is now clip(residual, -δ, δ), and the majoriser is one exactly where the residual is inside δ.
+        value = np.multiply(slope, -0.5)
+        value += residual
+        value *= slope
+        return Curvature(value, slope, np.floor(majoriser, out=residual), majoriser)
 
 
 def objective_named(name: str, delta: float | None = None) -> Objective:

@@ -16,21 +16,48 @@ from itertools import combinations, product
 import numpy as np
 
 from scaling.laws.objectives import Objective
-from scaling.laws.points import Array
+from scaling.laws.points import Array, Indices
 from scaling.laws.system import System
 
 EXPONENTS = np.geomspace(0.02, 2.5, 24)  # assumption: published exponents lie between .05 and .9
 _POWERS = np.geomspace(0.03, 1.5, 12)
 _THETAS = 7  # nodes for each stretch parameter
-_SHORT_LIST = 96  # nodes whose exact objective is evaluated
+_SHORT_LIST = 48  # nodes of each scan whose exact objective is evaluated
+_SCANS = 3
+_NEIGHBOUR = 0.3  # relative distance of all parameters within which two starts are one
 
 
 def starts(system: System, objective: Objective, target: Array, weight: Array, count: int) -> Array:
-    """The `count` best grid nodes as internal vectors [count, P], best first; `target` and `weight` are [points]."""
-    candidates = np.concatenate([_scan(system, thetas, power, weight) for thetas, power in _outer_nodes(system)])
-    values = system.value(candidates, objective, target, weight)
+    """The `count` best grid nodes as internal vectors [count, P], best first; `target` and `weight` are [points].
+
+    Least squares follows outliers where the objective does not, so the scan is made again with the weights under
+    which least
+    squares and the objective agree at the best node so far.
+    """
+    candidates, values = np.empty((0, system.size)), np.empty(0)
+    scan_weight = weight
+    for _ in range(_SCANS):
+        found = np.concatenate([_scan(system, thetas, power, scan_weight) for thetas, power in _outer_nodes(system)])
+        candidates = np.concatenate([candidates, found])
+        values = np.concatenate([values, system.value(found, objective, target, weight)])
+        log_loss = system.log_loss(candidates[[np.argmin(values)]])[0]
+        residual = (log_loss if objective.in_log else np.exp(log_loss)) - target
+        majoriser = objective.curvature(residual[None]).majoriser[0]
+        scan_weight = weight * majoriser * (1.0 if objective.in_log else system.points.loss**2)
+    return candidates[_spread(candidates, values, count)]
+
+
+def _spread(candidates: Array, values: Array, count: int) -> Indices:
+    """The best candidates that are not neighbours of a better one (then the best neighbours, if those are too few)."""
     order = np.argsort(values, kind="stable")
-    return candidates[order[:count]]
+    chosen: list[int] = []
+    near = np.zeros(len(order), dtype=bool)
+    while len(chosen) < count and not near.all():
+        best = int(order[~near[order]][0])
+        chosen.append(best)
+        near |= (np.abs(candidates - candidates[best]) <= _NEIGHBOUR * (0.1 + np.abs(candidates[best]))).all(axis=1)
+    rest = [int(i) for i in order if i not in set(chosen)]
+    return np.array((chosen + rest)[:count], dtype=np.intp)
 
 
 def _outer_nodes(system: System) -> list[tuple[dict[int, float], float]]:

@@ -88,7 +88,7 @@ class Columns:
 
     index: Indices
     columns: Array
-    constant: Array | float
+    constant: Array | None
     stretched: Stretched | None
     exponent: int | None
     first_theta: int
@@ -127,7 +127,7 @@ class System:
             names = layout.per_line(form.floor)
             indicator = np.array([codes == j for j in range(len(names))], dtype=np.float64) if len(names) > 1 else None
             columns = np.ones((1, len(points))) if indicator is None else indicator
-            self.floor = Columns(np.array([layout.index(n) for n in names]), columns, 0.0, None, None, 0)
+            self.floor = Columns(np.array([layout.index(n) for n in names]), columns, None, None, None, 0)
         self.power = layout.index(form.power) if form.power else None
 
     @cached_property
@@ -152,7 +152,8 @@ class System:
         own, bends = [], []
         for term in self.terms:
             z = vector[:, term.index] @ term.columns
-            z += term.constant
+            if term.constant is not None:
+                z += term.constant
             mine: list[tuple[int, Array]] = []
             bend: list[tuple[int, int, Array]] = []
             if term.stretched is not None and term.exponent is not None:
@@ -192,37 +193,44 @@ class System:
         return value
 
     def local(self, vector: Array, objective: Objective, target: Array, weight: Array, damping: Array) -> Local:
-        """Value, gradient and Hessian + damping · (Gauss–Newton matrix of the majoriser) of each draw."""
-        values, own, bends = self._terms(vector)
-        total = values[0] + values[1] if len(values) > 1 else values[0].copy()
-        for value in values[2:]:
-            total += value
+        """Value, gradient and Hessian + damping · (Gauss–Newton matrix of the majoriser) of each draw.
+
+        Works in place on (draws × points) arrays: their passes through the cache are what a fit costs.
+        """
+        shares, own, bends = self._terms(vector)
+        total = shares[0] + shares[1] if len(shares) > 1 else shares[0].copy()
+        for share in shares[2:]:
+            total += share
         if self.floor is not None:
             e = vector[:, self.floor.index]
             total += e if len(self.floor.index) == 1 else e @ self.floor.columns
-        inverse = 1.0 / total
+        inverse = np.divide(1.0, total)
+        for share in shares:
+            share *= inverse
         log_total = np.log(total, out=total)
         outer = None if self.power is None else vector[:, self.power, None]
         log_loss = log_total if outer is None else outer * log_total
         predicted = None if objective.in_log else np.exp(log_loss)
-        rho = objective.curvature((log_loss if predicted is None else predicted) - target)
-        slope = weight * rho.slope
-        second = rho.majoriser * damping[:, None]
-        second += rho.second
+        value, slope, second, majoriser = objective.curvature((log_loss if predicted is None else predicted) - target)
+        value *= weight
+        slope *= weight
+        majoriser *= damping[:, None]
+        second += majoriser
         second *= weight
         if predicted is not None:
-            second = (second * predicted + slope) * predicted
-            slope = slope * predicted
+            second *= predicted
+            second += slope
+            second *= predicted
+            slope *= predicted
         bend = slope if outer is None else slope * outer
         outer_product = second - slope if outer is None else (second * outer - slope) * outer
-        parts = [_Part(v * inverse, True, o, b) for v, o, b in zip(values, own, bends, strict=True)]
+        parts = [_Part(s, True, o, b) for s, o, b in zip(shares, own, bends, strict=True)]
         if self.floor is not None:
             parts.append(_Part(inverse, False, [], []))
         gradient, hessian = self._assemble(parts, bend, outer_product)
-        if self.power is not None and outer is not None:
+        if outer is not None:
             self._add_power(gradient, hessian, parts, slope, second, outer, log_total)
-        value = (weight * rho.value).sum(axis=-1)
-        return Local(value, gradient, hessian)
+        return Local(value.sum(axis=-1), gradient, hessian)
 
     def _assemble(self, parts: list[_Part], bend: Array, outer_product: Array) -> tuple[Array, Array]:
         draws = len(bend)
@@ -381,7 +389,7 @@ def _columns(layout: Layout, term: Term, k: int, points: Points, codes: npt.NDAr
         rows += [
             (layout.index(name), column * (codes == j) if len(names) > 1 else column) for j, name in enumerate(names)
         ]
-    constant = 0.0 if isinstance(term.exponent, str) else -term.exponent * log_variable
+    constant = None if isinstance(term.exponent, str) else -term.exponent * log_variable
     stretched, exponent, theta = None, None, 0
     if term.stretch is not None and isinstance(term.exponent, str):
         stretched = term.stretch.lay(points, layout.ratios)

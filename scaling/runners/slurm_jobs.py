@@ -23,6 +23,11 @@ class Held:
     job_id: str
     state: JobState
 
+    def __str__(self) -> str:
+        if self.state.state == "RUNNING":
+            return f"waits its turn in job {self.job_id}"
+        return f"job {self.job_id} {self.state}"
+
 
 class StoreJobs:
     """What was submitted on one store, as SLURM sees it now."""
@@ -35,7 +40,7 @@ class StoreJobs:
         unfinished = {run_id for run_id in run_ids if not store.has_result(run_id)}
         held = self.held(unfinished)
         return {
-            "jobs": {run_id: f"job {job.job_id} {job.state}" for run_id, job in held.items()},
+            "jobs": {run_id: str(job) for run_id, job in held.items()},
             "job_active": self.queue.active,
             "endings": self.endings(unfinished - held.keys()),
         }

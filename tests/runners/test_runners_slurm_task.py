@@ -1,0 +1,116 @@
+"""The task on a node: what it does with signals, and when it asks SLURM to run it again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from scaling.data.shards import prepare
+from scaling.results.store import Store
+from scaling.runners.arrays import Work
+from scaling.runners.job import EXIT_STOPPED
+from scaling.runners.slurm import Slurm
+from scaling.runners.slurm_task import requeue
+
+pytest_plugins = ("slurm_fixtures",)
+
+PROGRAM = "import sys; from scaling.runners.slurm_task import work; work(*sys.argv[1:4], int(sys.argv[4]))"
+
+
+@pytest.mark.parametrize(
+    ("state", "asked"),
+    [("RUNNING", 1), ("COMPLETING", 0), ("PENDING", 0), ("CANCELLED", 0), ("FORGOTTEN", 0), ("NEW_WORD", 1)],
+)
+def test_only_a_running_job_is_run_again(slurm, slurm_profile, empty_store, state, asked):
+    """A job being cancelled or already requeued gets a TERM too; asking would raise it from the dead."""
+    runner = Slurm(slurm_profile(), empty_store.path, launch="a-1-abcd")
+    [job] = runner.submit([Work("0" * 16, 1.0, 1.0)], corpus_hash="", keep="none").jobs
+    slurm.set(job, state=state)
+    assert requeue(job, sleep=pytest.fail) == EXIT_STOPPED
+    assert slurm.calls("scontrol").count(["requeue", job]) == asked
+
+
+def test_a_controller_that_is_away_is_asked_until_it_is_back(slurm, slurm_profile, empty_store):
+    runner = Slurm(slurm_profile(), empty_store.path, launch="a-1-abcd")
+    [job] = runner.submit([Work("0" * 16, 1.0, 1.0)], corpus_hash="", keep="none").jobs
+    slurm.set(job, state="RUNNING")
+    slurm.switch("down")
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            (slurm.folder / "down").unlink()
+
+    assert requeue(job, sleep=sleep) == EXIT_STOPPED
+    assert len(waits) == 3
+    assert slurm.calls("scontrol")[-1] == ["requeue", job]
+
+
+def test_signals_stop_the_task_at_a_checkpoint_and_none_is_lost_while_a_worker_starts(
+    slurm, slurm_profile, empty_store, tiny_run, tmp_path
+):
+    """SLURM signals every process of a step: the first time while the worker is still importing, then in mid-run."""
+    run = tiny_run(steps=1_000_000)
+    data = prepare(run.data, root=tmp_path, store=empty_store.path)
+    empty_store.add(run)
+    runner = Slurm(slurm_profile(), empty_store.path, launch="a-1-abcd")
+    [job] = runner.submit([Work(run.id, 1.0, 1.0)], corpus_hash=data.hash, keep="none").jobs
+    slurm.set(job, state="RUNNING")
+    for restart, wait in enumerate([worker_exists, worker_trains]):
+        task = start_task(empty_store, job, restart)
+        wait(task, empty_store, run.id)
+        os.killpg(task.pid, signal.SIGUSR2)
+        assert task.wait(timeout=60) == EXIT_STOPPED
+        assert slurm.calls("scontrol").count(["requeue", job]) == restart + 1
+        assert not psutil.pid_exists(task.pid) or not psutil.Process(task.pid).children()
+    newest = empty_store.newest(run.id)
+    assert newest.number == 1, "the first worker left before it had claimed anything"
+    assert newest.last_record()["event"] == "stopped"
+    assert newest.last_record()["step"] > 0
+    assert (newest.owner.job_id, newest.owner.restart_count) == (job, 1)
+
+
+def start_task(store: Store, job: str, restart: int) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"SLURM_JOB_ID": job, "SLURM_RESTART_COUNT": str(restart)}
+    command = [sys.executable, "-P", "-c", PROGRAM, str(store.path), "a-1-abcd", "01", "0"]
+    return subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
+
+
+def worker_exists(task: subprocess.Popen[bytes], store: Store, run_id: str) -> None:
+    wait_until(lambda: any("scaling.runners.job" in p.cmdline() for p in psutil.Process(task.pid).children()))
+
+
+def worker_trains(task: subprocess.Popen[bytes], store: Store, run_id: str) -> None:
+    wait_until(lambda: (newest := store.newest(run_id)) is not None and newest.last_record().get("step", 0) > 0)
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_list_of_a_restart_forgives_lost_workers_and_not_errors(empty_store, tiny_run):
+    from scaling.results.owner import Owner
+    from scaling.runners.slurm_task import _worklist
+    from scaling.runners.submissions import Submission
+
+    lost, failed, fresh = (tiny_run(seed=seed) for seed in range(3))
+    for run in (lost, failed, fresh):
+        empty_store.add(run)
+    empty_store.claim(lost.id, Owner.current())
+    empty_store.claim(failed.id, Owner.current()).fail("ValueError", "Traceback")
+    runs = tuple(run.id for run in (lost, failed, fresh))
+    written = Submission("a", "v", (runs,), dict.fromkeys(runs, 0))
+    worklist = _worklist(written, runs, empty_store)
+    assert worklist.attempts == {lost.id: 1, failed.id: 0, fresh.id: 0}
+    assert worklist.spent(failed.id, empty_store.newest(failed.id))
+    assert not worklist.spent(lost.id, empty_store.newest(lost.id))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from scaling.errors import PlanError
 from scaling.run import Shape
@@ -59,6 +58,9 @@ class Cell:
     def name(self) -> str:
         """``low_rank@0.25/2e+10/d32L2``."""
         return f"{self.line.name}/{self.group}/{self.model.name}"
+
+
+Batches = dict[str, list[tuple[int, int]]]  # cell name -> (batch tokens, steps) of each batch size
 
 
 def lines(sweep: Sweep) -> list[Line]:
@@ -155,9 +157,6 @@ def size_of_grid(sweep: Sweep, line: Line) -> int:
     if isinstance(grid, TokensPerParam):
         return len(grid.multiples) * shapes
     return len(grid.budgets) * min(shapes, grid.sizes_per_budget or shapes)
-
-
-Which = Literal["smallest", "largest"]
 
 
 def spent(cell: Cell) -> float:

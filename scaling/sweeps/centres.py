@@ -1,27 +1,95 @@
-"""Where a line's optima are expected: N_opt(C) from numbers, from a published law, or from the fit of an earlier
-sweep.
+"""Where a line's optima are expected: from numbers, from a published law, or from the results of an earlier sweep.
+
+- `{n_opt: 28k, at: 2e11, exponent: 0.6}`: N_opt = n_opt · (C / at)^exponent, N in the sweep's own column.
+- `hoffmann-2022-3`: a law of the catalogue (`scaling laws`) with published optima; its N is taken as it is.
+- `results/quickstart`: the law E + A/N^alpha + B/D^beta fitted to that sweep's `runs.csv`, in this sweep's column of N
+  and with the FLOPs per parameter and token its runs really had. A line takes its own rows, else those of its family.
 """
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 
-from scaling.errors import PlanError
+from scaling.errors import FitError, PlanError
+from scaling.spec import did_you_mean
 from scaling.sweeps.schema import Centre, IsoFlop, Sweep
 
 Law = Callable[[float], float]
 
 
 def centre_of(sweep: Sweep, *, family: str, line: str, root: Path | None) -> Law | None:
-    """The expected N_opt of a line as a function of C, in the sweep's own column; None where the grid asks for none."""
+    """The expected N_opt of a line as a function of C, in the sweep's own column; None where the grid asks for none.
+
+    Args:
+        root: what `results/<sweep>` is relative to.
+
+    Raises:
+        PlanError: no centre for this line, an unknown law, a law without optima, or results that give none.
+    """
     if not isinstance(sweep.grid, IsoFlop) or sweep.grid.centre is None:
         return None
     given = sweep.grid.centre
     key = next((name for name in (line, family, "*") if name in given), None)
     if key is None:
         raise PlanError(f"no centre for {line}", where=sweep.where("grid", "centre"), allowed=f"a centre for {family}")
-    centre = given[key]
+    centre, where = given[key], sweep.where("grid", "centre", key)
     if isinstance(centre, Centre):
         return lambda budget: centre.n_opt * (budget / centre.at) ** centre.exponent
-    raise PlanError("not a centre", where=sweep.where("grid", "centre", key), got=centre)
+    if centre.startswith("results/"):
+        return _of_results(sweep, (root or Path()) / centre / "runs.csv", family, line, where)
+    return _of_catalogue(centre, where)
+
+
+def _of_catalogue(name: str, where: str) -> Law:
+    from scaling.laws.published import CATALOGUE  # NumPy: only for the sweeps that ask
+
+    usable = [law.name for law in CATALOGUE.values() if law.optimum or law.law == "chinchilla"]
+    if name not in usable:
+        hint = did_you_mean(name, usable)
+        allowed = f"{{n_opt, at, exponent}}, results/<sweep>, or one of {', '.join(usable)}"
+        raise PlanError("no published law of that name has optima", where=where, got=name, allowed=allowed, hint=hint)
+    law = CATALOGUE[name]
+
+    def n_opt(budget: float) -> float:
+        params = law.predict(budget)["N"]
+        assert params is not None
+        return params
+
+    return n_opt
+
+
+def _of_results(sweep: Sweep, path: Path, family: str, line: str, where: str) -> Law:
+    from scaling.laws.points import Points
+    from scaling.laws.solve import fit
+
+    rows = _finished(path, where)
+    own = [row for row in rows if row["line"] == line] or [row for row in rows if row["family"] == family]
+    if not own:
+        allowed = ", ".join(sorted({row["line"] for row in rows})) or "rows with a loss"
+        raise PlanError(f"{path} has no finished run of {line} or {family}", where=where, allowed=allowed)
+    column = "flops" if sweep.grid.flops == "exact" else "flops_6nd"
+    params, tokens, loss, flops = (
+        [float(row[name]) for row in own] for name in (sweep.params_column, "tokens", "loss", column)
+    )
+    try:
+        values = fit(Points(params, tokens, loss), "chinchilla").parameters  # type: ignore[arg-type]
+    except FitError as error:
+        raise PlanError(f"no law can be fitted to {path}: {error.what}", where=where) from error
+    alpha, beta = values["alpha"], values["beta"]
+    per_pair = math.exp(
+        math.fsum(math.log(c / (n * d)) for n, d, c in zip(params, tokens, flops, strict=True)) / len(own)
+    )
+    scale = (alpha * values["A"] / (beta * values["B"])) ** (1 / (alpha + beta))
+    return lambda budget: float(scale * (budget / per_pair) ** (beta / (alpha + beta)))
+
+
+def _finished(path: Path, where: str) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if row.get("loss")]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        hint = f"scaling launch sweeps/{path.parent.name}.yaml"
+        raise PlanError(f"the results cannot be read: {error}", where=where, got=str(path), hint=hint) from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scaling.check import Check
 
 if TYPE_CHECKING:
-    from scaling.sweeps.grids import PlannedRun
+    from scaling.sweeps.resolve import PlannedRun
     from scaling.sweeps.schema import Sweep
 
 FEW_STEPS = 500  # below it warm-up and decay are most of a run; an assumption, see DESIGN section 5

@@ -16,7 +16,8 @@ from typing import Any
 from scaling.check import Check
 from scaling.hardware import Device
 from scaling.quantity import format_number
-from scaling.sweeps.grids import Plan, PlannedRun
+from scaling.sweeps.grids import Plan
+from scaling.sweeps.resolve import PlannedRun
 
 MAX_EPOCHS = 4  # repeating data costs little up to here: Muennighoff et al. 2023, arXiv 2305.16264
 
@@ -38,6 +39,7 @@ class Priced:
     device: Device
     hours: tuple[float, ...]  # wall clock of one run on its devices
     device_hours: tuple[float, ...]
+    pending_hours: tuple[float, ...]  # device hours of the runs of later stages, in the order of `plan.pending`
     corpus_tokens: float | None
     cost: float | None
     checks: tuple[Check, ...]  # those of the plan and those of the price
@@ -54,6 +56,8 @@ class Priced:
             "optimizer_flops": math.fsum(r.optimizer_flops for r in runs),
             "tokens": sum(r.run.tokens for r in runs),
             "hours": math.fsum(self.device_hours),
+            "pending_runs": len(self.plan.pending),
+            "pending_hours": math.fsum(self.pending_hours),
             "longest_hours": max(self.hours, default=0.0),
             "epochs": epochs,
             "cost": self.cost,
@@ -69,6 +73,7 @@ class Priced:
             "device": self.device.name,
             "runs": [run.row(hours) for run, hours in zip(plan.runs, self.hours, strict=True)],
             "dropped": [{"cell": dropped.cell, "reason": dropped.reason} for dropped in plan.dropped],
+            "stages": stages(self),
             "totals": self.totals,
             "checks": [check.to_json() for check in self.checks],
         }
@@ -90,18 +95,47 @@ def price(
         corpus_tokens: training tokens of the corpus; epochs are unknown where None.
     """
     rates = _rates(measured)
-    hours, device_hours, misfits = [], [], []
-    for planned in plan.runs:
-        count = devices(planned)
+
+    def device_hours(planned: PlannedRun) -> float:
         rate = _measured_rate(rates.get(planned.line, []), planned) or _assumed_rate(device, planned)
-        seconds = (planned.flops + planned.optimizer_flops) / rate
-        hours.append(seconds / count / 3600)
-        device_hours.append(seconds / 3600)
-        if planned.memory_bytes > device.memory_bytes * count:
-            misfits.append(planned)
-    cost = None if device.cost_per_hour is None else device.cost_per_hour * math.fsum(device_hours)
-    checks = (*plan.checks, *_misfit(misfits, device), *_epochs(plan, corpus_tokens))
-    return Priced(plan, device, tuple(hours), tuple(device_hours), corpus_tokens, cost, checks)
+        return (planned.flops + planned.optimizer_flops) / rate / 3600
+
+    counts = [devices(planned) for planned in plan.runs]
+    spent = tuple(device_hours(planned) for planned in plan.runs)
+    pending = tuple(device_hours(planned) for planned in plan.pending)
+    misfits = [p for p, n in zip(plan.runs, counts, strict=True) if p.memory_bytes > device.memory_bytes * n]
+    return Priced(
+        plan=plan,
+        device=device,
+        hours=tuple(hours / count for hours, count in zip(spent, counts, strict=True)),
+        device_hours=spent,
+        pending_hours=pending,
+        corpus_tokens=corpus_tokens,
+        cost=None if device.cost_per_hour is None else device.cost_per_hour * math.fsum((*spent, *pending)),
+        checks=(*plan.checks, *_misfit(misfits, device), *_epochs(plan, corpus_tokens)),
+    )
+
+
+def stages(priced: Priced) -> list[dict[str, Any]]:
+    """One row per (family, stage): what tuning costs each family, and what is still to be decided."""
+    rows: dict[tuple[str, str, bool], dict[str, Any]] = {}
+    known = zip(priced.plan.runs, priced.device_hours, strict=True)
+    pending = zip(priced.plan.pending, priced.pending_hours, strict=True)
+    for waits, pairs in ((False, known), (True, pending)):
+        for planned, hours in pairs:
+            empty = {
+                "family": planned.family,
+                "stage": planned.stage,
+                "pending": waits,
+                "runs": 0,
+                "flops": 0.0,
+                "hours": 0.0,
+            }
+            row = rows.setdefault((planned.family, planned.stage, waits), empty)
+            row["runs"] += 1
+            row["flops"] += planned.flops
+            row["hours"] += hours
+    return list(rows.values())
 
 
 def matrix(priced: Priced) -> list[dict[str, Any]]:

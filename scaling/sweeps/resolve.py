@@ -1,0 +1,179 @@
+"""From a cell and a setting to a run: recipes become numbers, and every constant of the optimizer is written out.
+
+A plan of many runs shares the parts of its runs (optimizer, schedule, data), so that each is made and hashed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
+from scaling.sweeps import counting
+from scaling.sweeps.cells import Cell, Line
+from scaling.sweeps.counting import Counts
+from scaling.sweeps.optimizers import CONSTANTS, constants
+from scaling.sweeps.recipes import Recipe, Scale
+from scaling.sweeps.schema import Family, Sweep
+
+Setting = Mapping[str, Any]  # hyperparameter -> number, for those the sweep varies
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run and what the plan knows of it. FLOPs are of the whole training; `flops` is the exact count."""
+
+    run: Run
+    family: str
+    line: str
+    rank_ratio: float | None
+    budget: float | None
+    cell: str
+    counts: Counts
+    flops: float
+    flops_6nd: float
+    optimizer_flops: float  # arithmetic of the update rule, never part of C
+    memory_bytes: float  # training with one sequence at a time
+    stage: str = "grid"
+
+    def row(self, hours: float | None = None) -> dict[str, Any]:
+        """The run as `plan --json` lists it."""
+        run = self.run
+        shape = {"layers", "width", "heads", "ff_width", "vocab_size", "kv_heads", "tied"}
+        return {
+            "id": run.id,
+            "family": self.family,
+            "line": self.line,
+            "parameterization": run.parameterization,
+            "optimizer": run.optimizer.name,
+            "rank_ratio": self.rank_ratio,
+            "shape": {key: getattr(run.shape, key) for key in sorted(shape)},
+            "params_total": self.counts.params_total,
+            "params_non_embedding": self.counts.params_non_embedding,
+            "params_matmul": self.counts.params_matmul,
+            "tokens": run.tokens,
+            "steps": run.steps,
+            "batch_tokens": run.batch_tokens,
+            "sequence_length": run.sequence_length,
+            "budget": self.budget,
+            "flops": self.flops,
+            "flops_6nd": self.flops_6nd,
+            "optimizer_flops": self.optimizer_flops,
+            "memory_bytes": self.memory_bytes,
+            "lr": run.optimizer.lr,
+            "other_lr": run.optimizer.other_lr,
+            "seed": run.seed,
+            "cell": self.cell,
+            "stage": self.stage,
+            "hours": hours,
+        }
+
+
+class Resolver:
+    """Turns a cell and a setting into a run, recipes resolved. Runs share their parts, so that each is written once."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        init, data = sweep.training.init, sweep.data
+        self.sweep = sweep
+        self.initialisation = Initialisation(init.embedding_std, init.head_std, init.hidden_gain)
+        more = tuple(sorted(data.validation.items())) if data.validation else None
+        self.data = DataRef(data.corpus, data.tokenizer, data.validation_tokens, more)
+        self.optimizers: dict[Any, Optimizer] = {}
+        self.schedules: dict[tuple[int, int | None], Schedule] = {}
+        self.costs: dict[tuple[Shape, Optimizer, Any], tuple[float, float]] = {}
+
+    def runs(
+        self, cell: Cell, setting: Setting, *, batch: int, steps: int, seeds: Iterable[int], stage: str = "grid"
+    ) -> Iterator[PlannedRun]:
+        """The run of a cell at one setting of the hyperparameters, once per seed."""
+        line, model, training = cell.line, cell.model, self.sweep.training
+        scale = Scale(
+            tokens=steps * batch,
+            sequence_length=training.sequence_length,
+            width=model.shape.width,
+            params_non_embedding=model.counts.params_non_embedding,
+            batch_tokens=batch,
+            steps=steps,
+        )
+        optimizer, schedule = self._optimizer(line, setting, scale), self._schedule(scale)
+        name, tokens = cell.name, steps * batch
+        for seed in seeds:
+            run = Run(
+                shape=model.shape,
+                parameterization=line.family.parameterization,
+                initialisation=self.initialisation,
+                optimizer=optimizer,
+                schedule=schedule,
+                steps=steps,
+                batch_tokens=batch,
+                sequence_length=training.sequence_length,
+                seed=seed,
+                data=self.data,
+                precision=training.precision,
+                ranks=model.ranks,
+                self_guided=line.family.self_guided,
+            )
+            per_step, memory_bytes = self._costs(run)
+            yield PlannedRun(
+                run=run,
+                family=line.family_name,
+                line=line.name,
+                rank_ratio=line.rank_ratio,
+                budget=cell.budget,
+                cell=name,
+                counts=model.counts,
+                flops=model.flops_exact * tokens,
+                flops_6nd=model.flops_6nd * tokens,
+                optimizer_flops=per_step * steps,
+                memory_bytes=memory_bytes,
+                stage=stage,
+            )
+
+    def _optimizer(self, line: Line, setting: Setting, scale: Scale) -> Optimizer:
+        family = line.family
+        recipes = any(isinstance(rule, Recipe) for rule in (family.lr, family.other_lr, family.weight_decay))
+        key = (line.family_name, tuple(setting.items()), scale if recipes else None)
+        if key not in self.optimizers:
+            self.optimizers[key] = optimizer_of(family, setting, scale)
+        return self.optimizers[key]
+
+    def _costs(self, run: Run) -> tuple[float, float]:
+        """Optimizer FLOPs of one step, and training memory: the same for every run of a model and a rule."""
+        key = (run.shape, run.optimizer, None if run.ranks is None else tuple(run.ranks.values()))
+        if key not in self.costs:
+            per_step = counting.optimizer_flops(run.shape, run.ranks, run.optimizer, 1)
+            self.costs[key] = (per_step, counting.training_memory_bytes(run))
+        return self.costs[key]
+
+    def _schedule(self, scale: Scale) -> Schedule:
+        asked = self.sweep.training.schedule
+        share = asked.warmup(scale) if isinstance(asked.warmup, Recipe) else asked.warmup
+        warmup = min(round(share * scale.steps), scale.steps - 1)
+        decay = None if asked.decay is None else max(1, round(asked.decay * scale.steps))
+        if (warmup, decay) not in self.schedules:
+            self.schedules[warmup, decay] = Schedule(asked.kind, warmup, asked.final, decay)
+        return self.schedules[warmup, decay]
+
+
+def optimizer_of(family: Family, setting: Setting, scale: Scale) -> Optimizer:
+    """The update rule of a family with every constant, at one setting of what is tuned."""
+
+    def value(key: str, at: Scale) -> Any:
+        given = setting[key] if key in setting else getattr(family, key)
+        if isinstance(given, Recipe):
+            return given(at)
+        return given[0] if isinstance(given, tuple) else given
+
+    lr = value("lr", scale)
+    return Optimizer(
+        name=family.optimizer,
+        lr=lr,
+        other_lr=lr if family.other_lr is None else value("other_lr", scale),
+        beta1=family.beta1,
+        beta2=family.beta2,
+        eps=family.eps,
+        weight_decay=value("weight_decay", replace(scale, lr=lr)) or None,
+        gradient_clip=family.gradient_clip,
+        **constants(family.optimizer, {key: value(key, scale) for key in CONSTANTS[family.optimizer]}),
+    )

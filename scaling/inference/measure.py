@@ -2,8 +2,9 @@
 
 Forms are timed in turn, round after round, and the least time of each is kept: what another process takes from the
 machine falls on both, and only lengthens. Weights are random, because a time does not depend on them. `calibrate`
-measures what the cost model needs of a device: the time of a kernel that does next to nothing, the rate of a large
-matrix product, and the bandwidth of a large copy.
+measures what the cost model needs of a device: the rate of a large matrix product, the bandwidth of a large copy, and
+the time of a launch: a decode step of a model too small to compute anything, divided by its kernels. That is how
+PyTorch launches them one by one; CUDA graphs or a serving engine would launch faster.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from scaling.hardware import Device
 from scaling.inference.cost import Form, Setting, cost, forms
@@ -25,6 +25,7 @@ from scaling.training.model import Decoder, initialise
 
 ROUNDS = 5
 DECODE_STEPS = 16  # per round
+_NOTHING = Shape(layers=4, width=8, heads=1, ff_width=8, vocab_size=8)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -72,8 +73,8 @@ def calibrate(device: Device, *, torch_device: str = "cpu", precision: str | Non
     torch.set_num_threads(1)
     values = precision or Setting(device).values
     dtype = _DTYPES[values]
-    x, w = torch.ones(1, 8, device=torch_device, dtype=dtype), torch.ones(8, 8, device=torch_device, dtype=dtype)
-    kernel = _seconds(lambda: F.linear(x, w), torch_device, calls=1000)
+    setting = Setting(device, batch=1, context=8, precision=values)
+    idle = measure(_NOTHING, None, setting, device=torch_device)[0]
     size = 768 if torch_device == "cpu" else 8192
     a = torch.ones(size, size, device=torch_device, dtype=dtype)
     product = _seconds(lambda: a @ a, torch_device, calls=10)
@@ -82,7 +83,7 @@ def calibrate(device: Device, *, torch_device: str = "cpu", precision: str | Non
     copy = _seconds(lambda: target.copy_(source), torch_device, calls=5)
     return replace(
         device,
-        kernel_seconds=kernel,
+        kernel_seconds=idle["measured_decode_seconds"] / idle["kernels"],
         peak_flops={**device.peak_flops, values: 2 * size**3 / product},
         bandwidth_bytes_per_second=2 * source.numel() * source.element_size() / copy,
         source=f"{device.source}; kernel time, {values} rate, bandwidth measured here with PyTorch {torch.__version__}",

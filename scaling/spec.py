@@ -319,6 +319,11 @@ def _explain(document: Document, mistake: Any) -> tuple[int, SpecError]:
             next(k for k in ("ge", "le", "lt") if k in context)
         ]
         what, allowed = "out of range", f"{word} {context[bound]:g}"
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        key, tag = context["discriminator"].strip("'"), context.get("tag")
+        place, got, allowed = (*place, key), tag, context.get("expected_tags")
+        what = f"the key '{key}' is missing" if tag is None else "not one of the allowed words"
+        hint = did_you_mean(tag, re.findall(r"'([^']+)'", allowed)) if allowed else None
     elif kind == "literal_error":
         what, allowed = "not one of the allowed words", context["expected"]
         hint = did_you_mean(got, re.findall(r"'([^']+)'", allowed))

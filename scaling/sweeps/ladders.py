@@ -89,14 +89,14 @@ class Rule(Block):
         return self
 
     def ladder(self) -> Ladder:
-        """The shapes, smallest first; each target takes the nearest free shape, at most one step away."""
+        """The shapes, smallest first; each target takes the nearest free shape, at most half a step away."""
         free = set(self._candidates())
         low, high = (math.log(p) for p in self.params)
         step = (high - low) / (self.sizes - 1)
         chosen = []
         for target in (low + n * step for n in range(self.sizes)):
             nearest = min(free, key=lambda candidate: (abs(candidate[0] - target), candidate))
-            if abs(nearest[0] - target) > step:
+            if abs(nearest[0] - target) > step / 2:
                 refuse(
                     f"too few shapes for {self.sizes} sizes: none near {math.exp(target):.3g} parameters",
                     hint="ask for fewer sizes, a wider range, or a smaller head_dim",

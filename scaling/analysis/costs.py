@@ -49,32 +49,40 @@ def _model(row: Mapping[str, Any]) -> tuple[Shape, Ranks] | None:
     return None
 
 
+def smooth(params: Sequence[float], per_token: Sequence[float]) -> PerToken:
+    """A cost per token as a function of N: a parabola in log–log through (N, cost), proportional to N beyond them."""
+    x, y = np.log(np.array(params)), np.log(np.array(per_token))
+    sizes = len(np.unique(x))
+    centre, low, high = x.mean(), x.min(), x.max()
+    rest = np.polyfit(x - centre, y - x, min(2, sizes - 1)) if sizes > 1 else np.array([(y - x).mean()])
+
+    def cost(n: FloatArray) -> FloatArray:
+        log_n = np.log(n)
+        return np.asarray(np.exp(log_n + np.polyval(rest, np.clip(log_n, low, high) - centre)))
+
+    return cost
+
+
 def seconds_per_token(cells: Sequence[Cell]) -> PerToken | None:
-    """Device seconds per trained token at N, from the cells that were timed."""
-    timed = sorted({(c.params, c.row["device_seconds"] / c.tokens) for c in cells if c.row.get("device_seconds")})
-    if not timed:
-        return None
-    sizes = sorted({params for params, _ in timed})
-    x = np.log(sizes)
-    y = np.log([np.median([seconds for params, seconds in timed if params == size]) for size in sizes])
-
-    def per_token(params: FloatArray) -> FloatArray:
-        log_n = np.log(params)
-        return np.asarray(np.exp(np.interp(log_n, x, y) + log_n - np.clip(log_n, x[0], x[-1])))
-
-    return per_token
+    """Device seconds per trained token at N, from the runs that were timed."""
+    timed = [
+        (cell.params, row["device_seconds"] / row["tokens"])
+        for cell in cells
+        for row in cell.rows
+        if row.get("device_seconds")
+    ]
+    return smooth(*zip(*timed, strict=True)) if timed else None
 
 
 def axes(curve: Curve | None, cells: Sequence[Cell], *, sequence_length: int | None) -> dict[str, PerToken]:
     """Cost per trained token by axis; `6ND` alone, as 6·N, where there are no shapes."""
     if curve is None:
         return {"6ND": lambda params: 6.0 * params}
+    sizes = [rung.params for rung in curve.rungs]
     costs: dict[str, PerToken] = {}
-    if sequence_length is not None:
-        costs["exact"] = lambda params: curve.training_flops_per_token(
-            params, sequence_length=sequence_length, convention="exact"
-        )
-    costs["6ND"] = lambda params: curve.training_flops_per_token(params, sequence_length=0, convention="6ND")
+    for convention in ("exact", "6ND") if sequence_length is not None else ("6ND",):
+        known = curve.training_flops_per_token(sizes, sequence_length=sequence_length or 0, convention=convention)
+        costs[convention] = smooth(sizes, known.tolist())
     seconds = seconds_per_token(cells)
     if seconds is not None:
         costs["device_seconds"] = seconds

@@ -14,6 +14,7 @@ from scaling.analysis.predictions import Prediction, predict
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
 from scaling.check import Check
+from scaling.laws.checks import fit_checks
 
 SCHEMA_VERSION = 1
 
@@ -26,7 +27,7 @@ def fits_json(study: Study) -> dict[str, Any]:
             "schema_version": SCHEMA_VERSION,
             "flops_convention": study.convention,
             "seed_noise_nats": noise.sigma if noise else None,
-            "fits": [fit for line in study.lines for fit in _fits(study, line)],
+            "fits": [*_together(study), *(fit for line in study.lines for fit in _fits(study, line))],
             "dropped": [{"run": d.run, "line": d.line, "reason": d.reason} for d in study.dropped],
             "checks": [check.to_json() for check in study.checks],
         }
@@ -102,6 +103,34 @@ def _fits(study: Study, line: Line) -> list[dict[str, Any]]:
         for c in line.law.sensitivity
     ]
     return found
+
+
+def _together(study: Study) -> list[dict[str, Any]]:
+    """The law over all lines, where one was asked for: `family` and `rank_ratio` are None."""
+    if study.together is None:
+        return []
+    made, draws = study.together
+    document = {
+        "family": None,
+        "rank_ratio": None,
+        "line": None,
+        "law": made.law,
+        "approach": 3,
+        "objective": made.objective,
+        "delta": made.delta,
+        "params_column": study.settings.params_column,
+        "points": len(made.points),
+        "dropped": len(study.dropped),
+        "parameters": made.parameters,
+        "intervals": draws.intervals() if draws else {},
+        "exponents": made.exponents,
+        "exponent_intervals": draws.exponent_intervals() if draws else {},
+        "objective_value": made.objective_value,
+        "status": made.status,
+        "message": made.message,
+        "checks": [check.to_json() for check in fit_checks(made, draws=draws, noise=study.noise)],
+    }
+    return [document]
 
 
 def _refused(study: Study, line: Line, dropped: int) -> dict[str, Any]:

@@ -45,9 +45,12 @@ def render(name: str, draw: Callable[[], Figure]) -> dict[str, bytes]:
 
     rendered = {}
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = draw()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once; every format has the same places
         for kind, options in _FORMATS.items():
             out = io.BytesIO()
-            draw().savefig(out, format=kind, bbox_inches="tight", pad_inches=0.06, **options)
+            figure.savefig(out, format=kind, **options)
             rendered[kind] = out.getvalue()
     return rendered
 
@@ -134,10 +137,13 @@ def draw_optima(lines: Sequence[OptimaLine], ax: Axes, label: str, symbol: str) 
             elinewidth=1,
         )
         values += [*line.optimum, *(line.law.value if line.law else ())]
-    entries = [(line.order, _exponent(line, symbol)) for line in lines]
-    _key(ax, entries)
-    _compute_ticks(ax, [c for line in lines for c in line.compute])
+    _key(ax, [(line.order, _exponent(line, symbol)) for line in lines])
+    _compute_ticks(
+        ax, [c for line in lines for c in line.compute] or [c for line in lines if line.law for c in line.law.compute]
+    )
     _log_ticks(ax.yaxis, min(values), max(values))
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** (0.09 * len(lines)))  # room for the key
 
 
 def frontier_figure(data: FrontierData) -> Figure:
@@ -204,7 +210,9 @@ def draw_difference(data: DifferenceData, ax: Axes) -> None:
         x = [c * shift for c in line.compute]
         bars = _bars(line.difference, line.low, line.high)
         ax.errorbar(x, line.difference, yerr=bars, fmt=marker(line.order), color=colour(line.order), elinewidth=1.2)
-        ends.append((line.order, line.name, x[-1], line.difference[-1]))
+        ends.append(
+            (line.order, line.name, max(c for other in data.lines for c in other.compute) * 1.08, line.difference[-1])
+        )
     ax.set_xlabel(f"training compute C (FLOPs, {data.convention})")
     ax.set_ylabel(f"loss minus {data.reference} (nats/token)")
     _compute_ticks(ax, [c for line in data.lines for c in line.compute])
@@ -214,7 +222,8 @@ def draw_difference(data: DifferenceData, ax: Axes) -> None:
     ax.margins(x=0.1)
     _end_labels(ax, ends)
     for y, side, va in ((0.97, "worse", "top"), (0.03, "better", "bottom")):
-        ax.text(0.01, y, f"{side} than {data.reference}", transform=ax.transAxes, va=va, color=SOFT, fontsize=8)
+        words = f"{side} than {data.reference}"
+        ax.text(0.99, y, words, transform=ax.transAxes, ha="right", va=va, color=SOFT, fontsize=8)
     if data.seed_noise_nats is not None:
         unit = data.seed_noise_nats
         right: Any = ax.secondary_yaxis(
@@ -303,14 +312,14 @@ def _compute(value: float) -> str:
 
 
 def _compute_ticks(ax: Axes, values: Sequence[float]) -> None:
-    """A tick at every budget where there are few, at 1-3-10 steps otherwise."""
+    """A tick at every budget where there are few, at round numbers otherwise; room for labels on the right."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
     levels: list[float] = []
     for value in sorted(values):
         if not levels or value > levels[-1] * 1.15:
             levels.append(value)
-    ticks = levels if len(levels) <= 6 else log_ticks(min(values), max(values))
+    ticks = [float(f"{level:.1e}") for level in levels] if len(levels) <= 6 else log_ticks(min(values), max(values))
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: _compute(value))

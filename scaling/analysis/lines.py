@@ -91,7 +91,7 @@ def make_line(
     costs = axes(curve, cells, sequence_length=sequence_length)
     axis = settings.convention if settings.convention in costs else "6ND"
     law, refused = None, None
-    seed = _seed(name, settings.seed)
+    seed = line_seed(name, settings.seed)
     try:
         law = study_line(
             points,
@@ -100,6 +100,7 @@ def make_line(
             delta=settings.delta,
             draws=settings.bootstrap,
             seed=seed,
+            drop_highest=settings.drop_highest,
             compute=settings.predict,
             conventions=_conventions(cells, settings.params_column),
             flops_per_token=None if curve is None else costs[axis],
@@ -143,6 +144,6 @@ def _minima(points: Points, draws: int, seed: int) -> IsoFlop | None:
     return isoflop(points, draws=draws, seed=seed) if points.budget is not None else None
 
 
-def _seed(name: str, seed: int) -> int:
+def line_seed(name: str, seed: int) -> int:
     """A seed of its own for every line, so that the draws of two lines are independent, whatever their order."""
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")

@@ -22,7 +22,7 @@ from scaling.inference.cost import Setting
 from scaling.inference.curve import FloatArray
 
 BATCHES = (1, 64)
-DRAWS = 60  # of the bootstrap, for the intervals: quantiles at 95 % from fewer are noise, more are slow
+DRAWS = 24  # of the bootstrap: every one is a search for every choice of model; an interval is then nearly min to max
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ class Settings:
         bootstrap: draws; 0 for none.
         predict: FLOPs to predict at.
         where, exclude: rows to leave out (`cells.gather`).
+        drop_highest: how many of the highest losses of each line a law leaves out.
         seed: of all draws.
     """
 
@@ -34,6 +35,7 @@ class Settings:
     devices: tuple[str, ...] = ("h200", "cpu")
     where: Mapping[str, float | None] = field(default_factory=dict)
     exclude: Mapping[str, str] = field(default_factory=dict)
+    drop_highest: int = 0
     seed: int = 0
 
     @property

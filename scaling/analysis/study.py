@@ -18,11 +18,14 @@ from scaling.analysis.costs import Models
 from scaling.analysis.differences import Contest, contest, reference_of
 from scaling.analysis.lines import PARAMS_COLUMNS, Line, make_line, points_of
 from scaling.analysis.rows import Row, is_runs_table
-from scaling.analysis.settings import Settings
+from scaling.analysis.settings import JOINT_LAWS, Settings
 from scaling.analysis.suspicions import study_checks
+from scaling.analysis.together import fit_together
 from scaling.check import Check
 from scaling.errors import FitError
+from scaling.laws.bootstrap import Draws
 from scaling.laws.noise import SeedNoise, seed_noise
+from scaling.laws.solve import Fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,15 @@ class Study:
         sigma = self.noise.sigma if self.noise else None
         found = (contest(line, self.reference, sigma_seed=sigma) for line in others)
         return tuple(one for one in found if one is not None)
+
+    @cached_property
+    def together(self) -> tuple[Fit, Draws | None] | None:
+        """The law over all lines, where `settings.law` is one (`rank`, `rank_power`, `joint`).
+
+        Raises:
+            FitError: the lines do not determine it.
+        """
+        return fit_together(self.lines, self.settings) if self.settings.law in JOINT_LAWS else None
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:

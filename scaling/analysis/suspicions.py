@@ -23,8 +23,8 @@ MANY_EPOCHS = 4.0  # Muennighoff et al. 2305.16264: repeating up to four times c
 LARGE_EMBEDDING = 0.5  # DESIGN section 5
 FEW_FREEDOM = 10  # below it the seed noise itself is known to no better than a factor of about 1.6 (its χ²)
 _SEVERITY = {"error": 0, "warning": 1, "info": 2}
-# Said once for the study, from all its lines, instead of once a line.
-_OF_THE_STUDY = {"seed_noise_unknown"}
+# Judged here with the seed noise of all lines: one line's own often rests on two degrees of freedom.
+_OF_THE_STUDY = {"seed_noise_unknown", "residuals_exceed_noise"}
 
 
 def study_checks(
@@ -35,7 +35,7 @@ def study_checks(
         *_of_lines(lines),
         *(check for one in contests for check in one.checks if check.code not in _OF_THE_STUDY),
         *_of_contests(contests),
-        *_of_noise(noise),
+        *_of_noise(lines, noise),
         *_of_runs(lines),
         *_of_rows(rows),
     ]
@@ -66,12 +66,21 @@ def _of_contests(contests: Sequence[Contest]) -> Iterator[Check]:
             low, high = difference[1]
             message = (
                 f"The exponents of {names} cannot be told apart: N_opt grows as C to a power that differs by "
-                f"{difference[0]:+.2f} (95 % interval {low:+.2f} to {high:+.2f})."
+                f"{difference[0]:+.2f} (95 % interval {low:+.2f} to {high:+.2f}).".replace("-0.", "−0.")
             )
             yield Check("exponents_not_separated", "info", message)
 
 
-def _of_noise(noise: SeedNoise | None) -> Iterator[Check]:
+def _of_noise(lines: Sequence[Line], noise: SeedNoise | None) -> Iterator[Check]:
+    for line in lines if noise else ():
+        # The largest that the seed noise may be, as a relative deviation.
+        highest = noise.sigma_log * noise.interval[1] / noise.sigma if noise and noise.sigma else 0.0
+        if line.law and line.law.fit.sigma_log > highest > 0:
+            message = (
+                f"{line.name}: the law misses its points by {line.law.fit.sigma_log:.2%} (sd), more than seed noise "
+                f"explains ({highest:.2%} at most): its form is too stiff here."
+            )
+            yield Check("residuals_exceed_noise", "warning", message)
     if noise is None:
         message = (
             "No cell was trained with several seeds: differences of losses have no scale, so none is called better."

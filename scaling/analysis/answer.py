@@ -1,0 +1,116 @@
+"""The answer: a study in a few sentences, the first of which answers the sweep's question with its uncertainty.
+
+A sweep compares lines, so the answer is a difference of losses at the largest compute that both lines reached, in nats,
+with its interval and in units of seed noise, and a verdict that claims no more than both support. Exponents
+come second: at a small scale they rarely differ by more than their intervals, and the sentence says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scaling.analysis.differences import Contest, exponent_difference
+from scaling.analysis.lines import Line
+from scaling.analysis.study import Study
+from scaling.analysis.table import fixed
+from scaling.analysis.tables import AXES, compute_text
+from scaling.laws.verdict import Verdict
+from scaling.quantity import format_number
+
+_SIGNED, _NATS = fixed(3, sign=True), fixed(3)
+
+
+def answer(study: Study) -> list[str]:
+    """Sentences, the first one the answer."""
+    contests = sorted(study.contests, key=lambda one: -len(one.by_budget))
+    if not contests:
+        return [_alone(line) for line in study.lines]
+    sentences = [_first(study, contests[0])]
+    sentences += [_exponents(one) for one in contests if exponent_difference(one.line, one.reference)]
+    sentences += [_short(one) for one in contests[1:]]
+    sentences += [text for one in contests for text in _axes(one)]
+    return sentences
+
+
+def _first(study: Study, contest: Contest) -> str:
+    verdict, names = contest.headline.verdict, (contest.line.name, contest.reference.name)
+    side = "lower" if verdict.difference_nats < 0 else "higher"
+    low, high = (_SIGNED(bound) for bound in verdict.interval)
+    sizes = [cell.params for cell in (*contest.line.cells, *contest.reference.cells)]
+    scale = f"models of {format_number(min(sizes), 2)} to {format_number(max(sizes), 2)} parameters"
+    return (
+        f"At an equal training compute of {compute_text(verdict.cost)} {AXES[study.convention]}, {names[0]} reaches a "
+        f"validation loss {_NATS(abs(verdict.difference_nats))} nats/token {side} than {names[1]} "
+        f"(95 % interval of the difference {low} to {high}){_noise(verdict)}: {_verdict(verdict, names, scale)}."
+    )
+
+
+def _noise(verdict: Verdict) -> str:
+    if verdict.sigmas is None or verdict.sigma_seed is None:
+        return ""
+    return f", {abs(verdict.sigmas):.1f} times the seed noise of {_NATS(verdict.sigma_seed)}"
+
+
+def _verdict(verdict: Verdict, names: tuple[str, str], scale: str) -> str:
+    if verdict.word in ("better", "worse"):
+        return f"on these {scale} {names[0]} is {verdict.word}"
+    if verdict.word == "noise unknown":
+        return "no cell was trained with several seeds, so the difference has no scale and no line is called better"
+    return f"on these {scale} this sweep shows no difference between the two"
+
+
+def _exponents(contest: Contest) -> str:
+    told = " and ".join(_exponent(line) for line in (contest.line, contest.reference))
+    difference = exponent_difference(contest.line, contest.reference)
+    assert difference is not None
+    value, (low, high) = difference
+    interval = f"{_SIGNED(value)[:-1]} with 95 % interval {_SIGNED(low)[:-1]} to {_SIGNED(high)[:-1]}"
+    if low <= 0 <= high:
+        return f"The exponents are too uncertain to compare: N_opt grows as {told} (difference {interval})."
+    return f"The exponents differ: N_opt grows as {told} (difference {interval})."
+
+
+def _exponent(line: Line) -> str:
+    assert line.law is not None
+    low, high = line.law.exponent_intervals["N"]
+    return f"C^{line.law.fit.exponents['N']:.2f} [{low:.2f}, {high:.2f}] for {line.name}"
+
+
+def _short(contest: Contest) -> str:
+    """A further line in one sentence."""
+    verdict, names = contest.headline.verdict, (contest.line.name, contest.reference.name)
+    low, high = (_SIGNED(bound) for bound in verdict.interval)
+    words = {"better": f"better than {names[1]}", "worse": f"worse than {names[1]}"}
+    word = words.get(verdict.word, f"not told apart from {names[1]}")
+    return (
+        f"At {compute_text(verdict.cost)} FLOPs {names[0]} is {word}: {_SIGNED(verdict.difference_nats)} nats/token "
+        f"({low} to {high}){_noise(verdict)}."
+    )
+
+
+def _axes(contest: Contest) -> Iterator[str]:
+    """Other costs held equal, where they change the verdict."""
+    main = contest.headline.verdict
+    for difference in contest.other_axes:
+        other = difference.verdict
+        if other.word != main.word:
+            low, high = (_SIGNED(bound) for bound in other.interval)
+            yield (
+                f"The verdict depends on what is held equal: at equal {AXES[other.axis]} the difference between "
+                f"{contest.line.name} and {contest.reference.name} is {_SIGNED(other.difference_nats)} "
+                f"({low} to {high}): {other.word}."
+            )
+
+
+def _alone(line: Line) -> str:
+    """A line that is compared with none."""
+    if line.law is None:
+        return f"{line.name} has no law: {line.refused}."
+    if "N" not in line.law.fit.exponents:
+        return f"{line.name}: {line.law.fit.message}."
+    intervals = line.law.exponent_intervals
+    told = f" (95 % interval {intervals['N'][0]:.2f} to {intervals['N'][1]:.2f})" if intervals else ""
+    return (
+        f"By {line.law.fit.law} on {len(line.points)} points the compute-optimal size of {line.name} grows as "
+        f"C^{line.law.fit.exponents['N']:.2f}{told}."
+    )

@@ -1,0 +1,92 @@
+"""A study in a terminal: the fit of every line as `laws.text` says it, the differences, and the cost of serving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from scaling.analysis.answer import answer
+from scaling.analysis.lines import Line
+from scaling.analysis.serving import serving
+from scaling.analysis.study import Study
+from scaling.analysis.table import Table
+from scaling.analysis.tables import differences_table, minima_table, serving_table
+from scaling.check import Check
+from scaling.laws.text import report_text
+
+
+def fit_text(study: Study, approach: int | None = None) -> str:
+    """Every line's law; the isoFLOP minima; what could be wrong. `approach` keeps only that one."""
+    blocks = []
+    if approach in (None, 3):
+        blocks += [report_text(*study.together).rstrip()] if study.together else []
+        blocks += [_law(line) for line in study.lines]
+    if approach in (None, 2) and (minima := minima_table(study)).rows:
+        blocks.append(table_text(minima))
+    if approach in (None, 2):
+        blocks += [_exponents_by_minima(line) for line in study.lines if line.isoflop]
+    if approach in (None, 1):
+        blocks += [text for line in study.lines for text in _envelope(line)]
+    if study.dropped:
+        blocks.append(f"{len(study.dropped)} runs are no data points: {_reasons(study)}.")
+    if approach is None:
+        blocks.append(checks_text(study.checks))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def compare_text(study: Study) -> str:
+    """The answer, the differences at equal cost, and what serving costs at equal loss."""
+    tables = [table for table in (differences_table(study), serving_table(study)) if table.rows]
+    checks = checks_text(serving(study).checks)
+    return "\n\n".join([*answer(study), *map(table_text, tables), *([checks] if checks else [])])
+
+
+def table_text(table: Table) -> str:
+    """A table in aligned columns."""
+    cells = [table.header, *table.shown]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(table.columns))]
+    lines = []
+    for row in cells:
+        padded = (
+            cell.rjust(width) if column.numeric else cell.ljust(width)
+            for cell, width, column in zip(row, widths, table.columns, strict=True)
+        )
+        lines.append("  " + "  ".join(padded).rstrip())
+    return "\n".join([table.title, *lines, *([f"  {table.note}"] if table.note else [])])
+
+
+def checks_text(checks: Sequence[Check]) -> str:
+    """One suspicion a line; empty where there is none."""
+    lines = [f"  {check.severity}: {check.message} [{check.code}]" for check in checks]
+    return "\n".join(["What could be wrong:", *lines]) if lines else ""
+
+
+def _law(line: Line) -> str:
+    if line.law is None:
+        return f"{line.name}: no law. {line.refused}"
+    # The line's suspicions stand at the end, with those of the others.
+    text = report_text(line.law.fit, line.law.draws, dropped=line.law.dropped, sensitivity=line.law.sensitivity)
+    return f"{line.name}\n{text.rstrip()}"
+
+
+def _exponents_by_minima(line: Line) -> str:
+    assert line.isoflop is not None
+    if not line.isoflop.exponents:
+        return f"{line.name}, approach 2: {line.isoflop.message}"
+    told = ", ".join(
+        "{} ∝ C^{:.3f} [{:.3f}, {:.3f}]".format(name, value, *line.isoflop.exponent_intervals[name])
+        for name, value in line.isoflop.exponents.items()
+    )
+    return f"{line.name}, approach 2 ({line.isoflop.curve}): {told}"
+
+
+def _envelope(line: Line) -> Iterator[str]:
+    if line.law and line.law.envelope:
+        told = ", ".join(f"{name} ∝ C^{value:.3f}" for name, value in line.law.envelope.exponents.items())
+        yield f"{line.name}, approach 1 (lower envelope): {told}"
+
+
+def _reasons(study: Study) -> str:
+    counts: dict[str, int] = {}
+    for item in study.dropped:
+        counts[item.reason] = counts.get(item.reason, 0) + 1
+    return "; ".join(f"{count} {reason}" for reason, count in counts.items())

@@ -1,0 +1,58 @@
+"""One law over all lines: what a factorized parameter is worth, or which parameters the lines share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from scaling.analysis.lines import Line, line_seed, points_of
+from scaling.analysis.settings import Settings
+from scaling.laws.bootstrap import Draws, Kind, bootstrap
+from scaling.laws.noise import seed_noise
+from scaling.laws.points import Array
+from scaling.laws.solve import Fit, fit
+from scaling.sweeps.counting import count
+
+
+def fit_together(lines: Sequence[Line], settings: Settings) -> tuple[Fit, Draws | None]:
+    """One law over all lines: `rank`, `rank_power` or `joint`, with its draws.
+
+    Raises:
+        FitError: the lines do not determine it, or their shapes are unknown.
+    """
+    points = points_of([cell for line in lines for cell in line.cells], settings.params_column)
+    ratios = np.array([_ratio(line) for line in lines for cell in line.cells for _ in cell.rows])
+    factorized, relative = _factorized(lines)
+    points = replace(points, rank_ratio=ratios, factorized_params=factorized, relative_rank=relative)
+    made = fit(points, settings.law, objective=settings.objective, delta=settings.delta)
+    if not settings.bootstrap:
+        return made, None
+    noise = seed_noise(points)
+    kind: Kind = "residuals" if points.budget is not None else "cases"
+    sigma = noise.sigma_log if noise else None
+    draws = bootstrap(made, draws=settings.bootstrap, seed=line_seed("", settings.seed), kind=kind, noise=sigma)
+    return made, draws
+
+
+def _ratio(line: Line) -> float:
+    return float("nan") if line.rank_ratio is None else float(line.rank_ratio)
+
+
+def _factorized(lines: Sequence[Line]) -> tuple[Array | None, Array | None]:
+    """Factorized parameters and mean r/min(in, out) of every point; None where a line's shapes are unknown."""
+    if any(line.curve is None for line in lines):
+        return None, None
+    factorized, relative = [], []
+    for line in lines:
+        assert line.curve is not None
+        models = {rung.params: rung for rung in line.curve.rungs}
+        for cell in line.cells:
+            rung = models[cell.params]
+            counts = count(rung.shape, rung.ranks)
+            ratios = [rung.ranks[n] / min(pair) for n, pair in rung.shape.matrices().items()] if rung.ranks else [1.0]
+            hidden = counts.attention + counts.feed_forward
+            factorized += [float(hidden) if rung.ranks else 0.0] * len(cell.rows)
+            relative += [sum(ratios) / len(ratios)] * len(cell.rows)
+    return np.array(factorized), np.array(relative)

@@ -103,6 +103,7 @@ def collect(sweep: Path, root: Path | None) -> None:
 def fit(table: Path, approach: str | None, root: Path | None, as_json: bool, **choices: Any) -> None:
     """Laws of a sweep's finished runs, or of any table of params, tokens and loss, with intervals."""
     from scaling.analysis.documents import fits_json
+    from scaling.analysis.text import fit_text
 
     study = study_of(table, root, choices)
     if as_json:

@@ -75,7 +75,9 @@ def test_choices_are_ordered_as_they_must_be(lines, device):
 
 def test_a_line_against_itself_is_even(make_line, device):
     twins = [make_line("dense"), make_line("twin")]
-    document = compare(twins, target_loss=TARGET, settings=[Setting(device)])
+    document = compare(
+        twins, target_loss=TARGET, settings=[Setting(device, 1, 64), Setting(device, 4, 64), Setting(device, 4, 512)]
+    )
     for row in document["rows"]:
         assert [row[f"{name}_ratio"] for name in RATIOS] == pytest.approx([1.0] * len(RATIOS))
     assert all(b["served_tokens"] == [] for b in document["break_even"])
@@ -126,7 +128,9 @@ def test_checks_name_what_is_assumed(lines, device):
 def test_training_seconds_are_measured_or_assumed(make_line, device):
     assumed = make_line("dense")
     measured = make_line("dense", training_flops_per_second=lambda params: 0 * params + 1e12)
-    rows = [compare([one], target_loss=TARGET, settings=[Setting(device)])["rows"] for one in (assumed, measured)]
+    rows = [
+        compare([one], target_loss=TARGET, settings=[Setting(device, batch=8)])["rows"] for one in (assumed, measured)
+    ]
     (slow,), (fast,) = (
         chosen(r, "lifetime", axis="device_seconds", served_tokens=r[-1]["served_tokens"]) for r in rows
     )
@@ -134,7 +138,7 @@ def test_training_seconds_are_measured_or_assumed(make_line, device):
     assert fast["training_speed"] == "measured"
     for row, rate in ((slow, 0.4 * 1e14), (fast, 1e12)):
         assert row["lifetime_cost"] == pytest.approx(
-            row["C"] / rate + row["served_tokens"] * row["decode_seconds"], rel=1e-6
+            row["C"] / rate + row["served_tokens"] * row["decode_seconds"] / 8, rel=1e-6
         )
 
 

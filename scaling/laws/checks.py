@@ -164,7 +164,8 @@ def _of_choices(
             message = f"N grows as C^{own:.3f} by approach 3, C^{other:.3f} by approach 2; their intervals do not meet"
             yield Check("approaches_disagree", "warning", message)
     values = [choice.exponents["N"] for choice in sensitivity if "N" in choice.exponents]
-    if values and max(values) - min(values) > max(SAME_EXPONENT, high - low):
+    outside = [value for value in values if not low <= value <= high]
+    if outside and max(values) - min(values) > SAME_EXPONENT:
         message = f"the exponent of N runs from {min(values):.3f} to {max(values):.3f} over objectives and δ"
         yield Check("objective_sensitive", "warning", message)
     for column, other_fit in conventions.items():

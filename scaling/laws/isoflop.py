@@ -238,8 +238,10 @@ def _parabola(x: Array, losses: Array) -> tuple[Array, Array]:
     inside.
     """
     c, back = _coefficients(x, losses, 2)
-    convex = c[:, 2] > 0
-    place = -c[:, 1] / np.where(convex, 2.0 * c[:, 2], 1.0)
+    # The sizes tried span one unit of the scaled variable: a vertex beyond that is no bottom, and may be infinitely
+    # far.
+    convex = (c[:, 2] > 0) & (np.abs(c[:, 1]) < 2.0 * c[:, 2])
+    place = np.where(convex, -c[:, 1], 0.0) / np.where(convex, 2.0 * c[:, 2], 1.0)
     return _inside(x, back(place), c[:, 0] + 0.5 * c[:, 1] * place, convex)
 
 
@@ -248,8 +250,8 @@ def _cubic(x: Array, losses: Array) -> tuple[Array, Array]:
     root = c[:, 2] ** 2 - 3.0 * c[:, 1] * c[:, 3]
     # The minimum of the two stationary points, written so that it survives a vanishing cubic term.
     below = c[:, 2] + np.sqrt(np.maximum(root, 0.0))
-    valid = (root > 0) & (below > 0)
-    place = -c[:, 1] / np.where(valid, below, 1.0)
+    valid = (root > 0) & (below > 0) & (np.abs(c[:, 1]) < below)
+    place = np.where(valid, -c[:, 1], 0.0) / np.where(valid, below, 1.0)
     loss = c[:, 0] + place * (c[:, 1] + place * (c[:, 2] + place * c[:, 3]))
     return _inside(x, back(place), loss, valid)
 

@@ -74,7 +74,8 @@ def descend(
     result = Descent(vector.copy(), np.full(len(vector), np.inf), np.zeros(len(vector), dtype=np.bool_))
     alive = np.arange(len(vector))
     damping = np.full(len(vector), _FIRST_DAMPING)
-    exact = np.broadcast_to(_EXACT * weight.sum(axis=-1), len(vector))
+    unit = 1.0 if objective.in_log else system.layout.loss_scale**2
+    exact = np.broadcast_to(_EXACT * unit * weight.sum(axis=-1), len(vector))
     here = _local(system, vector, objective, target, weight, damping, alive)
     for _ in range(MAX_STEPS):
         held = _held(vector, here.gradient, low[alive], high[alive])

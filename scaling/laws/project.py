@@ -192,8 +192,8 @@ def _vectors(
             for name in layout.per_line(term.exponent):
                 vectors[:, layout.index(name)] = grids[k][nodes[k]]
     if form.floor:
-        for name in layout.per_line(form.floor):
-            vectors[:, layout.index(name)] = coefficients[:, -1]
+        for name in layout.floors:
+            vectors[:, layout.index(name)] = coefficients[:, -1] / layout.loss_scale
     if form.power:
         vectors[:, layout.index(form.power)] = power
     for i, theta in thetas.items():

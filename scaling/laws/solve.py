@@ -171,7 +171,7 @@ def _separate_start(system: System, form: Form, objective: str, delta: float | N
     found: dict[str, list[float]] = {}
     for line, points in system.points.lines().items():
         own = lay_out(single, points)
-        own = replace(own, centres=layout.centres)
+        own = replace(own, centres=layout.centres, loss_scale=layout.loss_scale)
         if len(points) < len(own.names):
             return np.empty((0, system.size))
         alone = System(own, points)

@@ -9,7 +9,7 @@ and gradient and Hessian of Σ ρ(m − log L) are sums of (draws × points) wei
 draws share:
 a handful of matrix products, no Jacobian. Internal parameters are log coefficients at the centre of the data,
 exponents, θ of
-stretches, E, and the power.
+stretches, E in units of the largest loss, and the power.
 """
 
 from __future__ import annotations
@@ -45,10 +45,16 @@ class Layout:
     names: tuple[str, ...]
     lower: Array
     upper: Array
+    loss_scale: float
 
     def index(self, name: str) -> int:
         """Position of a parameter in the vector."""
         return self.names.index(name)
+
+    @property
+    def floors(self) -> list[str]:
+        """The reported names of the floor; none where the form has none."""
+        return self.per_line(self.form.floor) if self.form.floor else []
 
     def per_line(self, name: str) -> list[str]:
         """The reported names of `name`: one for each line if it is free."""
@@ -67,6 +73,8 @@ class Layout:
             if term.stretch and term.stretch.in_log:
                 for name in _stretch_names(term, self.ratios):
                     values[name] = np.exp(values[name])
+        for name in self.floors:
+            values[name] = values[name] * self.loss_scale
         return self.form.rename(values) if self.form.rename else values
 
     def vector(self, parameters: Mapping[str, float]) -> Array:
@@ -79,6 +87,7 @@ class Layout:
                 values[name] = float(np.log(max(values[name], 1e-300)) - centre * exponent)
             if term.stretch and term.stretch.in_log:
                 values |= {name: float(np.log(values[name])) for name in _stretch_names(term, self.ratios)}
+        values |= {name: values[name] / self.loss_scale for name in self.floors}
         return np.array([values[name] for name in self.names])
 
 
@@ -124,9 +133,9 @@ class System:
         self.terms = [_columns(layout, term, k, points, codes) for k, term in enumerate(form.terms)]
         self.floor: Columns | None = None
         if form.floor:
-            names = layout.per_line(form.floor)
+            names = layout.floors
             indicator = np.array([codes == j for j in range(len(names))], dtype=np.float64) if len(names) > 1 else None
-            columns = np.ones((1, len(points))) if indicator is None else indicator
+            columns = layout.loss_scale * (np.ones((1, len(points))) if indicator is None else indicator)
             self.floor = Columns(np.array([layout.index(n) for n in names]), columns, None, None, None, 0)
         self.power = layout.index(form.power) if form.power else None
 
@@ -203,7 +212,7 @@ class System:
             total += share
         if self.floor is not None:
             e = vector[:, self.floor.index]
-            total += e if len(self.floor.index) == 1 else e @ self.floor.columns
+            total += e * self.layout.loss_scale if len(self.floor.index) == 1 else e @ self.floor.columns
         inverse = np.divide(1.0, total)
         for share in shares:
             share *= inverse
@@ -325,7 +334,7 @@ def lay_out(form: Form, points: Points) -> Layout:
     names: list[str] = []
     limits: dict[str, tuple[float, float]] = {}
     largest = float(points.loss.max())
-    base = Layout(form, lines, ratios, (), (), np.empty(0), np.empty(0))
+    base = Layout(form, lines, ratios, (), (), np.empty(0), np.empty(0), largest)
     for term in form.terms:
         coefficient = (np.log(largest) - _LOG_COEFFICIENT, np.log(largest) + _LOG_COEFFICIENT)
         if form.power:
@@ -337,13 +346,13 @@ def lay_out(form: Form, points: Points) -> Layout:
         if term.stretch:
             limits |= dict.fromkeys(_stretch_names(term, ratios), (term.stretch.lower, term.stretch.upper))
     if form.floor:
-        limits |= dict.fromkeys(base.per_line(form.floor), (0.0, largest))
+        limits |= dict.fromkeys(base.floors, (0.0, 1.0))
     if form.power:
         limits[form.power] = _POWER
     names = list(limits)
     centres = tuple(_centre(form, term, points) for term in form.terms)
     lower, upper = (np.array([limits[name][side] for name in names]) for side in (0, 1))
-    return Layout(form, lines, ratios, centres, tuple(names), lower, upper)
+    return Layout(form, lines, ratios, centres, tuple(names), lower, upper, largest)
 
 
 def _centre(form: Form, term: Term, points: Points) -> float:

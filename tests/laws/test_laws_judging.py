@@ -1,0 +1,381 @@
+"""Audit, noise, selection, sensitivity, verdicts, checks: each on data built to show the thing."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from laws_cases import HOFFMANN, chinchilla_loss, isoflop_design, isoflop_points, public_points
+
+from scaling.errors import FitError
+from scaling.laws.audit import audit
+from scaling.laws.bootstrap import bootstrap
+from scaling.laws.checks import CODES, fit_checks
+from scaling.laws.frontier import frontier
+from scaling.laws.isoflop import isoflop
+from scaling.laws.noise import SeedNoise, seed_noise
+from scaling.laws.points import Points
+from scaling.laws.selection import Trials, bootstrap_tuned, choose, expected_minimum, selection_checks
+from scaling.laws.sensitivity import form_range, objective_row
+from scaling.laws.solve import fit
+from scaling.laws.study import study_line
+from scaling.laws.verdict import compare, judge, paired_bootstrap, verdict_checks
+
+
+def codes(checks):
+    return {check.code for check in checks}
+
+
+# --- audit
+# -----------------------------------------------------------------------------------------------------------------
+
+
+def test_audit_of_a_true_law_beats_the_line_and_covers():
+    held = audit(isoflop_points(noise=0.004, budgets=6), objective="log_mse", noise=0.01, kind="residuals")
+    assert held.beats_line
+    assert held.rms_nats < 0.05
+    assert held.line_rms_nats > 2 * held.rms_nats
+    assert held.share_inside >= 0.8
+    run = held.runs[0]
+    assert run.error_nats == pytest.approx(run.observed - run.predicted)
+    assert run.error_sigma == pytest.approx(run.error_nats / 0.01)
+    assert held.refit.points.budget.max() < held.budget
+
+
+def test_audit_of_an_exact_law_has_no_error_and_the_optimum_only_approach_twos_bias():
+    held = audit(isoflop_points(budgets=6, spread=3.0), draws=50)
+    assert held.rms_nats < 1e-9
+    assert abs(held.optimum.error_nats) < 2e-3
+    assert abs(held.optimum.log_params_error) < 0.1
+    assert held.optimum.line_error_nats > 0.01
+
+
+def test_audit_catches_a_law_that_breaks_at_the_top():
+    points = isoflop_points(budgets=6, noise=0.002)
+    broken = points.with_loss(np.where(points.budget == points.budget.max(), points.loss * 1.15, points.loss))
+    held = audit(broken)
+    assert held.share_inside < 0.2
+    assert all(run.error_nats > 0 for run in held.runs)
+    assert "audit_failed" in codes(fit_checks(fit(broken), audit=held)) or held.beats_line
+
+
+def test_audit_without_budgets_holds_out_the_most_compute():
+    held = audit(public_points("chinchilla_svg.csv").drop_highest(5), draws=100)
+    assert held.budget is None
+    assert 40 <= len(held.runs) <= 50
+    assert held.beats_line
+
+
+def test_audit_makes_the_choices_again():
+    seen = []
+
+    def choose_first(points):
+        seen.append(len(points))
+        return points
+
+    audit(isoflop_points(budgets=6), draws=20, choose=choose_first)
+    assert seen == [35, 7]
+
+
+def test_audit_of_three_budgets_is_refused():
+    with pytest.raises(FitError, match="few compute budgets"):
+        audit(isoflop_points(budgets=3))
+
+
+# --- seed noise
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_seed_noise_is_pooled_over_cells():
+    rng = np.random.default_rng(0)
+    cells = np.repeat(np.arange(200), 3)
+    loss = 3 + 0.02 * rng.normal(size=600)
+    points = Points(
+        np.repeat(1e7 + np.arange(200), 3), np.full(600, 1e9), loss, cell=cells, seed=np.tile([0, 1, 2], 200)
+    )
+    noise = seed_noise(points)
+    assert noise.sigma == pytest.approx(0.02, rel=0.1)
+    assert noise.sigma_log == pytest.approx(0.02 / 3, rel=0.1)
+    assert (noise.cells, noise.freedom) == (200, 400)
+    low, high = noise.interval
+    assert low < 0.02 < high
+    scipy_stats = pytest.importorskip("scipy.stats")
+    assert low == pytest.approx(noise.sigma * np.sqrt(400 / scipy_stats.chi2.ppf(0.975, 400)), rel=1e-3)
+
+
+def test_seed_noise_is_unknown_without_repeats():
+    assert seed_noise(isoflop_points(noise=0.01)) is None
+    points = Points([1e7, 1e7], [1e9, 1e9], [3.0, 3.1], seed=[0, 0])
+    assert seed_noise(points) is None
+
+
+# --- selection
+# -------------------------------------------------------------------------------------------------------------
+
+
+def test_expected_minimum_of_normal_draws():
+    rng = np.random.default_rng(0)
+    for k in (2, 3, 5):
+        assert expected_minimum(k) == pytest.approx(-rng.normal(size=(400_000, k)).min(axis=1).mean(), abs=5e-3)
+    assert expected_minimum(1) == 0.0
+
+
+def trials(settings=5, noise=0.0, seed=0, centre=0.0, depth=0.0, seeds=1):
+    """Every cell of an isoFLOP grid tuned over `settings` rates, with a parabola of `depth` around `centre`."""
+    params, tokens, budget = isoflop_design(4, 5)
+    base = chinchilla_loss(HOFFMANN, params, tokens)
+    x = np.linspace(-1, 1, settings)
+    rng = np.random.default_rng(seed)
+    shape = (len(base), settings, seeds)
+    loss = base[:, None, None] + depth * ((x - centre) ** 2)[None, :, None] + noise * rng.normal(size=shape)
+
+    def spread(column):
+        return np.broadcast_to(np.asarray(column).reshape(-1, 1, 1), shape).ravel()
+
+    rates = np.broadcast_to((0.02 * np.exp(x))[None, :, None], shape).ravel()
+    points = Points(
+        spread(params), spread(tokens), loss.ravel(), budget=spread(budget), cell=spread(np.arange(len(base)))
+    )
+    return Trials(points, np.array([f"{r:.4g}" for r in rates]), rates), base
+
+
+def test_a_tuned_cell_is_the_bottom_of_its_parabola():
+    runs, base = trials(depth=0.3, centre=0.2)
+    points, choices = choose(runs)
+    assert points.loss == pytest.approx(base, rel=1e-9)
+    assert all(choice.parabola and not choice.at_edge for choice in choices)
+
+
+def test_choosing_among_equal_settings_is_biased_by_what_is_reported():
+    runs, base = trials(noise=0.01, settings=3, seeds=2)
+    runs = Trials(runs.points, runs.setting)  # settings without an order: no parabola
+    points, choices = choose(runs, sigma=0.01)
+    found = float((base - points.loss).mean())
+    reported = float(np.mean([choice.bias_nats for choice in choices]))
+    assert found == pytest.approx(0.846 * 0.01 / np.sqrt(2), abs=0.003)
+    assert reported == pytest.approx(found, abs=0.003)
+    assert "selection_bias" in codes(selection_checks(choices))
+    assert selection_checks(choices, difference=1e-3)[0].severity == "warning"
+
+
+def test_an_optimum_at_the_edge_of_the_rates_is_noticed():
+    _, choices = choose(trials(depth=0.3, centre=1.4)[0])
+    assert all(choice.at_edge for choice in choices)
+    assert "optimum_at_edge" in codes(selection_checks(choices))
+
+
+def test_draws_choose_again():
+    runs, _ = trials(noise=0.01, depth=0.02)
+    points, _ = choose(runs, sigma=0.01)
+    made = fit(points, objective="log_mse")
+    again = bootstrap_tuned(runs, made, draws=100, sigma=0.01)
+    assert again.failed == 0
+    low, high = again.interval("N")
+    assert low < made.exponents["N"] < high
+
+
+def test_trials_need_cells():
+    with pytest.raises(FitError, match="cell"):
+        Trials(isoflop_points(), np.zeros(35))
+
+
+# --- sensitivity
+# -----------------------------------------------------------------------------------------------------------
+
+
+def test_objective_row_has_the_four_columns_and_agrees_on_exact_data():
+    row = objective_row(isoflop_points())
+    assert [(c.objective, c.delta) for c in row] == [
+        ("log_huber", 1e-4),
+        ("log_huber", 1e-3),
+        ("log_huber", 1e-2),
+        ("log_mse", None),
+    ]
+    assert all(c.exponents["N"] == pytest.approx(0.3658 / 0.7136, rel=1e-6) for c in row)
+
+
+def test_form_range_grows_with_the_distance_from_the_data():
+    made = fit(isoflop_points(noise=0.005))
+    minima = isoflop(made.points, draws=10)
+    near, far = (form_range(made, compute, isoflop=minima) for compute in (1e21, 1e26))
+    assert any("E = 0" in name for name in near.members)
+    assert any("approach 2" in name for name in near.members)
+
+    def width(spread):
+        low, high = spread.ranges["loss"]
+        return high / low
+
+    assert width(far) > 2 * width(near) - 1 > 1
+    assert near.ranges["N"][0] <= frontier(made).at(1e21).params <= near.ranges["N"][1]
+
+
+# --- verdicts
+# --------------------------------------------------------------------------------------------------------------
+
+
+def paired_lines(gap, noise=0.01, common=0.01, seed=0):
+    params, tokens, budget = isoflop_design(4, 6)
+    rng = np.random.default_rng(seed)
+    shared = common * rng.normal(size=len(params))
+    lines = []
+    for factor in (1.0, 1.0 + gap):
+        loss = (
+            chinchilla_loss(HOFFMANN, params, tokens) * factor * np.exp(shared + noise * rng.normal(size=len(params)))
+        )
+        order = rng.permutation(len(params))
+        points = Points(params, tokens, loss, budget=budget, cell=np.arange(len(params)))
+        lines.append(fit(points.select(order), objective="log_mse"))
+    return lines
+
+
+def test_pairing_removes_what_the_lines_share():
+    a, b = paired_lines(gap=0.0, noise=0.001, common=0.02)
+    first, second, paired = paired_bootstrap(a, b, draws=400)
+    assert paired
+    together = compare(
+        frontier(a, draws=first), frontier(b, draws=second), 1e20, axis="6ND", sigma_seed=0.01, paired=True
+    )
+    for line in (a, b):
+        object.__setattr__(line, "points", dataclasses.replace(line.points, cell=None))
+    third, fourth, paired = paired_bootstrap(a, b, draws=400)
+    assert not paired
+    apart = compare(
+        frontier(a, draws=third), frontier(b, draws=fourth), 1e20, axis="6ND", sigma_seed=0.01, paired=False
+    )
+    assert np.ptp(together.interval) < 0.4 * np.ptp(apart.interval)
+
+
+def test_case_draws_pair_cells_in_any_order():
+    a, b = paired_lines(gap=0.0, noise=0.0, common=0.02)
+    first, second, paired = paired_bootstrap(a, b, draws=50, kind="cases")
+    assert paired
+    assert first.exponents["N"] == pytest.approx(second.exponents["N"], abs=1e-6)
+
+
+def test_better_takes_an_interval_and_twice_the_noise():
+    draws = np.random.default_rng(0).normal(size=500)
+
+    def word(difference, spread, sigma):
+        return judge(difference, difference + spread * draws, axis="exact", cost=1e20, sigma_seed=sigma).word
+
+    assert word(-0.1, 0.01, 0.01) == "better"
+    assert word(0.1, 0.01, 0.01) == "worse"
+    assert word(-0.1, 0.1, 0.01) == "no difference shown"
+    assert word(-0.015, 0.001, 0.01) == "no difference shown"
+    assert word(-0.1, 0.01, None) == "noise unknown"
+
+
+def test_verdicts_that_disagree_are_checked():
+    draws = np.linspace(-0.01, 0.01, 100)
+    a = judge(-0.1, draws - 0.1, axis="exact", cost=1e20, sigma_seed=0.01)
+    b = judge(0.1, draws + 0.1, axis="device_seconds", cost=100.0, sigma_seed=0.01)
+    assert codes(verdict_checks([a, b])) == {"verdict_depends_on_cost"}
+    assert codes(verdict_checks([a])) == set()
+    unknown = judge(-0.1, draws - 0.1, axis="exact", cost=1e20, sigma_seed=None)
+    assert codes(verdict_checks([unknown])) == {"seed_noise_unknown"}
+    assert a.sigmas == pytest.approx(-10)
+
+
+# --- checks: every code on data built to trigger it
+# --------------------------------------------------------------------------
+
+
+def collinear():
+    params = np.geomspace(1e7, 1e10, 20)
+    loss = 1.8 + 900 * params**-0.35
+    return Points(params, 20 * params, loss * np.exp(0.005 * np.random.default_rng(0).normal(size=20)))
+
+
+def test_a_clean_law_raises_nothing():
+    rng = np.random.default_rng(0)
+    points = isoflop_points(budgets=6, sizes=8)
+    twice = points.select(np.repeat(np.arange(48), 2))
+    noisy = Points(
+        twice.params,
+        twice.tokens,
+        twice.loss * np.exp(0.002 * rng.normal(size=96)),
+        budget=twice.budget,
+        seed=np.tile([0, 1], 48),
+    )
+    assert study_line(noisy, draws=200, objective="log_mse").checks == ()
+
+
+def test_degenerate_and_bound():
+    assert codes(fit_checks(fit(collinear()))) & {"fit_degenerate", "fit_at_bound"}
+    no_floor = isoflop_points({"E": 0.0, "A": 30.0, "B": 60.0, "alpha": 0.2, "beta": 0.2}, noise=0.004, seed=4)
+    found = codes(fit_checks(fit(no_floor)))
+    assert {"fit_at_bound", "e_not_identified"} <= found
+
+
+def test_few_points_and_budgets_and_duplicates():
+    points = isoflop_points(budgets=3, sizes=4, noise=0.01)
+    found = codes(fit_checks(fit(points)))
+    assert {"few_points", "few_budgets", "seed_noise_unknown"} <= found
+    repeated = points.select([*range(12), 0, 1])
+    message = next(c.message for c in fit_checks(fit(repeated)) if c.code == "duplicate_points")
+    assert "2 points repeat" in message
+
+
+def test_wide_floor_and_unreliable_interval():
+    points = isoflop_points({"E": 0.1, "A": 30.0, "B": 60.0, "alpha": 0.2, "beta": 0.2}, noise=0.04)
+    made = fit(points)
+    found = codes(fit_checks(made, draws=bootstrap(made, draws=200, kind="residuals")))
+    assert {"interval_unreliable", "e_not_identified"} <= found
+
+
+def test_minimum_at_edge():
+    points = isoflop_points(budgets=5, sizes=7)
+    small = points.select(points.params < 0.09 * points.budget**0.5)
+    found = fit_checks(fit(small), isoflop=isoflop(small, draws=10))
+    assert [c for c in found if c.code == "minimum_at_edge"]
+
+
+def test_approaches_disagree():
+    points = public_points("llama3_isoflop.csv")
+    assert "approaches_disagree" in codes(study_line(points, draws=300, with_audit=False).checks)
+
+
+def test_objective_sensitive_and_outliers():
+    points = isoflop_points(noise=0.001)
+    spoiled = points.loss.copy()
+    spoiled[6::7] *= 1.1  # the largest size of each budget was trained badly: most points do not mind, squares do
+    bad = points.with_loss(spoiled)
+    made = fit(bad)
+    found = codes(fit_checks(made, sensitivity=objective_row(bad)))
+    assert {"objective_sensitive", "outliers"} <= found
+
+
+def test_n_convention():
+    points = isoflop_points(noise=0.002)
+    embedding = 3e4 * points.params**0.5
+    with_embedding = Points(points.params + 30 * embedding, points.tokens, points.loss, budget=points.budget)
+    study = study_line(points, draws=100, conventions={"params_total": with_embedding}, with_audit=False)
+    assert "n_convention" in codes(study.checks)
+
+
+def test_extrapolation():
+    made = fit(isoflop_points())
+    assert "extrapolation" in codes(fit_checks(made, compute=[1e24]))
+    assert "extrapolation" not in codes(fit_checks(made, compute=[5e22]))
+
+
+def test_residuals_exceed_noise_and_starts():
+    made = fit(isoflop_points(noise=0.02))
+    noise = SeedNoise(sigma=0.005, sigma_log=0.002, cells=3, freedom=6)
+    assert "residuals_exceed_noise" in codes(fit_checks(made, noise=noise))
+    rough = dataclasses.replace(made, starts_agreement=0.125, status="not_converged")
+    assert {"starts_disagree", "fit_not_converged"} <= codes(fit_checks(rough))
+
+
+def test_audit_failed():
+    # A kink that no sum of powers can follow, and a straight line in log-log can.
+    params, tokens, budget = isoflop_design(6, 7)
+    loss = 40 * params**-0.06 * tokens**-0.05
+    rng = np.random.default_rng(1)
+    points = Points(params, tokens, loss * np.exp(0.002 * rng.normal(size=len(loss))), budget=budget)
+    held = audit(points, draws=50)
+    assert not held.beats_line
+    assert "audit_failed" in codes(fit_checks(fit(points), audit=held))
+
+
+def test_codes_are_documented():
+    assert all(code == code.lower() and text for code, text in CODES.items())

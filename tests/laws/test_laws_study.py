@@ -1,0 +1,170 @@
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from laws_cases import isoflop_points, public_points
+
+from scaling.errors import FitError
+from scaling.laws.points import Points
+from scaling.laws.published import CATALOGUE, published
+from scaling.laws.solve import fit
+from scaling.laws.study import study_line
+from scaling.laws.text import report_text
+
+CONTRACT = {
+    "law",
+    "approach",
+    "objective",
+    "delta",
+    "params_column",
+    "points",
+    "dropped",
+    "parameters",
+    "intervals",
+    "exponents",
+    "exponent_intervals",
+    "objective_value",
+    "status",
+    "message",
+    "checks",
+}
+
+
+def test_one_call_fills_the_fit_document():
+    study = study_line(isoflop_points(noise=0.01), draws=100, drop_highest=2, compute=[1e25])
+    for approach in (2, 3):
+        document = study.to_json(approach)
+        assert set(document) == CONTRACT
+        json.dumps(document, allow_nan=False)
+    third = study.to_json()
+    assert (third["points"], third["dropped"]) == (33, 2)
+    assert third["parameters"].keys() == third["intervals"].keys() == {"E", "A", "B", "alpha", "beta"}
+    assert third["exponents"].keys() == third["exponent_intervals"].keys() == {"N", "D"}
+    assert third["objective_value"] == study.fit.objective_value
+    assert study.draws.kind == "residuals"
+    assert "horizons" in study.skipped["envelope"]
+    assert {check["code"] for check in third["checks"]} >= {"extrapolation"}
+
+
+def test_a_foreign_table_is_drawn_by_cases_and_has_no_approach_two():
+    points = isoflop_points(noise=0.01)
+    study = study_line(Points(points.params, points.tokens, points.loss), draws=50)
+    assert study.draws.kind == "cases"
+    assert study.isoflop is None
+    assert "no column budget" in study.skipped["isoflop"]
+
+
+def test_no_bootstrap_means_no_intervals():
+    study = study_line(isoflop_points(noise=0.01), draws=0)
+    assert study.draws is None
+    assert study.intervals == study.exponent_intervals == {}
+    assert study.fit.status == "ok"
+
+
+def test_importing_laws_is_cheap():
+    heavy = ("scipy", "pandas", "torch", "matplotlib")
+    program = f"import sys, scaling.laws.study; print([m for m in {heavy} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+REPORT = """\
+Law chinchilla: L = E + A/N^alpha + B/D^beta
+  N is params; 240 points (5 dropped); objective log_huber, delta 0.001, summed: 0.001018274
+  status ok: converged; condition number 33; 100% of starts agree
+  parameter              value
+  A                     477.83
+  alpha                0.34731
+  B                     2143.4
+  beta                 0.36717
+  E                     1.8172
+  N ∝ C^                0.5139
+  D ∝ C^                0.4861
+  residuals of log loss: median |r| 3.24e-03, sd 7.63e-03, largest +5.03e-02 at N 1.73e+09, D 8.75e+08
+"""
+
+
+def test_report_text_is_golden():
+    made = fit(public_points("chinchilla_svg.csv").drop_highest(5))
+    assert report_text(made, dropped=5) == REPORT
+
+
+def test_report_text_has_what_a_paper_needs():
+    study = study_line(isoflop_points(noise=0.01), draws=100, compute=[1e26])
+    text = report_text(study.fit, study.draws, sensitivity=study.sensitivity, checks=study.checks)
+    for words in (
+        "95 % interval",
+        "±",
+        "A–alpha +0.9",
+        "log_mse: N",
+        "residuals drawn onto the law",
+        "[extrapolation]",
+    ):
+        assert words in text
+
+
+def test_catalogue_has_every_law_and_says_what_it_is():
+    wanted = {
+        "kaplan-2020",
+        "hoffmann-2022-1",
+        "hoffmann-2022-2",
+        "hoffmann-2022-3",
+        "hoffmann-2022-3-rounded",
+        "replication-2024",
+        "porian-2024",
+        "gemstones-2025-1",
+        "deepseek-2024",
+        "llama-3",
+        "muennighoff-2023",
+        "low-rank-2026",
+    }
+    assert wanted <= set(CATALOGUE)
+    for law in CATALOGUE.values():
+        document = law.to_json()
+        json.dumps(document, allow_nan=False)
+        assert "arXiv" in law.source
+        assert law.params_column
+        assert law.tokenizer
+        assert sum(law.exponents.values()) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_published_predictions():
+    third = published("hoffmann-2022-3").predict(5.76e23)
+    assert third["N"] == pytest.approx(
+        40e9, rel=0.03
+    )  # the paper's table: approach 3 puts 67B at more compute than this
+    replication = published("replication-2024").predict(5.76e23)
+    assert replication["D"] / replication["N"] == pytest.approx(20, rel=0.15)
+    first = published("hoffmann-2022-1")
+    assert first.anchored
+    assert first.predict(6 * 67e9 * 1.4e12) == pytest.approx({"N": 67e9, "D": 1.4e12, "loss": None})
+    llama = published("llama-3").predict(3.8e25)
+    assert llama["N"] == pytest.approx(402e9, rel=0.05)
+    assert math.isclose(6 * llama["N"] * llama["D"], 3.8e25, rel_tol=1e-9)
+    kaplan = published("kaplan-2020")
+    assert kaplan.loss(1e12, 1e15) < kaplan.loss(1e9, 1e10) < kaplan.loss(1e8, 1e9)
+    assert kaplan.loss(np.inf, 1e10) == pytest.approx((1.8e13 / 1e10) ** 0.103)
+
+
+def test_published_laws_know_their_limits():
+    law = published("hoffmann-2022-2")
+    assert {check.code for check in law.checks(1e25)} == {"extrapolation", "anchored_law"}
+    assert published("hoffmann-2022-3").checks(1e20) == ()
+    with pytest.raises(FitError, match="exponents alone"):
+        published("low-rank-2026").predict(1e20)
+    with pytest.raises(FitError, match="without a loss"):
+        law.loss(1e9, 1e10)
+    with pytest.raises(FitError, match=r"unknown published law[\s\S]*replication-2024"):
+        published("chinchila")
+    with pytest.raises(FitError, match="positive"):
+        law.predict(-1.0)
+
+
+def test_published_optimum_is_the_minimum_of_the_published_loss():
+    law = published("replication-2024")
+    best = law.predict(1e22)
+    for factor in (0.97, 1.03):
+        assert law.loss(best["N"] * factor, best["D"] / factor) > best["loss"]

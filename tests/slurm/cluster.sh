@@ -18,10 +18,10 @@ CPUS=${CLUSTER_CPUS:-4}      # declared per node, more than the machine has
 GPUS=${CLUSTER_GPUS:-2}      # declared per node: null devices
 MEMORY_MB=5000               # declared per node, not enforced
 MAX_ARRAY=${CLUSTER_MAX_ARRAY:-1001}
-KILL_WAIT_S=2                # from SIGTERM to SIGKILL
+KILL_WAIT_S=5                # from SIGTERM to SIGKILL
 # A requeued job starts again cred_expire + 1 s later. Sooner than KillWait + 2 s it meets its own dying step on the same
 # node ("Duplicate jobid"), the node is drained and the job held.
-CRED_EXPIRE_S=7
+CRED_EXPIRE_S=9
 PACKAGES="munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins slurmdbd slurm-wlm-mysql-plugin mariadb-server"
 export SLURM_CONF=$DIR/etc/slurm.conf
 

@@ -1,0 +1,23 @@
+#!/bin/sh
+# The integration suite on a cluster of its own: run.sh PYTHON [pytest arguments]. The cluster is stopped at the end.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+python=$1
+shift
+CLUSTER_DIR=${CLUSTER_DIR:-${TMPDIR:-/tmp}/scaling-cluster}
+export CLUSTER_DIR OMP_NUM_THREADS=1
+finish() {
+  "$here/cluster.sh" stop || true
+  if mountpoint -q "$CLUSTER_DIR/small"; then umount -l "$CLUSTER_DIR/small"; fi
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+# Before the nodes start, because each of them has a mount namespace of its own.
+"$here/cluster.sh" stop 2>/dev/null || true
+mkdir -p "$CLUSTER_DIR/small"
+mountpoint -q "$CLUSTER_DIR/small" || mount -t tmpfs -o size=16m scaling-small "$CLUSTER_DIR/small"
+rm -rf "$CLUSTER_DIR"/small/*
+"$here/cluster.sh" start
+cd "$here/../.."
+"$python" -m pytest tests/slurm -m "not daemons" -n ${CLUSTER_TESTS:-6} "$@"
+"$python" -m pytest tests/slurm -m daemons "$@"

@@ -6,7 +6,6 @@ trained with: a model that saw 128 tokens at a time is not asked to remember 2,0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,10 +18,9 @@ from scaling.check import Check
 from scaling.hardware import find_device
 from scaling.inference import compare, equal_loss
 from scaling.inference.cost import Setting
-from scaling.inference.curve import FloatArray
 
 BATCHES = (1, 64)
-DRAWS = 24  # of the bootstrap: every one is a search for every choice of model; an interval is then nearly min to max
+DRAWS = 200  # of the bootstrap, evenly taken
 
 
 @dataclass(frozen=True)
@@ -69,16 +67,15 @@ def _priced(line: Line) -> equal_loss.Line:
     frontier, curve = line.frontier, line.curve
     assert frontier is not None
     assert curve is not None
-    return equal_loss.Line(line.name, frontier.fit.loss, curve, line.costs[line.axis], tuple(_draws(line)))
+    return equal_loss.Line(line.name, frontier.fit.loss, curve, line.costs[line.axis], _draws(line))
 
 
-def _draws(line: Line) -> Iterator[Callable[[FloatArray, FloatArray], FloatArray]]:
-    """The law with the parameters of some of its draws."""
+def _draws(line: Line) -> equal_loss.Draws | None:
+    """The law with the parameters of some of its draws, all at once."""
     assert line.law is not None
     if line.law.draws is None:
-        return
+        return None
     drawn, form = line.law.draws.parameters, line.law.fit.form
-    count = len(next(iter(drawn.values())))
-    for k in np.linspace(0, count - 1, min(DRAWS, count)).astype(int):
-        parameters = {name: float(values[k]) for name, values in drawn.items()}
-        yield lambda params, tokens, p=parameters: form.loss(p, params, tokens)  # type: ignore[misc]
+    some = np.linspace(0, len(next(iter(drawn.values()))) - 1, DRAWS).astype(int)
+    columns = {name: values[some][:, None] for name, values in drawn.items()}
+    return equal_loss.Draws(DRAWS, lambda params, tokens: form.loss(columns, params, tokens))

@@ -23,7 +23,7 @@ import numpy as np
 from scaling.check import Check
 from scaling.inference import equal_loss
 from scaling.inference.cost import Setting, forms
-from scaling.inference.equal_loss import Line, Trained
+from scaling.inference.equal_loss import Line, Trained, TrainedDraws
 from scaling.inference.served import AXES, Served
 
 BUDGET_MULTIPLES = (1, 2, 4)
@@ -81,7 +81,7 @@ def _cheapest(
     lines: Sequence[Line], own: dict[str, Trained | None], served: Sequence[Served], target: float
 ) -> Iterator[dict[str, Any]]:
     for line in lines:
-        draws = [equal_loss.cheapest(line, target, loss=loss) for loss in line.draws]
+        draws = equal_loss.cheapest_draws(line, target)
         yield from _rows(served, line, own[line.name], draws, Choice("cheapest"))
 
 
@@ -91,7 +91,7 @@ def _equal_budget(
     for multiple in BUDGET_MULTIPLES:
         for line in lines:
             best = equal_loss.smallest(line, target, multiple * largest)
-            draws = [equal_loss.smallest(line, target, multiple * largest, loss=loss) for loss in line.draws]
+            draws = equal_loss.smallest_draws(line, target, multiple * largest)
             yield from _rows(served, line, best, draws, Choice("equal_budget", budget_multiple=multiple))
 
 
@@ -105,7 +105,7 @@ def _lifetime(served: Sequence[Served], target: float, trained_tokens: float) ->
 
 
 def _rows(
-    served: Sequence[Served], line: Line, best: Trained | None, draws: Sequence[Trained | None], choice: Choice
+    served: Sequence[Served], line: Line, best: Trained | None, draws: TrainedDraws | None, choice: Choice
 ) -> Iterator[dict[str, Any]]:
     for one in served:
         if one.line is line:
@@ -119,14 +119,12 @@ def _row(
     return row | served.row(trained) | {"intervals": intervals}
 
 
-def _intervals(served: Served, draws: Sequence[Trained | None]) -> dict[str, list[float]] | None:
+def _intervals(served: Served, draws: TrainedDraws | None) -> dict[str, list[float]] | None:
     """95 % intervals over the draws of the law; None where there are none or too many never reach the loss."""
-    reaching = [t for t in draws if t is not None]
-    if not reaching or len(reaching) < REACHING_SHARE * len(draws):
+    if draws is None or len(draws.params) < REACHING_SHARE * (len(draws.params) + draws.unreached):
         return None
-    sizes = np.array([t.params for t in reaching])
-    values = {"N": sizes, "D": np.array([t.tokens for t in reaching]), "C": np.array([t.flops for t in reaching])}
-    values |= {name: served.price(name, sizes) for name in ("decode_flops_per_token", "decode_seconds")}
+    values = {"N": draws.params, "D": draws.tokens, "C": draws.flops}
+    values |= {name: served.price(name, draws.params) for name in ("decode_flops_per_token", "decode_seconds")}
     return {name: [float(q) for q in np.quantile(v, (0.025, 0.975))] for name, v in values.items()}
 
 

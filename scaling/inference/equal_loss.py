@@ -14,7 +14,7 @@ any law.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ PerSize = Callable[[FloatArray], FloatArray]
 Life = tuple[FloatArray, FloatArray]  # at every size: cost of training to the loss, cost of one served token
 
 GRID = 400
+GRID_OF_DRAWS = 120
 ZOOMS, ZOOM_POINTS = 2, 33  # each refines the grid 16-fold: N to 3e-4, and at a minimum its cost to 1e-7
 BISECTIONS = 40  # of an interval of 90 in log: to 1e-10
 BELOW, ABOVE = 1e-2, 1e6  # sizes that are looked at, relative to the ladder's smallest and largest
@@ -35,19 +36,26 @@ LOG_TOKENS = (0.0, 90.0)  # e^90 is 1e39 tokens: a model that needs more cannot 
 
 
 @dataclass(frozen=True)
+class Draws:
+    """`count` draws of a law at once: `loss` takes N and D of shape [count, m], row k for draw k."""
+
+    count: int
+    loss: Loss
+
+
+@dataclass(frozen=True)
 class Line:
     """One line of the comparison.
 
-    `loss` takes N [m] and D [m], in the law's own N, and gives nats per token [m]; `draws` are the same function for
-    draws of the law's parameters. `flops_per_token` is training FLOPs per token at N; `training_flops_per_second` the
-    measured speed of training at N, None where it has to be assumed.
+    `loss` takes N and D of one shape, in the law's own N, and gives nats per token. `flops_per_token` is training FLOPs
+    per token at N; `training_flops_per_second` the measured speed of training at N, None where it has to be assumed.
     """
 
     name: str
     loss: Loss
     curve: Curve
     flops_per_token: PerSize
-    draws: Sequence[Loss] = ()
+    draws: Draws | None = None
     training_flops_per_second: PerSize | None = None
 
     def sizes(self, points: int = GRID) -> FloatArray:
@@ -65,8 +73,18 @@ class Trained:
     flops: float
 
 
+@dataclass(frozen=True)
+class TrainedDraws:
+    """The same for the draws of a law that reach the loss, and how many do not."""
+
+    params: FloatArray
+    tokens: FloatArray
+    flops: FloatArray
+    unreached: int
+
+
 def tokens_to_reach(loss: Loss, target: float, params: FloatArray) -> FloatArray:
-    """D(N, ℓ) by bisection in log D; inf where no amount of training is enough."""
+    """D(N, ℓ) by bisection in log D; inf where no amount of training is enough. An array like `params`."""
     low, high = (np.full_like(params, end) for end in LOG_TOKENS)
     reachable = loss(params, np.exp(high)) <= target
     for _ in range(BISECTIONS):
@@ -76,56 +94,47 @@ def tokens_to_reach(loss: Loss, target: float, params: FloatArray) -> FloatArray
     return np.where(reachable, np.exp(high), np.inf)
 
 
-def cheapest(line: Line, target: float, *, loss: Loss | None = None) -> Trained | None:
-    """The model that reaches `target` with the least compute, None where none does. `loss` may be a draw of the law."""
-    reach = loss or line.loss
+def cheapest(line: Line, target: float) -> Trained | None:
+    """The model that reaches `target` with the least compute, None where none does."""
+    return _only(_cheapest(line, Draws(1, line.loss), target, line.sizes()))
 
-    def compute(params: FloatArray) -> FloatArray:
-        return line.flops_per_token(params) * tokens_to_reach(reach, target, params)
 
-    best = minimise(compute, line.sizes())
-    return None if best is None else trained(line, reach, target, best)
+def cheapest_draws(line: Line, target: float) -> TrainedDraws | None:
+    """The same for every draw of the line's law, None where it has none."""
+    return None if line.draws is None else _cheapest(line, line.draws, target, line.sizes(GRID_OF_DRAWS))
+
+
+def smallest(line: Line, target: float, budget: float) -> Trained | None:
+    """The least N that reaches `target` with `budget` training FLOPs, None where no size does."""
+    return _only(_smallest(line, Draws(1, line.loss), target, budget, line.sizes()))
+
+
+def smallest_draws(line: Line, target: float, budget: float) -> TrainedDraws | None:
+    """The same for every draw of the line's law, None where it has none."""
+    return None if line.draws is None else _smallest(line, line.draws, target, budget, line.sizes(GRID_OF_DRAWS))
 
 
 def best_loss(line: Line, budget: float) -> float:
     """The least loss of the line with `budget` training FLOPs, nats per token."""
-    at = minimise(lambda n: line.loss(n, budget / line.flops_per_token(n)), line.sizes())
-    assert at is not None
-    size = np.array([at])
-    return float(line.loss(size, budget / line.flops_per_token(size))[0])
+
+    def loss(params: FloatArray) -> FloatArray:
+        return line.loss(params, budget / line.flops_per_token(params))
+
+    return float(loss(minimise(loss, line.sizes()[None]))[0, 0])
 
 
-def smallest(line: Line, target: float, budget: float, *, loss: Loss | None = None) -> Trained | None:
-    """The least N that reaches `target` with `budget` training FLOPs, None where no size does."""
-    reach = loss or line.loss
-
-    def reaches(params: FloatArray) -> NDArray[np.bool_]:
-        return np.asarray(reach(params, budget / line.flops_per_token(params)) <= target)
-
-    # the sizes that reach the loss are an interval about the budget's best size, and may be narrower than the grid
-    grid = line.sizes()
-    best = minimise(lambda n: reach(n, budget / line.flops_per_token(n)), grid)
-    if best is None or not reaches(np.array([best]))[0]:
-        return None
-    below = grid[(grid < best) & ~reaches(grid)]
-    low, high = np.log(below[-1] if len(below) else grid[0]), np.log(best)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if reaches(np.exp([middle]))[0] else (middle, high)
-    params = float(np.exp(high))
-    return Trained(params, float(budget / line.flops_per_token(np.array([params]))[0]), budget)
-
-
-def minimise(cost: Callable[[FloatArray], FloatArray], grid: FloatArray) -> float | None:
-    """The argument of the least finite cost on `grid`, refined between its neighbours; None where no cost is finite."""
+def minimise(cost: Callable[[FloatArray], FloatArray], grid: FloatArray) -> FloatArray:
+    """The size of least cost of every row of `grid` [k, m], refined between its neighbours: [k, 1], nan where no cost
+    is finite.
+    """
+    rows = np.arange(len(grid))
     for _ in range(ZOOMS + 1):
         costs = cost(grid)
-        at = int(np.argmin(costs))
-        if not np.isfinite(costs[at]):
-            return None
-        best = float(grid[at])
-        grid = np.geomspace(grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)], ZOOM_POINTS)
-    return best
+        at = np.argmin(costs, axis=1)
+        best = np.where(np.isfinite(costs[rows, at]), grid[rows, at], np.nan)
+        ends = grid[rows, np.maximum(at - 1, 0)], grid[rows, np.minimum(at + 1, grid.shape[1] - 1)]
+        grid = np.geomspace(*ends, ZOOM_POINTS, axis=1)
+    return best[:, None]
 
 
 def lifetime_cost(life: Life, tokens: ArrayLike) -> FloatArray:
@@ -152,8 +161,38 @@ def break_even(first: Life, second: Life) -> list[float]:
     return crossings
 
 
-def trained(line: Line, loss: Loss, target: float, params: float) -> Trained:
-    """The model of size N trained until it reaches the loss."""
-    size = np.array([params])
-    tokens = float(tokens_to_reach(loss, target, size)[0])
-    return Trained(params, tokens, float(line.flops_per_token(size)[0]) * tokens)
+def _cheapest(line: Line, draws: Draws, target: float, grid: FloatArray) -> TrainedDraws:
+    def compute(params: FloatArray) -> FloatArray:
+        return line.flops_per_token(params) * tokens_to_reach(draws.loss, target, params)
+
+    best = minimise(compute, np.tile(grid, (draws.count, 1)))
+    tokens = tokens_to_reach(draws.loss, target, best)
+    return _reached(best, tokens, line.flops_per_token(best) * tokens)
+
+
+def _smallest(line: Line, draws: Draws, target: float, budget: float, grid: FloatArray) -> TrainedDraws:
+    def loss(params: FloatArray) -> FloatArray:
+        return draws.loss(params, budget / line.flops_per_token(params))
+
+    # the sizes that reach the loss are an interval about the budget's best size, and may be narrower than the grid
+    rows = np.tile(grid, (draws.count, 1))
+    best = minimise(loss, rows)
+    below = (rows < best) & (loss(rows) > target)
+    low, high = np.log(np.where(below, rows, grid[0]).max(axis=1, keepdims=True)), np.log(best)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        enough = loss(np.exp(middle)) <= target
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    params = np.where(loss(best) <= target, np.exp(high), np.nan)
+    return _reached(params, budget / line.flops_per_token(params), np.full_like(params, budget))
+
+
+def _reached(params: FloatArray, tokens: FloatArray, flops: FloatArray) -> TrainedDraws:
+    found = np.isfinite(params[:, 0])
+    return TrainedDraws(params[found, 0], tokens[found, 0], flops[found, 0], int((~found).sum()))
+
+
+def _only(found: TrainedDraws) -> Trained | None:
+    if found.unreached:
+        return None
+    return Trained(float(found.params[0]), float(found.tokens[0]), float(found.flops[0]))

@@ -79,9 +79,10 @@ class Served:
         def total(sizes: FloatArray) -> FloatArray:
             return self._training(sizes, target, axis) + served_tokens * self._serving(sizes, axis)
 
-        best = equal_loss.minimise(total, self.line.sizes())
-        assert best is not None, "a line that never reaches the loss"
-        return equal_loss.trained(self.line, self.line.loss, target, best), float(total(np.array([best]))[0])
+        best = equal_loss.minimise(total, self.line.sizes()[None])[0]
+        tokens = equal_loss.tokens_to_reach(self.line.loss, target, best)
+        flops = self.line.flops_per_token(best) * tokens
+        return Trained(float(best[0]), float(tokens[0]), float(flops[0])), float(total(best)[0])
 
     def _training(self, sizes: FloatArray, target: float, axis: str) -> FloatArray:
         tokens = equal_loss.tokens_to_reach(self.line.loss, target, sizes)
@@ -97,4 +98,5 @@ class Served:
         if self.line.training_flops_per_second is not None:
             return self.line.training_flops_per_second(sizes)
         device = self.setting.device
-        return np.array([device.mfu(round(width)) for width in self._width(sizes)]) * device.peak(self.setting.values)
+        share = np.vectorize(device.mfu, otypes=[float])(np.rint(self._width(sizes)))
+        return np.asarray(share * device.peak(self.setting.values))

@@ -9,7 +9,7 @@ import pytest
 from scaling.hardware import DEVICES
 from scaling.inference.compare import BUDGET_MULTIPLES, RATIOS, SERVED_PER_TRAINED, compare, target_losses
 from scaling.inference.cost import Setting, cost
-from scaling.inference.equal_loss import cheapest
+from scaling.inference.equal_loss import Draws, cheapest
 from scaling.inference.served import Served
 from scaling.sweeps.counting import count
 
@@ -143,19 +143,19 @@ def test_training_seconds_are_measured_or_assumed(make_line, device):
 
 
 def test_intervals_come_from_the_draws(make_line, law, device):
-    draw = np.random.default_rng(0)
-    draws = [
-        law(1.69 + 0.01 * draw.normal(), 406.4 * np.exp(0.02 * draw.normal()), 0.34, 410.7, 0.28) for _ in range(60)
-    ]
-    (row,) = chosen(
-        compare([make_line("dense", draws=draws)], target_loss=TARGET, settings=[Setting(device)])["rows"], "cheapest"
-    )
+    def row(count: int, hopeless: int):
+        draw = np.random.default_rng(0)
+        floors = 1.69 + 0.01 * draw.normal(size=(count, 1))
+        floors[:hopeless] = 3.5
+        sizes = 406.4 * np.exp(0.02 * draw.normal(size=(count, 1)))
+        line = make_line("dense", draws=Draws(count, law(floors, sizes, 0.34, 410.7, 0.28)))
+        return chosen(compare([line], target_loss=TARGET, settings=[Setting(device)])["rows"], "cheapest")[0]
+
+    told = row(100, 4)
     for name in ("N", "D", "C", "decode_flops_per_token", "decode_seconds"):
-        low, high = row["intervals"][name]
-        assert low < row[name] < high < 1.5 * low
-    never = [law(3.5, 300.0, 0.34, 430.0, 0.28)] * 5
-    rows = compare([make_line("dense", draws=draws + never)], target_loss=TARGET, settings=[Setting(device)])["rows"]
-    assert chosen(rows, "cheapest")[0]["intervals"] is None
+        low, high = told["intervals"][name]
+        assert low < told[name] < high < 1.5 * low
+    assert row(100, 6)["intervals"] is None
 
 
 def test_default_targets_are_reached_by_all_within_the_budget(lines):

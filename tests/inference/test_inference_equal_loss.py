@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
 
 from scaling.inference.equal_loss import (
+    Draws,
     best_loss,
     break_even,
     cheapest,
+    cheapest_draws,
     lifetime_cost,
     minimise,
     smallest,
+    smallest_draws,
     tokens_to_reach,
 )
 
@@ -110,10 +113,8 @@ def test_lifetime_is_sardana_with_6n_and_2n(six_nd):
         low = np.log(1.001 * (A / (target - E)) ** (1 / ALPHA))
         wanted = minimize_scalar(total, bounds=(low, np.log(1e12)), method="bounded", options={"xatol": 1e-10})
         assert lifetime_cost((train, serve), served) == pytest.approx(np.exp(wanted.fun), rel=1e-5)
-        found = minimise(
-            lambda n, t=served: 6 * n * tokens_to_reach(six_nd.loss, target, n) + 2 * n * t, six_nd.sizes()
-        )
-        assert found == pytest.approx(np.exp(wanted.x), rel=1e-3)
+        life = lambda n, t=served: 6 * n * tokens_to_reach(six_nd.loss, target, n) + 2 * n * t  # noqa: E731
+        assert minimise(life, six_nd.sizes()[None])[0, 0] == pytest.approx(np.exp(wanted.x), rel=1e-3)
 
 
 def test_break_even_is_where_two_straight_costs_cross():
@@ -138,4 +139,24 @@ def test_break_even_can_be_crossed_twice():
 def test_unfinished_sizes_do_not_count():
     life = (np.array([np.inf, 5.0]), np.array([0.0, 1.0]))
     assert lifetime_cost(life, [0.0, 10.0]) == pytest.approx([5.0, 15.0])
-    assert minimise(lambda n: np.full_like(n, np.inf), np.geomspace(1, 10, 5)) is None
+    assert np.isnan(minimise(lambda n: np.full_like(n, np.inf), np.geomspace(1, 10, 5)[None])).all()
+
+
+def test_draws_together_are_draws_one_by_one(make_line, law):
+    """A hundred laws at once, on a coarser grid, against each law as a line of its own; some never reach the loss."""
+    draw = np.random.default_rng(3)
+    laws = [(1.69 + 0.25 * draw.normal(), 400 * np.exp(0.1 * draw.normal()), 0.34, 410.7, 0.28) for _ in range(100)]
+    columns = [np.array(c)[:, None] for c in zip(*laws, strict=True)]
+    line = make_line("dense", draws=Draws(100, law(*columns)))
+    target, budget = 2.0, 1e22
+    one_by_one = [make_line("one", coefficients) for coefficients in laws]
+    for together, alone in (
+        (cheapest_draws(line, target), [cheapest(one, target) for one in one_by_one]),
+        (smallest_draws(line, target, budget), [smallest(one, target, budget) for one in one_by_one]),
+    ):
+        assert together.unreached == sum(found is None for found in alone)
+        assert 5 < together.unreached < 95
+        reached = [found for found in alone if found is not None]
+        assert together.params == pytest.approx([found.params for found in reached], rel=3e-3)
+        assert together.flops == pytest.approx([found.flops for found in reached], rel=1e-5)
+    assert cheapest_draws(make_line("dense"), target) is None

@@ -18,6 +18,8 @@ from scaling.cli.screen import print_json, print_table
 from scaling.data.corpus import open_corpus
 from scaling.errors import ScalingError
 from scaling.runners.profile import load_profile
+from scaling.runners.slurm_check import diagnose
+from scaling.runners.slurm_script import check_profile
 
 _PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "submitit", "datasets", "transformers", "tiktoken")
 _SLURM = ("sbatch", "squeue", "sacct", "scontrol")
@@ -31,7 +33,7 @@ def doctor(runner: Path | None, root: Path | None, as_json: bool) -> int:
     """What this machine can do: processors, packages, built-in corpora, SLURM, and the store."""
     profile = load_profile(runner)
     store = profile.store_path((root or Path.cwd()).resolve())
-    problem = _unwritable(store)
+    problem: object = _unwritable(store)
     findings: dict[str, dict[str, object]] = {
         "machine": _machine(),
         "devices": _devices(),
@@ -40,6 +42,10 @@ def doctor(runner: Path | None, root: Path | None, as_json: bool) -> int:
         "slurm": {name: shutil.which(name) for name in _SLURM},
         "store": {"path": str(store), "writable": problem is None, "problem": problem},
     }
+    if profile.runner == "slurm" and runner is not None:
+        check_profile(profile, where=str(runner))
+        findings["cluster"] = diagnose(profile, store, where=str(runner))
+        problem = problem or findings["cluster"]["problem"]
     if as_json:
         print_json(findings)
     else:

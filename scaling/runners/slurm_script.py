@@ -7,6 +7,7 @@ refused. Only the lines under `setup:` are shell, because they are meant to be.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def array_parameters(profile: Profile, array: Array, *, name: str, after: str | 
         "ntasks_per_node": ranks_per_node,
         "cpus_per_task": cpus,
         "gpus_per_node": rule.gpus * array.slots or None,
-        "mem": rule.memory,
+        "mem": _times(rule.memory, array.slots),
         "array_parallelism": array.parallelism or len(array.tasks),
         "signal_delay_s": min(SIGNAL_SECONDS, int(_limit(profile)) // 2),
         # srun takes --cpus-per-task from sbatch no longer since SLURM 22.05; one rank that fails ends all of them
@@ -102,6 +103,12 @@ def _common(profile: Profile, name: str, seconds: float, more: Mapping[str, Any]
     if profile.setup:
         values["setup"] = list(profile.setup)
     return values | {"wckey": None}  # submitit's default is one that a cluster which checks them does not know
+
+
+def _times(memory: str | None, slots: int) -> str | None:
+    """``2G`` for each of 16 runs side by side is ``32G``; SLURM's words for "all of it" stay."""
+    match = re.fullmatch(r"(\d+)([KMGTkmgt]?)", memory or "")
+    return f"{int(match[1]) * slots}{match[2]}" if match and match[1] != "0" else memory
 
 
 def _limit(profile: Profile) -> float:

@@ -27,6 +27,7 @@ from scaling.runners.submissions import all_submitted, launch_name, same_sweep
 pytest_plugins = ("slurm_fixtures",)
 
 GOLDEN = Path(__file__).parent / "sbatch_array.txt"
+RUNNERS = Path(__file__).parent.parent.parent / "runners"
 FIXED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PROGRAM = """
 import sys
@@ -346,8 +347,40 @@ def test_a_store_that_a_node_does_not_see_is_refused(slurm, slurm_profile, empty
     assert check_shared(slurm_profile(), empty_store.path, where="r.yaml") is None, "asked once per store"
 
 
+def test_a_task_of_many_slots_asks_for_as_many_times_the_resources(slurm_profile, empty_store):
+    profile = slurm_profile("slots: 4", "pack: {target: 1h}", "resources: [{gpus: 1, cpus_per_gpu: 3, memory: 20G}]")
+    [text] = Slurm(profile, empty_store.path, launch="x-1-abcd").scripts(work(8, seconds=1800.0))
+    for flag in ("--gpus-per-node=4", "--cpus-per-task=12", "--mem=80G", "--ntasks-per-node=1"):
+        assert f"#SBATCH {flag}\n" in text
+
+
 def test_launches_of_one_sweep_differ_in_their_number_only(tmp_path):
     first, second = (launch_name("my grid", number, tmp_path) for number in (1, 12))
     assert same_sweep(first, second)
     assert not same_sweep(first, launch_name("my grid", 1, tmp_path / "elsewhere"))
     assert not same_sweep(first, launch_name("my grid 2", 1, tmp_path))
+
+
+@pytest.mark.parametrize("path", sorted(RUNNERS.glob("slurm*.yaml")), ids=lambda path: path.name)
+def test_the_example_profiles_give_a_script(path, empty_store):
+    from scaling.runners.profile import load_profile
+
+    profile = load_profile(path)
+    check_profile(profile, where=str(path))
+    runs = [Work(f"{n:016x}", params, 120.0) for n, params in enumerate((1e6, 1e8, 2e9, 7e9))]
+    assert Slurm(profile, empty_store.path, launch="x-1-abcd").scripts(runs)
+
+
+def test_doctor_asks_the_cluster(slurm, slurm_profile, tmp_path, capsys):
+    from scaling.cli import main
+
+    slurm_profile("store: store")
+    program = slurm.folder / "bin" / "srun"
+    program.write_text('#!/bin/sh\necho \'PROBE {"host": "node7", "store": true, "submits": true}\'\n')
+    arguments = ["doctor", "--runner", str(tmp_path / "runner.yaml"), "--root", str(tmp_path), "--json"]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)["cluster"]
+    assert (found["partition"], found["time limit"], found["nodes submit"]) == ("main", "UNLIMITED", True)
+    program.write_text("#!/bin/sh\necho 'srun: error: Unable to allocate resources' >&2\nexit 1\n")
+    assert main(arguments) == 1
+    assert "Unable to allocate" in json.loads(capsys.readouterr().out)["cluster"]["problem"]

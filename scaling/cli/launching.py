@@ -222,7 +222,7 @@ def _refuse_other_plan(project: Project, plan: Priced, replan: bool) -> None:
     frozen = last_launch(project.root, project.name)
     if frozen is None or replan:
         return
-    change = difference(frozen, {row["id"]: row for row in _rows(plan)})
+    change = difference(frozen, plan.plan)
     if change:
         raise ScalingError(
             f"the plan differs from launch {frozen.number}: {change}",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scaling.cli.screen import say
 from scaling.data.tokenizer import vocab_size
 from scaling.errors import ScalingError
 from scaling.results.launches import Launch, last_launch, launches_folder
@@ -59,12 +60,15 @@ class Project:
         )
 
     def launch(self) -> Launch:
-        """The last launch. Raises ScalingError where there is none."""
+        """The last launch; says so where the sweep file asks for other runs by now. Raises ScalingError without one."""
         launch = last_launch(self.root, self.name)
         if launch is None:
             raise ScalingError(
                 "this sweep was never launched", where=str(self.path), hint=f"scaling launch {self.path}"
             )
+        if self.path.read_text() != launch.sweep_text and (change := difference(launch, self.plan())):
+            say(f"the sweep file has changed since launch {launch.number}, which this is about: {change}")
+            say(f"next: scaling launch {self.path} --replan")
         return launch
 
     def statuses(self, launch: Launch, **context: Any) -> list[RunStatus]:
@@ -83,18 +87,19 @@ def slurm_jobs(store: Path) -> StoreJobs:
     return StoreJobs(store, SlurmQueue())
 
 
-def difference(launch: Launch, rows: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """How a new plan (id -> settings) differs from a frozen launch, in words; None where it asks for the same runs.
+def difference(launch: Launch, plan: Plan) -> str | None:
+    """How a plan differs from a frozen launch, in words; None where it asks for the same runs.
 
     The settings of runs that both have under the same place in the grid are compared, so that the answer names the
     setting.
     """
     old = {row["id"]: row for row in launch.rows}
-    gone, new = old.keys() - rows.keys(), rows.keys() - old.keys()
+    planned = {one.run.id: one for one in plan.runs}
+    gone, new = old.keys() - planned.keys(), planned.keys() - old.keys()
     if not gone and not new:
         return None
     before = {(old[i]["cell"], old[i]["seed"]): _flat(old[i]["settings"]) for i in gone}
-    after = {(rows[i]["cell"], rows[i]["seed"]): _flat(rows[i]["settings"]) for i in new}
+    after = {(planned[i].cell, planned[i].run.seed): _flat(planned[i].run.settings()) for i in new}
     changed = Counter(
         f"{key}: {before[place].get(key)} -> {after[place].get(key)}"
         for place in before.keys() & after.keys()

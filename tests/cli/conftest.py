@@ -27,8 +27,8 @@ families:
   dense: {parameterization: dense, optimizer: muon, lr: 0.02}
   low_rank: {parameterization: low_rank, optimizer: spectron, lr: 0.05, other_lr: 0.02, rank_ratio: 0.25}
 training:
-  sequence_length: 64
-  batch_tokens: 128
+  sequence_length: 32
+  batch_tokens: 32
   replicates: {seeds: 2}
 analysis: {bootstrap: 50, predict: [1e10]}
 """

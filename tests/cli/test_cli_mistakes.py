@@ -29,7 +29,7 @@ MISTAKES = {
     ),
     "heads not dividing width": (MICRO.replace("width: 12, heads: 1", "width: 12, heads: 5"), ["heads"]),
     "batch no multiple of the sequence": (
-        MICRO.replace("batch_tokens: 128", "batch_tokens: 100"),
+        MICRO.replace("batch_tokens: 32", "batch_tokens: 100"),
         ["training.batch_tokens"],
     ),
 }

@@ -35,7 +35,8 @@ from scaling.sweeps.ladders import LadderSpec, ShapeSpec
 from scaling.sweeps.optimizers import CONSTANTS, FACTORED, TUNABLE
 from scaling.sweeps.recipes import Recipe, recipe_or
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NAME_FORM = "letters, digits, _ . and -, at most 64, the first a letter or digit"
 _PATH = re.compile(r"^[./~]|[/\\]|\.(txt|jsonl|parquet)$")
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Ratio = Annotated[Number, Field(gt=0, le=1)]
@@ -43,8 +44,8 @@ NotNegative = Annotated[Number, Field(ge=0)]
 
 
 def _name(value: Any) -> Any:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        refuse("not a name", allowed="letters, digits, _ . and -, at most 64, the first a letter or digit")
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        refuse("not a name", allowed=NAME_FORM)
     return value
 
 
@@ -371,6 +372,11 @@ class Sweep(Block):
         default = "params_matmul" if self.grid.flops == "exact" else "params_total"
         return self.analysis.params or default
 
+    @property
+    def written(self) -> dict[str, Any]:
+        """What the file says, as plain values."""
+        return dict(self._document.value)
+
     def where(self, *place: str | int) -> str:
         """``file:line: key`` for an error about a key."""
         return self._document.where(place)
@@ -418,6 +424,13 @@ def sweep_root(path: Path) -> Path:
     return folder.parent if folder.name == "sweeps" else folder
 
 
+def read_sweep(document: Document) -> Sweep:
+    """The sweep in a document. Raises SpecError with file, line and key."""
+    sweep = check(document, Sweep)
+    sweep._document = document
+    return sweep
+
+
 def load_sweep(path: Path, *, root: Path | None = None) -> Sweep:
     """The sweep in a file.
 
@@ -427,9 +440,7 @@ def load_sweep(path: Path, *, root: Path | None = None) -> Sweep:
     Raises:
         SpecError: with file, line and key, for the first mistake in the file or a path in it that does not exist.
     """
-    document = read_yaml(path)
-    sweep = check(document, Sweep)
-    sweep._document = document
+    sweep = read_sweep(document := read_yaml(path))
     for key, named in sweep.data.paths.items():
         if not ((root or sweep_root(path)) / Path(named).expanduser()).exists():
             raise SpecError("no such file or folder", where=document.where(key), got=named)

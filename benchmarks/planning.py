@@ -1,0 +1,177 @@
+"""How fast and how well sweeps are planned: `python benchmarks/planning.py [speed|next]`.
+
+speed: 100,000 runs planned (time, memory); `scaling plan sweeps/quickstart.yaml` as a process; `next` over 2,000
+candidates. next: simulated studies of three laws, 20 seeds each. A small isoFLOP study is fitted, runs for as much
+again are added by each rule, the law is fitted again, and its error in the log loss at the target is printed as a root
+mean square over seeds and 50 repetitions of the added runs. D-optimal lowers the volume of all parameters' uncertainty,
+whatever the target.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from scaling.laws.bootstrap import Draws, bootstrap, refit
+from scaling.laws.frontier import frontier
+from scaling.laws.points import Points
+from scaling.laws.solve import fit
+from scaling.sweeps.design import Array, Ensemble, choose, ensemble
+from scaling.sweeps.grids import plan
+from scaling.sweeps.schema import load_sweep
+from scaling.sweeps.simulate import loss_of
+
+ROOT = Path(__file__).parents[1]
+LAWS = {
+    "replication-2024": {"E": 1.8172, "A": 482.01, "alpha": 0.3478, "B": 2085.43, "beta": 0.3658},
+    "hoffmann-2022": {"E": 1.69, "A": 406.4, "alpha": 0.34, "B": 410.7, "beta": 0.28},
+    "steep data": {"E": 1.5, "A": 60.0, "alpha": 0.25, "B": 9000.0, "beta": 0.45},
+}
+NOISE = 0.004  # seed noise of log loss
+TARGET = 1e21  # FLOPs of the prediction: 100 times the largest budget of the first study
+SPEND = 1.0  # of the first study's cost
+BIG = """
+sweep: big
+question: how fast
+grid:
+  kind: isoflop
+  budgets: [{budgets}]
+  ladder: {{rule: {{params: [10M, 100B], sizes: 50}}}}
+  sizes: all
+  filters: {{tokens_per_param: [1e-9, 1e12]}}
+families:
+  dense: {{parameterization: dense, optimizer: muon, lr: 0.02}}
+  low_rank: {{parameterization: low_rank, optimizer: spectron, lr: 0.02, rank_ratio: [0.1, 0.2, 0.25, 0.3]}}
+training: {{sequence_length: 128, batch_tokens: {{recipe: sqrt-tokens}}, seeds: [0, 1, 2]}}
+"""
+
+
+def speed() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "big.yaml"
+        path.write_text(BIG.format(budgets=", ".join(f"{10 ** (17 + n * 6 / 134):.4e}" for n in range(134))))
+        before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        runs = len(plan(load_sweep(path), vocab_size=256).runs)
+        seconds = time.perf_counter() - started
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(f"plan: {runs:,} runs in {seconds:.2f} s, {grown:.0f} MB more (asked: 5 s, 1,000 MB)")
+    command = [sys.executable, "-m", "scaling.cli", "plan", str(ROOT / "sweeps" / "quickstart.yaml")]
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    print(f"scaling plan sweeps/quickstart.yaml: median {sorted(times)[2]:.2f} s of 5 (asked: 0.6 s)")
+    one, _ = study(LAWS["replication-2024"], np.random.default_rng(0))
+    points = candidates(2000)
+    started = time.perf_counter()
+    chosen = choose([ensemble(points, one, target=1e22)], 4e20)
+    seconds = time.perf_counter() - started
+    print(f"next: {len(points)} candidates, {len(chosen[0])} chosen in {seconds:.2f} s (asked: 10 s)")
+
+
+def grid(budgets: Array, sizes: int, span: float) -> Points:
+    """Sizes spread over a factor `span` around C^0.5 / 12 at every budget, C = 6ND."""
+    spread = np.exp(np.linspace(-0.5, 0.5, sizes) * np.log(span))
+    params = (budgets[:, None] ** 0.5 / 12 * spread).ravel()
+    flops = np.repeat(budgets, sizes)
+    return Points(params, flops / (6 * params), np.ones(len(params)), flops=flops)
+
+
+def study(law: dict[str, float], rng: np.random.Generator) -> tuple[Draws, float]:
+    """A fitted first study and its cost."""
+    points = grid(np.array([1e18, 3e18, 1e19]), 5, 9.0)
+    measured = points.with_loss(loss_of(law, points) * np.exp(NOISE * rng.standard_normal(len(points))))
+    return bootstrap(fit(measured), draws=500, kind="residuals", noise=NOISE), float(points.compute.sum())
+
+
+def candidates(count: int) -> Points:
+    return grid(np.geomspace(3e17, 2e20, count // 20), 20, 100.0)
+
+
+def in_order(one: Ensemble, spend: float, order: np.ndarray) -> list[int]:
+    """Candidates in the given order, each taken where it can still be paid."""
+    chosen = []
+    for place in order:
+        if one.cost[place] <= spend:
+            spend -= float(one.cost[place])
+            chosen.append(int(place))
+    return chosen
+
+
+def d_optimal(one: Ensemble, draws: Draws, points: Points, spend: float) -> list[int]:
+    """Greedy log-determinant of the information about all five parameters per FLOP, from numeric gradients."""
+    vector, step = draws.fit.parameters, 1e-5
+    names = ("E", "A", "alpha", "B", "beta")
+
+    def gradients(at: Points) -> Array:
+        columns = []
+        for name in names:
+            up, down = (loss_of({**vector, name: vector[name] * (1 + sign * step)}, at) for sign in (1, -1))
+            columns.append((np.log(up) - np.log(down)) / (2 * step))
+        return np.array(columns).T
+
+    there, new = gradients(draws.fit.points), gradients(points)
+    inverse = np.linalg.inv(there.T @ there / NOISE**2 + 1e-9 * np.eye(len(names)))
+    chosen: list[int] = []
+    while True:
+        leverage = np.einsum("np,pq,nq->n", new, inverse, new) / NOISE**2
+        score = np.where(one.cost <= spend, np.log1p(leverage) / one.cost, 0.0)
+        score[chosen] = 0.0
+        place = int(np.argmax(score))
+        if score[place] <= 0:
+            return chosen
+        chosen.append(place)
+        spend -= float(one.cost[place])
+        moved = inverse @ new[place] / NOISE
+        inverse -= np.outer(moved, moved) / (1 + new[place] @ moved / NOISE)
+
+
+def errors_after(law: dict[str, float], draws: Draws, points: Points, chosen: list[int], seed: int) -> Array:
+    """Errors of the log loss at the target once the chosen runs are measured (50 times) and the law is fitted again."""
+    old, new = draws.fit.points, points.select(chosen)
+    merged = Points(
+        np.concatenate([old.params, new.params]),
+        np.concatenate([old.tokens, new.tokens]),
+        np.concatenate([old.loss, loss_of(law, new)]),
+    )
+    noise = NOISE * np.random.default_rng(1000 + seed).standard_normal((50, len(merged)))
+    noise[:, : len(old)] = 0.0
+    again = refit(fit(merged), merged.loss * np.exp(noise), np.ones(len(merged)), kind="residuals")
+    truth = frontier(fit(merged.with_loss(loss_of(law, merged)))).at(TARGET).loss
+    return np.log(frontier(again.fit, draws=again).loss_draws(TARGET) / truth)
+
+
+def next_runs(seeds: int = 20) -> None:
+    points = candidates(400)
+    rules = ("none", "next", "random", "cheapest", "D-optimal")
+    print(f"rms error of log loss at {TARGET:g}   " + " ".join(f"{rule:>9s}" for rule in rules))
+    for name, law in LAWS.items():
+        errors: dict[str, list[Array]] = {rule: [] for rule in rules}
+        for seed in range(seeds):
+            rng = np.random.default_rng(seed)
+            draws, cost = study(law, rng)
+            one, spend = ensemble(points, draws, target=TARGET, noise=NOISE), SPEND * cost
+            choices = {
+                "none": [],
+                "next": choose([one], spend)[0],
+                "random": in_order(one, spend, rng.permutation(len(points))),
+                "cheapest": in_order(one, spend, np.argsort(one.cost, kind="stable")),
+                "D-optimal": d_optimal(one, draws, points, spend),
+            }
+            for rule, chosen in choices.items():
+                errors[rule].append(errors_after(law, draws, points, chosen, seed))
+        rms = [float(np.sqrt(np.mean(np.square(np.concatenate(values))))) for values in errors.values()]
+        print(f"{name:34s} " + " ".join(f"{value:9.4f}" for value in rms), flush=True)
+
+
+if __name__ == "__main__":
+    asked = sys.argv[1:] or ["speed", "next"]
+    for word in asked:
+        {"speed": speed, "next": next_runs}[word]()

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from scaling.training.linear import Dense
 from scaling.training.model import Decoder
+from scaling.training.orthogonal import orthogonalise
 
 ALIGNMENT = 16  # float32 numbers: every stack starts on a cache line of 64 bytes
-Named = list[tuple[str, nn.Parameter]]
+Named = list[tuple[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def group(model: Decoder) -> Groups:
             helpers.setdefault(tuple(layer.helper.shape), []).append((f"{name}.helper", layer.helper))
     matrices = list(dense.values()) + [side for pair in factors.values() for side in pair]
     taken = {name for stack in [*matrices, *helpers.values()] for name, _ in stack}
-    others = [(name, p) for name, p in model.named_parameters() if name not in taken]
+    others: Named = [(name, p) for name, p in model.named_parameters() if name not in taken]
     return Groups(others, matrices, list(helpers.values()), factorized=bool(factors))
 
 
@@ -69,15 +70,48 @@ class Flat:
 
     def __init__(self, stacks: Sequence[Named]) -> None:
         self.names = [[name for name, _ in stack] for stack in stacks]
+        self.rows = [stack[0][1].shape[0] for stack in stacks]
         self.shapes = [(len(stack), *stack[0][1].shape) for stack in stacks]
         sizes = [math.prod(shape) for shape in self.shapes]
         self.offsets = list(accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0))
         like = stacks[0][0][1]
-        self.values, self.gradients = (like.new_zeros(self.offsets[-1]).detach() for _ in range(2))
+        self.values, self.gradients = (like.detach().new_zeros(self.offsets[-1]) for _ in range(2))
+        self._bind(stacks)
+
+    def _bind(self, stacks: Sequence[Named]) -> None:
         for stack, values, gradients in zip(stacks, self.views(self.values), self.views(self.gradients), strict=True):
             for (_, parameter), value, gradient in zip(stack, values, gradients, strict=True):
                 value.copy_(parameter.detach())
                 parameter.data, parameter.grad = value, gradient
+
+    def refresh(self) -> None:
+        """The parameters have new values: views have them already."""
+
+    def load(self) -> None:
+        """A backward pass is over: views have the gradients already."""
+
+    def store(self) -> None:
+        """`values` have moved: so have the views."""
+
+    def zero(self) -> None:
+        """Set every gradient to zero."""
+        self.gradients.zero_()
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """A sum over rows is whole where all rows are here."""
+        return tensor
+
+    def whole(self, stack_K: Tensor, rows: int) -> Tensor:
+        """All `rows` of a stack: they are here."""
+        return stack_K
+
+    def own(self, tensor: Tensor) -> Tensor:
+        """The part of a parameter's tensor that is here: all of it."""
+        return tensor
+
+    def orthogonalise(self, stacks_KOI: Sequence[Tensor], *, steps: int) -> list[Tensor]:
+        """The orthogonal factors of stacks laid out like `values`."""
+        return orthogonalise(stacks_KOI, steps=steps)
 
     def views(self, buffer_N: Tensor) -> list[Tensor]:
         """The stacks (K, ...) of a buffer laid out like `values`."""
@@ -85,6 +119,6 @@ class Flat:
         return [buffer_N[offset : offset + math.prod(shape)].view(shape) for offset, shape in pairs]
 
     def named(self, stacks: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The members of stacks (K, ...) by parameter name, as views."""
+        """The members of stacks (K, ...) by parameter name, as views of what is here."""
         pairs = zip(self.names, stacks, strict=True)
         return {name: member for names, stack in pairs for name, member in zip(names, stack, strict=True)}

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scaling.data.shards import MAIN, TokenData
 from scaling.errors import TrainingError
@@ -24,7 +25,7 @@ from scaling.hardware import DEVICES
 from scaling.run import Result, Run
 from scaling.sweeps.counting import count, flops_6nd, forward_flops_per_token, optimizer_flops, training_flops
 from scaling.training.checkpoint import read_newest, write_checkpoint
-from scaling.training.model import Decoder
+from scaling.training.parallel import ALONE, Team, whole
 from scaling.training.schedule import rate_factor
 from scaling.training.trainer import Trainer
 from scaling.training.validation import Validation, write_documents
@@ -54,6 +55,7 @@ def train(
     log: Callable[[dict[str, Any]], None],
     device: str = "cpu",
     checkpoint_seconds: float = 60.0,
+    team: Team = ALONE,
     micro_sequences: int | None = None,
 ) -> Result | Stopped:
     """Train `run` to its end, from the newest checkpoint in `folder` where there is one.
@@ -68,24 +70,31 @@ def train(
         log: takes flat records, at most about one a second.
         device: a torch device.
         checkpoint_seconds: wall time between checkpoints.
-        micro_sequences: sequences whose activations are held at once; None: the whole batch.
+        team: the ranks that train the run together (`parallel.join`); each calls this with the same arguments.
+        micro_sequences: sequences whose activations a rank holds at once; None: its whole part of the batch.
 
     Raises:
         TrainingError: settings that cannot be trained, an unknown device, a checkpoint of another run.
         Superseded: another attempt owns the run.
     """
     place = open_device(device)
-    trainer = Trainer(run, data, device=place, micro_sequences=micro_sequences)
-    loop = Loop(trainer, folder, attempt=attempt, owns=owns, log=log)
+    compiled = place.type == "cuda"
+    trainer = Trainer(run, data, device=place, team=team, micro_sequences=micro_sequences, compiled=compiled)
+    loop = Loop(trainer, folder, attempt=attempt, owns=owns, log=log, checkpoint_seconds=checkpoint_seconds)
     loop.resume()
     loop.record()
     while trainer.step_number < run.steps and trainer.history.broken is None:
-        if stop():
+        asked, record, save = team.any(stop(), loop.record_due(), loop.save_due())
+        if record:
+            loop.record()
+        if save or asked:
             loop.save()
+        if trainer.history.broken is not None:
+            break
+        if asked:
             return Stopped(trainer.step_number)
         fault(f"step {trainer.step_number}")
         trainer.step()
-        loop.tick(checkpoint_seconds)
     return loop.finish()
 
 
@@ -119,11 +128,14 @@ class Loop:
         attempt: int,
         owns: Callable[[], bool],
         log: Callable[[dict[str, Any]], None],
+        checkpoint_seconds: float,
     ) -> None:
         self.trainer, self.run, self.folder, self.attempt = trainer, trainer.run, folder, attempt
-        self.owns, self.log = owns, log
+        self.team, self.leads = trainer.team, trainer.team.rank == 0
+        self.owns, self.checkpoint_seconds = owns, checkpoint_seconds
+        self.log = log if self.leads else lambda record: None
         self.started = self.logged = self.saved = time.perf_counter()
-        self.logged_step = 0
+        self.logged_step = self.saved_step = 0
         self.logged_losses = 0
 
     def resume(self) -> None:
@@ -137,18 +149,18 @@ class Loop:
         if found is not None:
             self.trainer.restore(found)
             self.log({"message": f"resumed at step {found.step}", "step": found.step})
-        self.logged_step = self.trainer.step_number
+        self.logged_step = self.saved_step = self.trainer.step_number
         self.logged_losses = len(self.trainer.history.values)
         self.started = self.logged = self.saved = time.perf_counter()
 
-    def tick(self, checkpoint_seconds: float) -> None:
-        """After a step: log and save where it is time."""
-        now = time.perf_counter()
-        if now - self.logged >= LOG_SECONDS:
-            self.trainer.history.collect(wait=False)
-            self.record()
-        if now - self.saved >= checkpoint_seconds and self.trainer.step_number < self.run.steps:
-            self.save()
+    def record_due(self) -> bool:
+        """Whether it is time for a line; rank 0 says."""
+        return self.leads and time.perf_counter() - self.logged >= LOG_SECONDS
+
+    def save_due(self) -> bool:
+        """Whether it is time for a checkpoint, which needs a new step; rank 0 says."""
+        late = time.perf_counter() - self.saved >= self.checkpoint_seconds
+        return self.leads and late and self.trainer.step_number > self.saved_step
 
     def save(self) -> None:
         """Write a checkpoint of a run that is sound; a broken one ends instead."""
@@ -156,11 +168,15 @@ class Loop:
         self._pause()
         self._check_owner()
         if self.trainer.history.broken is None:
-            write_checkpoint(self.folder, self.trainer.checkpoint(), attempt=self.attempt)
+            checkpoint = self.trainer.checkpoint()
+            if self.leads:
+                write_checkpoint(self.folder, checkpoint, attempt=self.attempt)
+        self.saved_step = self.trainer.step_number
         self.started = self.saved = time.perf_counter()
 
     def record(self) -> None:
         """Log one line."""
+        self.trainer.history.collect(wait=self.team.world > 1)
         now, trainer, run = time.perf_counter(), self.trainer, self.run
         new = trainer.history.values[self.logged_losses :]
         rate = (trainer.step_number - self.logged_step) * run.batch_tokens / max(now - self.logged, 1e-9)
@@ -190,8 +206,10 @@ class Loop:
         self._check_owner()
         main = sets.get(MAIN)
         if main is not None and math.isfinite(main.loss_nats) and main.loss_nats <= trainer.history.limit:
-            write_weights(self.folder / "weights.safetensors", trainer.model, run_id=self.run.id)
-            write_documents(self.folder / "documents.npz", sets)
+            tensors = whole(trainer.model.state_dict())
+            if self.leads:
+                write_weights(self.folder / "weights.safetensors", tensors, run_id=self.run.id)
+                write_documents(self.folder / "documents.npz", sets)
             return self.result(sets)
         return self.result({})
 
@@ -236,21 +254,22 @@ class Loop:
         return None if peak is None else flops * tokens_per_second / peak
 
     def _pause(self) -> None:
-        self.trainer.seconds += time.perf_counter() - self.started
+        self.trainer.seconds += (time.perf_counter() - self.started) * self.team.world
         self.started = time.perf_counter()
 
     def _check_owner(self) -> None:
-        if not self.owns():
+        (lost,) = self.team.any(self.leads and not self.owns())
+        if lost:
             raise Superseded(f"run {self.run.id}: attempt {self.attempt} no longer owns it")
 
 
-def write_weights(path: Path, model: Decoder, *, run_id: str) -> None:
+def write_weights(path: Path, tensors: Mapping[str, Tensor], *, run_id: str) -> None:
     """The final weights as safetensors, factors as factors, helpers left out."""
     from safetensors.torch import save
 
-    tensors = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if not n.endswith(".helper")}
+    kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items() if not name.endswith(".helper")}
     with replacing(path) as file:
-        file.write(save(tensors, metadata={"run": run_id}))
+        file.write(save(kept, metadata={"run": run_id}))
 
 
 def describe_device(device: torch.device) -> str:

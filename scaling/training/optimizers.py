@@ -17,7 +17,7 @@ Shape suffixes: K matrices of a stack, O rows, I columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 from scaling.errors import TrainingError
 from scaling.run import Optimizer
-from scaling.training.flat import Flat, Groups
-from scaling.training.orthogonal import orthogonalise
+from scaling.training.flat import Flat, Groups, Named
 from scaling.training.spectron import leading_vectors, normalise, power_step, step_size
 
 NAMES = ("adamw", "muon", "spectron", "spectron_orthogonalise_only", "spectron_renormalise_only")
@@ -88,7 +87,8 @@ class Momentum:
         self.momentum = torch.zeros_like(flat.values)
         self.stacks = flat.views(flat.values)
         factor = SHAPE_FACTORS[constants.shape_factor] if constants.shape_factor else None
-        self.factors = [factor(*shape[1:]) if factor else 1.0 for shape in flat.shapes]
+        pairs = zip(flat.rows, flat.shapes, strict=True)
+        self.factors = [factor(rows, shape[2]) if factor else 1.0 for rows, shape in pairs]
 
     def directions(self) -> list[Tensor]:
         """Advance the average and return the direction of every stack."""
@@ -98,7 +98,7 @@ class Momentum:
 
     def orthogonal(self, directions: Sequence[Tensor]) -> list[Tensor]:
         """The orthogonal factors of the directions."""
-        return orthogonalise(directions, steps=self.constants.newton_schulz_steps or 0)
+        return self.flat.orthogonalise(directions, steps=self.constants.newton_schulz_steps or 0)
 
     def decay(self, lr: float) -> None:
         """Decoupled weight decay."""
@@ -127,7 +127,7 @@ class Spectron(Momentum):
     def __init__(self, flat: Flat, constants: Optimizer) -> None:
         super().__init__(flat, constants)
         self.orthogonalises = constants.name != "spectron_renormalise_only"
-        self.vectors = [leading_vectors(stack) for stack in self.stacks]
+        self.vectors = [leading_vectors(stack, total=flat.total) for stack in self.stacks]
         self.momentum_vectors = [] if self.orthogonalises else [vector.clone() for vector in self.vectors]
 
     def step(self, lr: float) -> None:
@@ -145,7 +145,7 @@ class Spectron(Momentum):
         """Largest singular value of every factor before this step, estimated (K per stack)."""
         answers = []
         for i, (stack, vector) in enumerate(zip(self.stacks, self.vectors, strict=True)):
-            u_KO, v_KI, sigma_K = power_step(stack, vector)
+            u_KO, v_KI, sigma_K = power_step(stack, vector, total=self.flat.total)
             vector.copy_(u_KO)
             answers.append(sigma_K)
             if self.constants.spectral_weight_decay:
@@ -157,10 +157,11 @@ class Spectron(Momentum):
     def unit(self, directions: Sequence[Tensor]) -> list[Tensor]:
         """Every direction divided by its estimated spectral norm."""
         moves = []
-        for direction, vector in zip(directions, self.momentum_vectors, strict=True):
-            u_KO, _, sigma_K = power_step(direction, vector)
+        for direction, vector, rows in zip(directions, self.momentum_vectors, self.flat.rows, strict=True):
+            u_KO, _, sigma_K = power_step(direction, vector, total=self.flat.total)
             vector.copy_(u_KO)
-            moves.append(normalise(direction, sigma_K))
+            squares_K = self.flat.total(direction.square().sum(dim=(1, 2)))
+            moves.append(normalise(direction, sigma_K, bound_K=(squares_K / min(rows, direction.shape[2])).sqrt()))
         return moves
 
     def state(self) -> dict[str, list[Tensor]]:
@@ -175,14 +176,15 @@ class Optimizers:
     Args:
         groups: the parameters; they become views of buffers.
         constants: the run's optimizer.
+        flatten: lays parameters out in buffers.
     """
 
-    def __init__(self, groups: Groups, constants: Optimizer) -> None:
+    def __init__(self, groups: Groups, constants: Optimizer, *, flatten: Callable[[list[Named]], Flat] = Flat) -> None:
         check_optimizer(constants, factorized=groups.factorized, guided=bool(groups.helpers))
         self.constants = constants
-        self.others = AdamW(Flat([[named] for named in groups.others]), constants, weight_decay=0.0)
-        self.hidden = _hidden_rule(Flat(groups.matrices), constants)
-        self.helpers = _hidden_rule(Flat(groups.helpers), constants) if groups.helpers else None
+        self.others = AdamW(flatten([[named] for named in groups.others]), constants, weight_decay=0.0)
+        self.hidden = _hidden_rule(flatten(groups.matrices), constants)
+        self.helpers = _hidden_rule(flatten(groups.helpers), constants) if groups.helpers else None
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -193,13 +195,12 @@ class Optimizers:
     def zero(self) -> None:
         """Set every gradient to zero, in place."""
         for rule in self.rules.values():
-            rule.flat.gradients.zero_()
+            rule.flat.zero()
 
     def gradient_norm(self) -> Tensor:
         """Euclidean norm of all gradients, a number on the device."""
-        norms = [torch.linalg.vector_norm(rule.flat.gradients) for rule in self.rules.values()]
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-        return norm
+        squares = [rule.flat.total(rule.flat.gradients.square().sum()) for rule in self.rules.values()]
+        return torch.stack(squares).sum().sqrt()
 
     def clip(self) -> None:
         """Scale the gradients down to the norm the run allows, without reading it."""
@@ -210,26 +211,35 @@ class Optimizers:
 
     def step(self, factor: float, *, helped: bool = False) -> None:
         """One step of every rule at `factor` times its peak rate; helpers move only while they help."""
+        for rule in self.rules.values():
+            rule.flat.load()
         self.clip()
         self.hidden.step(self.constants.lr * factor)
         self.others.step(self.constants.other_lr * factor)
         if helped and self.helpers:
             self.helpers.step(self.constants.lr * factor)
+        for rule in self.rules.values():
+            rule.flat.store()
 
     def state_dict(self) -> dict[str, dict[str, dict[str, Tensor]]]:
         """Rule -> key -> parameter name -> tensor, independent of how this process stores them."""
-        return {
-            name: {key: rule.flat.named(stacks) for key, stacks in rule.state().items()}
-            for name, rule in self.rules.items()
-        }
+        state: dict[str, dict[str, dict[str, Tensor]]] = {}
+        for name, rule in self.rules.items():
+            flat = rule.flat
+            state[name] = {
+                key: flat.named([flat.whole(stack, rows) for stack, rows in zip(stacks, flat.rows, strict=True)])
+                for key, stacks in rule.state().items()
+            }
+        return state
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Mapping[str, Mapping[str, Tensor]]]) -> None:
         """Take over what `state_dict` of the same run returned."""
-        for name, keys in self.state_dict().items():
-            for key, tensors in keys.items():
-                for parameter, tensor in tensors.items():
-                    tensor.copy_(state[name][key][parameter])
+        for name, rule in self.rules.items():
+            rule.flat.refresh()
+            for key, stacks in rule.state().items():
+                for parameter, tensor in rule.flat.named(stacks).items():
+                    tensor.copy_(rule.flat.own(state[name][key][parameter]))
 
 
 def _hidden_rule(flat: Flat, constants: Optimizer) -> Rule:

@@ -38,9 +38,9 @@ def spectral_norm(matrices_OI: Sequence[Tensor]) -> Tensor:
 
 
 class Stability:
-    """Measures the update of every `every`-th step."""
+    """Measures the update of every `every`-th step, of none with None."""
 
-    def __init__(self, *, every: int) -> None:
+    def __init__(self, *, every: int | None) -> None:
         self.every = every
         self.largest_update = 0.0
         self.newest: dict[str, float] = {}
@@ -48,7 +48,7 @@ class Stability:
     @contextmanager
     def watch(self, model: Decoder, step: int, *, lr: float) -> Iterator[None]:
         """Around an update at the rate `lr`: measure it where it is this step's turn."""
-        if step % self.every:
+        if self.every is None or step % self.every:
             yield
             return
         layers = list(model.hidden().values())

@@ -22,6 +22,7 @@ from scaling.training.flat import group
 from scaling.training.history import History
 from scaling.training.model import Decoder, initialise, mean_loss
 from scaling.training.optimizers import Optimizers
+from scaling.training.parallel import ALONE, Team, load_whole, whole
 from scaling.training.schedule import helper_share, rate_factor
 from scaling.training.stability import Stability
 from scaling.training.validation import Validation, validate
@@ -33,9 +34,18 @@ PRECISIONS = ("float32", "bfloat16")
 class Trainer:
     """Model, optimizers and progress of one run on one process."""
 
-    def __init__(self, run: Run, data: TokenData, *, device: torch.device, micro_sequences: int | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        data: TokenData,
+        *,
+        device: torch.device,
+        team: Team = ALONE,
+        micro_sequences: int | None = None,
+        compiled: bool = False,
+    ) -> None:
         check_run(run, data)
-        self.run, self.data, self.device = run, data, device
+        self.run, self.data, self.device, self.team = run, data, device, team
         self.sequences = run.batch_tokens // run.sequence_length
         self.micro_sequences = micro_sequences or self.sequences
         self.batches = Batches(
@@ -46,19 +56,21 @@ class Trainer:
                 run.shape, run.ranks, sequence_length=run.sequence_length, guided=run.self_guided is not None
             )
         initialise(self.model, run.initialisation, seed=run.seed)
-        self.optimizers = Optimizers(group(self.model), run.optimizer)
+        self.network = team.spread(self.model)
+        self.loss = torch.compile(mean_loss) if compiled else mean_loss
+        self.optimizers = Optimizers(group(self.model), run.optimizer, flatten=team.flat)
         self.guide = torch.ones((), device=device)
         self.step_number = 0
         self.seconds = 0.0
-        self.history = History(run.shape.vocab_size, mean=lambda losses: losses)
-        self.stability = Stability(every=max(1, run.steps // SAMPLES))
+        self.history = History(run.shape.vocab_size, mean=team.mean)
+        self.stability = Stability(every=None if team.sharded else max(1, run.steps // SAMPLES))
 
     def step(self) -> None:
         """One update. Waits for nothing on the device."""
         run, number = self.run, self.step_number
         helped = self._set_guide()
         self.optimizers.zero()
-        self.history.put(self._gradients(*self.batches.batch(number)))
+        self.history.put(self._gradients(*self.batches.batch(number, self.team.rank, self.team.world)))
         factor = rate_factor(run.schedule, number, steps=run.steps)
         with self.stability.watch(self.model, number, lr=run.optimizer.lr * factor):
             self.optimizers.step(factor, helped=helped)
@@ -76,10 +88,11 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for first in range(0, len(inputs), self.micro_sequences):
             rows = slice(first, first + self.micro_sequences)
-            with self.precision():
-                loss = mean_loss(self.model, self.put(inputs[rows]), self.put(targets[rows]))
-            loss = loss * (len(inputs[rows]) / len(inputs))
-            torch.autograd.backward(loss)
+            with self.team.accumulating(self.network, last=rows.stop >= len(inputs)):
+                with self.precision():
+                    loss = self.loss(self.network, self.put(inputs[rows]), self.put(targets[rows]))
+                loss = loss * (len(inputs[rows]) / len(inputs))
+                torch.autograd.backward(loss)
             total += loss.detach()
         return total
 
@@ -100,14 +113,21 @@ class Trainer:
             self.model.set_guide(None)
         with self.precision():
             return {
-                name: validate(self.model, validation_windows(windows, self.run.sequence_length), device=self.device)
+                name: validate(
+                    self.model,
+                    validation_windows(windows, self.run.sequence_length),
+                    device=self.device,
+                    rank=self.team.rank,
+                    world=self.team.world,
+                    total=self.team.total,
+                )
                 for name, windows in self.data.validation.items()
             }
 
     def checkpoint(self) -> Checkpoint:
         """The state after the steps so far."""
         state = {
-            "model": self.model.state_dict(),
+            "model": whole(self.model.state_dict()),
             "optimizers": self.optimizers.state_dict(),
             "losses": torch.tensor(self.history.values, dtype=torch.float64),
             "largest_update": self.stability.largest_update,
@@ -117,7 +137,7 @@ class Trainer:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`."""
-        self.model.load_state_dict(checkpoint.state["model"])
+        load_whole(self.model, checkpoint.state["model"])
         self.optimizers.load_state_dict(checkpoint.state["optimizers"])
         self.history.values = checkpoint.state["losses"].tolist()
         self.stability.largest_update = checkpoint.state["largest_update"]

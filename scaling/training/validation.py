@@ -80,17 +80,23 @@ def validate(
     sums = torch.zeros(2, documents, dtype=torch.float64, device=device)
     at_once = max(1, TOKENS_AT_ONCE.get(device.type, 2048) // windows.inputs.shape[1])
     with torch.no_grad():
-        for first in range(rank * at_once, len(windows.inputs), world * at_once):
-            rows = slice(first, first + at_once)
+        for first in range(rank * at_once, _up_to_whole(len(windows.inputs), world * at_once), world * at_once):
+            # A rank past the end goes through the motions: a sharded model is gathered by all ranks together.
+            rows = slice(first, first + at_once) if first < len(windows.inputs) else slice(0, 1)
             inputs, targets, owners = (
                 torch.from_numpy(np.ascontiguousarray(a[rows])).to(device)
                 for a in (windows.inputs, windows.targets, windows.documents)
             )
             losses = token_losses(model, inputs, targets).flatten().double()
-            sums[0].index_add_(0, owners.flatten(), losses)
-            sums[1].index_add_(0, owners.flatten(), torch.ones_like(losses))
+            if first < len(windows.inputs):
+                sums[0].index_add_(0, owners.flatten(), losses)
+                sums[1].index_add_(0, owners.flatten(), torch.ones_like(losses))
     losses_and_tokens = total(sums).cpu().numpy()
     return Validation(losses_and_tokens[0], losses_and_tokens[1], windows.bytes)
+
+
+def _up_to_whole(count: int, of: int) -> int:
+    return -(-count // of) * of
 
 
 def write_documents(path: Path, sets: dict[str, Validation]) -> None:

@@ -102,3 +102,15 @@ def any_run(request: pytest.FixtureRequest) -> Callable[..., Run]:
     """Makes a tiny run of every rule in turn."""
     name, ratio, guided = request.param
     return lambda **changes: tiny_run(name, ratio=ratio, self_guided=guided, **changes)
+
+
+def parallel_run(name: str) -> Run:
+    """The run of one case of test_parallel."""
+    if name == "guided":
+        return tiny_run("muon", ratio=0.5, self_guided=0.5, steps=6)
+    return tiny_run(name, steps=6)
+
+
+@pytest.fixture
+def case_run() -> Callable[[str], Run]:
+    return parallel_run

@@ -68,10 +68,11 @@ def test_power_steps_rise_to_the_spectral_norm_from_below(size):
     np.testing.assert_allclose(torch.linalg.vector_norm(v, dim=1), 1, rtol=1e-5)
 
 
-def test_leading_vectors_make_the_first_estimate_exact():
-    w = batch(5, 7, 3, 0)
+@pytest.mark.parametrize("shape", [(64, 16), (16, 40)])
+def test_leading_vectors_make_the_first_estimate_good(shape):
+    w = batch(5, *shape, 0)
     _, _, sigma = power_step(w, leading_vectors(w))
-    np.testing.assert_allclose(sigma.numpy(), np.linalg.norm(w.numpy(), 2, axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(sigma.numpy(), np.linalg.norm(w.numpy(), 2, axis=(1, 2)), rtol=0.06)
 
 
 def test_a_zero_matrix_keeps_its_vector():
@@ -97,10 +98,12 @@ def test_with_exact_operators_the_product_never_moves_by_more_than_the_rate(rows
 def test_normalise_never_exceeds_a_unit_step_by_more_than_the_root_of_the_rank():
     m = batch(4, 6, 9, 0)
     exact = torch.linalg.matrix_norm(m, 2)
-    torch.testing.assert_close(torch.linalg.matrix_norm(normalise(m, exact), 2), torch.ones(4))
-    lagging = normalise(m, torch.zeros(4))
+    bound = torch.linalg.matrix_norm(m) / 6**0.5
+    torch.testing.assert_close(torch.linalg.matrix_norm(normalise(m, exact, bound_K=bound), 2), torch.ones(4))
+    lagging = normalise(m, torch.zeros(4), bound_K=bound)
     assert torch.all(torch.linalg.matrix_norm(lagging, 2) <= 6**0.5 + 1e-5)
-    assert torch.equal(normalise(torch.zeros(1, 2, 2), torch.zeros(1)), torch.zeros(1, 2, 2))
+    zero = torch.zeros(1)
+    assert torch.equal(normalise(torch.zeros(1, 2, 2), zero, bound_K=zero), torch.zeros(1, 2, 2))
 
 
 @pytest.mark.parametrize("shape", [(64, 16), (16, 64), (40, 40)])

@@ -37,6 +37,7 @@ Kind = Literal["cases", "residuals"]
 Interval = tuple[float, float]
 
 _DRAW_TOLERANCE = 1e-10  # of the objective: far below the spread of draws, and one evaluation in ten cheaper
+_LEAST_FREEDOM = 3  # below it the noise level of a draw has no variance
 UNRELIABLE_SHARE = 0.05  # DESIGN section 5
 
 
@@ -171,7 +172,13 @@ def draw_residuals(
 ) -> tuple[Array, Array]:
     """Losses [draws, points] and weights [points]: new noise on the fitted law.
 
-    Point i takes the residual drawn for place order[i] (None: for place i), which is how two lines are paired.
+    Residuals are drawn smoothly (a robust fit passes exactly through as many points as it has parameters, and those
+    zeros drawn again
+    would make every draw too sure of itself), and each draw has a noise level of its own, as uncertain as n − p
+    residuals leave it,
+    so that intervals widen as Student's t does. With `order` point i takes the residual drawn for place order[i],
+    without smoothing,
+    which is how two lines are paired.
     """
     residuals = fit.residuals - fit.residuals.mean()
     rms = float(np.sqrt((residuals**2).mean()))
@@ -180,8 +187,12 @@ def draw_residuals(
     points, count = len(residuals), int(group.max()) + 1
     if count < points:
         drawn = scaled * rng.choice([-1.0, 1.0], size=(draws, count))[:, group]
+    elif order is None:
+        kernel = points**-0.2  # the rate of Silverman's rule, in units of sigma
+        drawn = np.sqrt(1.0 - kernel**2) * scaled[rng.integers(points, size=(draws, points))]
+        drawn += kernel * sigma * rng.normal(size=(draws, points))
     else:
-        place = np.arange(points) if order is None else order
-        rows = rng.integers(points, size=(draws, points))
-        drawn = scaled[np.argsort(place)][rows][:, place]
+        drawn = scaled[np.argsort(order)][rng.integers(points, size=(draws, points))][:, order]
+    freedom = max(count - len(fit.vector), _LEAST_FREEDOM)
+    drawn *= np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
     return np.exp(np.log(fit.points.loss) - fit.residuals + drawn), fit.points.weights

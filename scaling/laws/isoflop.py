@@ -118,8 +118,10 @@ def isoflop(
         raise FitError("unknown curve", got=curve, allowed=", ".join(CURVES))
     rng = np.random.default_rng(seed)
     groups = [points.select(points.budget == budget) for budget in np.unique(points.budget)]
-    sigma = _pooled_noise(groups, curve, noise)
-    valleys = [_valley(group, curve, rng, draws, sigma) for group in groups]
+    sigma, freedom = _pooled_noise(groups, curve, noise)
+    # A noise level for each draw, as uncertain as the residuals leave it: intervals then widen as Student's t does.
+    levels = sigma * np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
+    valleys = [_valley(group, curve, rng, levels) for group in groups]
     minima = tuple(valley.minimum for valley in valleys)
     good = [valley for valley in valleys if valley.minimum.bracketed]
     if len(good) < MIN_MINIMA:
@@ -150,8 +152,10 @@ def _power_law(log_compute: Array, bottoms: Array, rng: np.random.Generator) -> 
     return slopes, float(bottoms[:, 0].mean() - slope * log_compute.mean())
 
 
-def _pooled_noise(groups: list[Points], curve: Curve, noise: float | None) -> float:
-    """Residual deviation of log loss about the budgets' curves, pooled, and not below the seed noise."""
+def _pooled_noise(groups: list[Points], curve: Curve, noise: float | None) -> tuple[float, int]:
+    """Residual deviation of log loss about the budgets' curves, pooled, and not below the seed noise; its freedom
+    (≥ 3).
+    """
     squares, freedom = 0.0, 0
     degree = 3 if curve == "cubic" else 2
     for group in groups:
@@ -161,10 +165,10 @@ def _pooled_noise(groups: list[Points], curve: Curve, noise: float | None) -> fl
             squares += float(((rest / group.loss) ** 2).sum())
             freedom += len(group) - degree - 1
     own = float(np.sqrt(squares / freedom)) if freedom else 0.0
-    return max(own, noise or 0.0)
+    return max(own, noise or 0.0), max(freedom, 3)
 
 
-def _valley(group: Points, curve: Curve, rng: np.random.Generator, draws: int, sigma: float) -> _Valley:
+def _valley(group: Points, curve: Curve, rng: np.random.Generator, levels: Array) -> _Valley:
     assert group.budget is not None
     budget = float(group.budget[0])
     lowest = int(np.argmin(group.loss))
@@ -176,7 +180,7 @@ def _valley(group: Points, curve: Curve, rng: np.random.Generator, draws: int, s
         return _Valley(budget, nothing, nothing, nothing, Minimum(budget, *plain, len(group), False, reason))
     bottom = {"parabola": _parabola, "cubic": _cubic, "akima": _akima}[curve]
     smooth = _smoothed(group, curve)
-    losses = np.vstack([group.loss, smooth * np.exp(sigma * rng.normal(size=(draws, len(group))))])
+    losses = np.vstack([group.loss, smooth * np.exp(levels * rng.normal(size=(len(levels), len(group))))])
     log_params, loss = bottom(np.log(group.params), losses)
     log_tokens, _ = bottom(np.log(group.tokens), losses)
     if not (np.isfinite(log_params[0]) and np.isfinite(log_tokens[0])):

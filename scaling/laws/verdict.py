@@ -104,7 +104,8 @@ def paired_bootstrap(
     order = _matched(a, b)
     if order is None:
         return _draw(a, int(first), draws, kind, noise, None), _draw(b, int(second), draws, kind, noise, None), False
-    return _draw(a, int(first), draws, kind, noise, None), _draw(b, int(first), draws, kind, noise, order), True
+    same = np.arange(len(order))
+    return _draw(a, int(first), draws, kind, noise, same), _draw(b, int(first), draws, kind, noise, order), True
 
 
 def _matched(a: Fit, b: Fit) -> Indices | None:
@@ -125,10 +126,10 @@ def _keys(fit: Fit) -> list[tuple[str, str]]:
 
 def _draw(fit: Fit, seed: int, draws: int, kind: Kind, noise: float | None, order: Indices | None) -> Draws:
     """Draws of one line; with `order`, point i of this line is drawn as point order[i] of the other."""
-    place = np.arange(len(fit.points)) if order is None else order
+    points = len(fit.points)
     rng = np.random.default_rng(seed)
     if kind == "cases":
-        loss, weight = draw_cases(fit, rng, draws, place)
+        loss, weight = draw_cases(fit, rng, draws, np.arange(points) if order is None else order)
     else:
-        loss, weight = draw_residuals(fit, rng, draws, np.arange(len(fit.points)), noise, place)
+        loss, weight = draw_residuals(fit, rng, draws, np.arange(points), noise, order)
     return refit(fit, loss, weight, kind=kind)

@@ -135,7 +135,7 @@ def d_optimal(one: Ensemble, draws: Draws, points: Points, spend: float) -> list
 
 def errors_after(law: dict[str, float], draws: Draws, points: Points, chosen: list[int], seed: int) -> Array:
     """Errors of the log loss at the target once the chosen runs are measured (50 times) and the law is fitted again."""
-    old, new = draws.fit.points, points.select(chosen)
+    old, new = draws.fit.points, points.select(np.array(chosen, dtype=np.intp))
     merged = Points(
         np.concatenate([old.params, new.params]),
         np.concatenate([old.tokens, new.tokens]),
@@ -159,12 +159,14 @@ def next_runs(seeds: int = 20) -> None:
             draws, cost = study(law, rng)
             one, spend = ensemble(points, draws, target=TARGET, noise=NOISE), SPEND * cost
             choices = {
-                "none": [],
                 "next": choose([one], spend)[0],
                 "random": in_order(one, spend, rng.permutation(len(points))),
                 "cheapest": in_order(one, spend, np.argsort(one.cost, kind="stable")),
                 "D-optimal": d_optimal(one, draws, points, spend),
             }
+            first = frontier(draws.fit).at(TARGET).loss
+            truth = frontier(fit(draws.fit.points.with_loss(loss_of(law, draws.fit.points)))).at(TARGET).loss
+            errors["none"].append(np.log([first / truth]))
             for rule, chosen in choices.items():
                 errors[rule].append(errors_after(law, draws, points, chosen, seed))
         rms = [float(np.sqrt(np.mean(np.square(np.concatenate(values))))) for values in errors.values()]

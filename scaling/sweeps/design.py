@@ -25,8 +25,7 @@ from scaling.errors import PlanError
 from scaling.laws.bootstrap import Draws
 from scaling.laws.points import Points
 from scaling.spec import Document
-from scaling.sweeps.grids import Plan
-from scaling.sweeps.ladders import Ladder
+from scaling.sweeps.grids import Plan, plan
 from scaling.sweeps.resolve import PlannedRun
 from scaling.sweeps.schema import Sweep, read_sweep
 from scaling.sweeps.simulate import Array, flops_per_token, points_of
@@ -35,6 +34,19 @@ _LAWS = 64  # draws averaged over; the criterion varies little between them
 _PRIOR_SD = np.array([5.0, 0.5, 5.0, 0.5, 1.0])  # log a, alpha, log b, beta, E: weak, so that no draw is singular
 _LEVELS = 24  # budgets tried per shape; 17 shapes of `tiny` and three lines make about 1,200 candidates
 _CHEAPEST = 1 / 300  # of the spend: below it a run is shorter than its own warm-up
+
+
+def candidates(sweep: Sweep, *, vocab_size: int, spend: float) -> Plan:
+    """Every run that may be added to a sweep: its ladder × evenly spaced budgets up to the spend, for every line.
+
+    Raises:
+        PlanError: the sweep lists its shapes point by point and has no ladder, or nothing can be run.
+    """
+    if sweep.grid.ladder is None:
+        raise PlanError("no ladder to take shapes from", where=sweep.where("grid"), hint="name a `ladder` in the grid")
+    budgets = [spend * _CHEAPEST ** (1 - n / (_LEVELS - 1)) for n in range(_LEVELS)]
+    points = [{"shape": rung.name, "budget": budget} for budget in budgets for rung in sweep.grid.ladder]
+    return plan(_with_points(sweep, points), vocab_size=vocab_size)
 
 
 @dataclass(frozen=True)
@@ -224,12 +236,6 @@ def proposed_sweep(sweep: Sweep, proposal: Proposal) -> str:
     for line, before in proposal.before.items():
         header += f"#   {line}: {before:.4f} -> {proposal.after[line]:.4f}\n"
     return header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
-
-
-def _ladder(sweep: Sweep) -> Ladder:
-    ladder = sweep.grid.ladder
-    assert ladder is not None
-    return ladder  # type: ignore[no-any-return]
 
 
 def _with_points(sweep: Sweep, points: list[dict[str, Any]]) -> Sweep:

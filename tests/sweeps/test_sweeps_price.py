@@ -1,0 +1,102 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from scaling.hardware import Device, find_device
+from scaling.sweeps.grids import Plan
+from scaling.sweeps.price import Throughput, matrix, price, rank_table, stages
+
+Values = dict[str, Any]
+ROUND = Device("round", {"float32": 1e12}, 1e11, 1e9, 0.5, "made up", cost_per_hour=2.0)
+
+
+@pytest.fixture
+def plan_(small: Values, planned: Callable[..., Plan]) -> Plan:
+    return planned(small)
+
+
+def test_hours_are_flops_over_the_assumed_rate(plan_: Plan) -> None:
+    priced = price(plan_, device=ROUND)
+    for planned, hours in zip(plan_.runs, priced.hours, strict=True):
+        assert hours == pytest.approx((planned.flops + planned.optimizer_flops) / 0.5e12 / 3600)
+    assert priced.totals["hours"] == pytest.approx(sum(priced.hours))
+    assert priced.totals["cost"] == pytest.approx(2.0 * sum(priced.hours))
+
+
+def test_devices_share_a_run_but_not_its_device_hours(plan_: Plan) -> None:
+    one, four = price(plan_, device=ROUND), price(plan_, device=ROUND, devices=lambda run: 4)
+    assert four.hours[0] == pytest.approx(one.hours[0] / 4)
+    assert four.totals["hours"] == pytest.approx(one.totals["hours"])
+
+
+def test_measured_rates_replace_the_assumption_for_their_line(plan_: Plan) -> None:
+    measured = [Throughput("dense", 1_000, 1e9), Throughput("dense", 100_000, 1e11), Throughput("dense", 100_000, 1e11)]
+    priced = price(plan_, device=ROUND, measured=measured)
+    assumed = price(plan_, device=ROUND)
+    for planned, hours, before in zip(plan_.runs, priced.hours, assumed.hours, strict=True):
+        work = (planned.flops + planned.optimizer_flops) / 3600
+        if planned.line == "dense":
+            # 1e9 at 1,000 and 1e11 at 100,000 parameters: proportional in between, flat outside
+            assert work / hours == pytest.approx(1e6 * min(max(planned.counts.params_matmul, 1e3), 1e5))
+        else:
+            assert hours == before
+
+
+def test_a_run_that_does_not_fit_is_an_error_that_names_it(plan_: Plan) -> None:
+    least = min(run.memory_bytes for run in plan_.runs)
+    small_device = Device("tiny", {"float32": 1e12}, 1e11, least, 0.5, "made up")
+    (check,) = [c for c in price(plan_, device=small_device).checks if c.code == "does_not_fit"]
+    assert check.severity == "error"
+    assert max(plan_.runs, key=lambda run: run.memory_bytes).cell in check.message
+    assert not [c for c in price(plan_, device=ROUND).checks if c.code == "does_not_fit"]
+
+
+def test_epochs_are_known_with_the_corpus_and_many_are_said(plan_: Plan) -> None:
+    assert price(plan_, device=ROUND).totals["epochs"] is None
+    longest = max(run.run.tokens for run in plan_.runs)
+    assert price(plan_, device=ROUND, corpus_tokens=longest).totals["epochs"] == 1
+    codes = {c.code for c in price(plan_, device=ROUND, corpus_tokens=longest / 5).checks}
+    assert "many_epochs" in codes
+
+
+def test_the_matrix_has_one_row_per_cell_and_adds_up(small: Values, planned: Callable[..., Plan]) -> None:
+    small["training"]["seeds"] = [0, 1]
+    priced = price(planned(small), device=ROUND)
+    rows = matrix(priced)
+    assert len(rows) == 27
+    assert sum(row["runs"] for row in rows) == 54
+    assert sum(row["hours"] for row in rows) == pytest.approx(priced.totals["hours"])
+
+
+def test_the_rank_table_shows_what_is_kept(plan_: Plan) -> None:
+    rows = {(row["line"], row["shape"], row["matrix"]): row for row in rank_table(plan_)}
+    row = rows["low_rank@0.25", "d32L2", "down"]
+    assert (row["out"], row["in"], row["rank"]) == (32, 88, 22)
+    assert row["rank_over_min"] == pytest.approx(22 / 32)
+    assert row["kept"] == pytest.approx(22 * 120 / (32 * 88))
+    assert not any(line == "dense" for line, _, _ in rows)
+
+
+def test_tuning_is_priced_per_family_and_stage(small: Values, planned: Callable[..., Plan]) -> None:
+    small["families"]["dense"]["lr"] = [0.01, 0.02, 0.04]
+    small["tune"] = {"cells": 1, "confirm": 1}
+    priced = price(planned(small), device=ROUND)
+    rows = {(row["family"], row["stage"]): row for row in stages(priced)}
+    assert (rows["dense", "tune"]["runs"], rows["dense", "tune"]["pending"]) == (3, False)
+    assert (rows["dense", "grid"]["runs"], rows["dense", "grid"]["pending"]) == (8, True)
+    assert rows["low_rank", "grid"]["runs"] == 18
+    assert priced.totals["pending_hours"] > 0
+
+
+def test_the_document_is_json_with_the_promised_keys(plan_: Plan) -> None:
+    document = json.loads(json.dumps(price(plan_, device=find_device("cpu")).document(), allow_nan=False))
+    promised = (
+        "id family line parameterization optimizer rank_ratio shape params_total params_non_embedding params_matmul"
+    )
+    promised += " tokens steps budget flops flops_6nd lr seed hours"
+    assert {"sweep", "flops_convention", "runs", "dropped", "totals", "checks"} <= document.keys()
+    for row in document["runs"]:
+        assert set(promised.split()) <= row.keys()
+    assert {"runs", "flops", "hours"} <= document["totals"].keys()

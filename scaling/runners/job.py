@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scaling.data.shards import TokenData, open_data
 from scaling.errors import ScalingError
@@ -27,6 +27,9 @@ from scaling.files import fault, read_json, to_json, write_atomic
 from scaling.results.owner import Owner
 from scaling.results.store import Attempt, JobActive, Store
 from scaling.runners.slurm_queue import SlurmQueue
+
+if TYPE_CHECKING:
+    from scaling.training.parallel import Team
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 MAX_DEATHS = 3  # assumption: a run whose worker died this often within one launch (out of memory, say) is left alone
@@ -119,6 +122,8 @@ class Worker:
         self.device, self.follow, self.job_active = device, follow, job_active
         self.owner = Owner.current()
         self.data: TokenData | None = None
+        self.team: Team | None = None
+        self.leads = True  # of several ranks one writes
 
     def work(self) -> int:
         """Train what is to be trained; the process's exit status.
@@ -167,6 +172,7 @@ class Worker:
             attempt.log({"time": round(time.time(), 3), **record})
 
         checkpoints = self.store.checkpoints(run.id)
+        options: dict[str, Any] = {} if self.team is None else {"team": self.team}
         try:
             outcome = train(
                 run,
@@ -177,8 +183,13 @@ class Worker:
                 owns=attempt.owns,
                 log=log,
                 device=self.device,
+                **options,
             )
         except Superseded:
+            if self.team is not None:
+                raise  # the other ranks wait in their next step
+            return
+        if not self.leads:
             return
         if isinstance(outcome, Stopped):
             log({"event": "stopped", "step": outcome.step})
@@ -204,12 +215,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lifeline", action="store_true", help="stop at end-of-file on standard input")
     parser.add_argument("--follow", action="store_true", help="stay until runs that others train have their result")
+    parser.add_argument("--strategy", choices=("ddp", "fsdp"), help="one rank of several, as srun or torchrun says")
     options = parser.parse_args(argv)
     stop = StopFlag(lifeline=0 if options.lifeline else None)
     stop.install()
     try:
         worklist, store = WorkList.read(options.runs), Store(options.store)
         job_active = SlurmQueue().active if "SLURM_JOB_ID" in os.environ else None
+        if options.strategy:
+            from scaling.runners.team import TeamWorker
+
+            rank = TeamWorker(
+                store, worklist, stop, strategy=options.strategy, device=options.device, job_active=job_active
+            )
+            return rank.work()
         worker = Worker(store, worklist, stop, device=options.device, follow=options.follow, job_active=job_active)
         return worker.work()
     except (ScalingError, OSError, json.JSONDecodeError) as error:

@@ -37,10 +37,19 @@ class LocalPool:
     """
 
     def __init__(
-        self, store: Path, worklist: Path, *, devices: list[str], log_folder: Path, follow: bool = True
+        self,
+        store: Path,
+        worklist: Path,
+        *,
+        devices: list[str],
+        log_folder: Path,
+        follow: bool = True,
+        strategy: str | None = None,
     ) -> None:
         self._command = [sys.executable, "-P", "-m", "scaling.runners.job", "--lifeline"]
         self._command += ["--store", str(store), "--runs", str(worklist)] + ["--follow"] * follow
+        self._command += ["--strategy", strategy] if strategy else []
+        self._max_restarts = 0 if strategy else MAX_RESTARTS
         log_folder.mkdir(parents=True, exist_ok=True)
         self._slots = [_Slot(device, log_folder / f"worker-{n}.log") for n, device in enumerate(devices)]
         self._cancelled = False
@@ -54,7 +63,7 @@ class LocalPool:
         """How many workers are at work; a worker killed from outside is started again, a few times."""
         for slot in self._slots:
             code = slot.process.poll() if slot.process else None
-            if code is not None and code < 0 and not self._cancelled and slot.restarts < MAX_RESTARTS:
+            if code is not None and code < 0 and not self._cancelled and slot.restarts < self._max_restarts:
                 slot.restarts += 1
                 self._start(slot)
         return sum(slot.process is not None and slot.process.poll() is None for slot in self._slots)

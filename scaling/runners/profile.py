@@ -39,6 +39,7 @@ class Resources(Block):
     cpus_per_gpu: Count | None = None
     cpus: Count | None = None  # per node, where there is no GPU
     memory: str | None = None  # per node, as sbatch --mem takes it
+    strategy: Literal["ddp", "fsdp"] = "ddp"  # how several ranks hold the model: each all of it, or a part
 
     @property
     def ranks(self) -> int:

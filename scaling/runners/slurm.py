@@ -102,6 +102,7 @@ class Slurm:
             tasks=tuple(task.runs for task in array.tasks),
             slots=array.slots,
             device="cuda" if array.resources.gpus else "cpu",
+            strategy=array.resources.strategy,
             attempts={run_id: attempt.number if attempt else 0 for run_id, attempt in newest.items()},
             corpus_hash=corpus_hash,
             keep=keep,

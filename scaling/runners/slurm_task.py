@@ -28,9 +28,11 @@ from scaling.runners.job import EXIT_STOPPED, STOP_SIGNALS, WorkList
 from scaling.runners.local import LocalPool
 from scaling.runners.slurm_queue import SlurmQueue, run_command
 from scaling.runners.submissions import Submission, launch_folder
+from scaling.runners.team import meeting_place, ranks
 
 CONTINUATION = "SCALING_CONTINUATION"  # set in the environment of a launch that no person started
 POLL_SECONDS = 0.2
+RANK_WAIT_SECONDS = 60.0  # a rank that leaves first would end rank 0 before it has asked for the requeue
 REQUEUE_TRIES, REQUEUE_WAIT_SECONDS = 60, 5.0  # a controller that restarts is back within five minutes (assumption)
 
 
@@ -48,11 +50,33 @@ def work(store: str, launch: str, submission: str, task: int) -> None:
         say(f"the code changed after submission: {written.code_version} -> {code_version()}")
     job_id, restart = Owner.current().job_id, Owner.current().restart_count
     place = folder / "tasks" / f"{job_id}.{restart}"
+    if ranks() > 1:
+        _work_as_rank(written, task, Store(Path(store)), place / f"rank-{os.environ['SLURM_PROCID']}", stop)
+        return
     worklist = _worklist(written, written.tasks[task], Store(Path(store)))
     path = worklist.write(place / "worklist.json")
     devices = [written.device if written.device == "cpu" else f"{written.device}:{n}" for n in range(written.slots)]
     stopped = run_pool(LocalPool(Path(store), path, devices=devices, log_folder=place, follow=False), stop)
     if stopped and any(_open(Store(Path(store)), worklist)):
+        assert job_id is not None
+        raise SystemExit(requeue(job_id))
+
+
+def _work_as_rank(written: Submission, task: int, store: Store, place: Path, stop: Callable[[], bool]) -> None:
+    """One rank of several: a pool of one worker. Rank 0 asks for the requeue; the others wait for their end."""
+    os.environ.update(meeting_place(os.environ["SLURM_JOB_NODELIST"], os.environ["SLURM_JOB_ID"]))
+    worklist = _worklist(written, written.tasks[task], store)
+    path = worklist.write(place / "worklist.json")
+    device = "cpu" if written.device == "cpu" else f"{written.device}:{os.environ['SLURM_LOCALID']}"
+    pool = LocalPool(store.path, path, devices=[device], log_folder=place, follow=False, strategy=written.strategy)
+    stopped = run_pool(pool, stop)
+    if bad := [code for code in pool.wait() if code not in (0, EXIT_STOPPED)]:
+        raise SystemExit(f"the worker of this rank ended with status {bad[0]}; see {place}")
+    if stopped and any(_open(store, worklist)):
+        if os.environ["SLURM_PROCID"] != "0":
+            time.sleep(RANK_WAIT_SECONDS)
+            raise SystemExit(EXIT_STOPPED)
+        job_id = Owner.current().job_id
         assert job_id is not None
         raise SystemExit(requeue(job_id))
 

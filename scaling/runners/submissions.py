@@ -34,6 +34,7 @@ class Submission:
     attempts: Mapping[str, int] = field(default_factory=dict)
     slots: int = 1  # runs that a task trains side by side
     device: str = "cpu"  # or "cuda"
+    strategy: str = "ddp"  # of the ranks, where there are several
     corpus_hash: str = ""
     keep: str = "weights"
 

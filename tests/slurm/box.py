@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from scaling.data.shards import prepare
 from scaling.results.store import ENDED, Store
 from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.runners.arrays import Work
+from scaling.runners.job import WorkList
 from scaling.runners.profile import load_profile
 from scaling.runners.slurm import Slurm
 
 ROOT = Path(__file__).parent.parent.parent
 CLUSTER = Path(__file__).parent / "cluster.sh"
 DIR = Path(os.environ.get("CLUSTER_DIR", Path(os.environ.get("TMPDIR", "/tmp")) / "scaling-cluster"))
-SMALL = DIR / "small"  # a tmpfs of 16 MB, mounted before the nodes start (run.sh)
+SMALL = DIR / "small"  # two folders on a tmpfs of 16 MB each, mounted before the nodes start (run.sh)
 STEPS = 1200  # a few seconds on one core: long enough to be disturbed in the middle
 PATIENCE_SECONDS = 240
 QUIET_NODES = "sbatch: {exclude: 'node3,node4'}"  # the other two are for the test that takes a node down
@@ -42,7 +47,7 @@ class Box:
     def __init__(self, folder: Path, reference: Store, corpus_hash: str) -> None:
         self.folder, self.reference, self.corpus_hash = folder, reference, corpus_hash
         self.store = Store(folder / "store of 'o; $(hara)'")
-        self.store.path.mkdir()
+        self.store.path.mkdir(parents=True)
         (self.store.path / "data").symlink_to(reference.path / "data")
 
     def add(self, runs: Sequence[Run]) -> list[Run]:
@@ -85,6 +90,7 @@ class Box:
             assert result.status == "completed"
             assert result.loss_nats == expected.loss_nats, f"{run.id}: not the loss of an undisturbed run"
             assert result.steps == expected.steps
+            wait_until(lambda run=run: "completed" in self.endings(run), "the worker has logged the end", seconds=10)
             assert self.endings(run).count("completed") == 1
 
     def endings(self, run: Run) -> list[str | None]:
@@ -99,6 +105,32 @@ class Box:
         logs = sorted((self.store.path / "launches").glob("*/*_log.*"))
         queue = slurm_command("squeue", "-a", "-t", "all")
         return "\n".join([queue, *(f"--- {p.name}\n{p.read_text(errors='replace')[-1500:]}" for p in logs)])
+
+
+def make_reference(folder: Path, *, seeds: int, steps: int = STEPS) -> tuple[Store, str, list[Run]]:
+    """A store with runs that differ in their seed, trained here by two workers and never disturbed; cheap when there.
+
+    Returns:
+        The store, the hash of its corpus, and the runs.
+    """
+    store, corpus = Store(folder / "reference"), folder / "corpus.jsonl"
+    if not corpus.exists():
+        words = random.Random(0).choices(["low", "rank", "loss", "law", "=", "0", "of"], k=100_000)
+        texts = [" ".join(words[start : start + 100]) for start in range(0, len(words), 100)]
+        corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    store.path.mkdir(exist_ok=True)
+    ref = DataRef(corpus=str(corpus), tokenizer="bytes", validation_tokens=4096)
+    data = prepare(ref, root=folder, store=store.path)
+    runs = [dataclasses.replace(TINY, data=ref, steps=steps, seed=seed) for seed in range(seeds)]
+    for run in runs:
+        store.add(run)
+    if not all(store.has_result(run.id) for run in runs):
+        worklist = WorkList.of([run.id for run in runs], store, corpus_hash=data.hash, keep="none")
+        path = worklist.write(folder / "worklist.json")
+        command = [sys.executable, "-P", "-m", "scaling.runners.job", "--store", store.path, "--runs", path]
+        workers = [subprocess.Popen(command) for _ in range(2)]
+        assert [worker.wait() for worker in workers] == [0, 0]
+    return store, data.hash, runs
 
 
 def slurm_command(*command: str) -> str:

@@ -7,16 +7,19 @@ shift
 CLUSTER_DIR=${CLUSTER_DIR:-${TMPDIR:-/tmp}/scaling-cluster}
 export CLUSTER_DIR OMP_NUM_THREADS=1
 finish() {
-  "$here/cluster.sh" stop || true
-  if mountpoint -q "$CLUSTER_DIR/small"; then umount -l "$CLUSTER_DIR/small"; fi
+  "$here/cluster.sh" stop
+  for trouble in read-only full; do
+    if mountpoint -q "$CLUSTER_DIR/small/$trouble"; then umount -l "$CLUSTER_DIR/small/$trouble"; fi
+  done
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
 # Before the nodes start, because each of them has a mount namespace of its own.
-"$here/cluster.sh" stop 2>/dev/null || true
-mkdir -p "$CLUSTER_DIR/small"
-mountpoint -q "$CLUSTER_DIR/small" || mount -t tmpfs -o size=16m scaling-small "$CLUSTER_DIR/small"
-rm -rf "$CLUSTER_DIR"/small/*
+finish
+for trouble in read-only full; do
+  mkdir -p "$CLUSTER_DIR/small/$trouble"
+  mount -t tmpfs -o size=16m scaling-small "$CLUSTER_DIR/small/$trouble"
+done
 "$here/cluster.sh" start
 cd "$here/../.."
 "$python" -m pytest tests/slurm -m "not daemons" -n ${CLUSTER_TESTS:-6} "$@"

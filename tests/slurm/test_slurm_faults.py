@@ -70,7 +70,7 @@ def test_one_task_cancelled_then_launched_again(box: Box, runs) -> None:
     first, second = box.add(runs[:2])
     [job] = box.submit([first, second]).jobs
     box.wait_for_training(first)
-    slurm_command("scancel", f"{job}_0")
+    slurm_command("scancel", box.store.newest(first.id).owner.job_id)
     wait_until(lambda: len(states(job)) <= 1, "the cancelled task is gone")
     assert box.endings(first) in (["stopped"], [None]), "a cancelled task may checkpoint; it does not come back"
     again = box.submit([first, second])
@@ -146,11 +146,11 @@ def test_two_launches_at_once(box: Box, runs) -> None:
     assert [box.endings(run) for run in runs] == [["completed"]] * 3
 
 
-@pytest.mark.skipif(not SMALL.is_mount(), reason="needs the small tmpfs that run.sh mounts")
 @pytest.mark.parametrize("trouble", ["read-only", "full"])
 def test_the_store_is_away_for_a_while(box: Box, runs, trouble: str) -> None:
     [run] = runs[:1]
     place = SMALL / trouble
+    assert place.is_mount(), "run.sh mounts it"
     small = Box.__new__(Box)
     small.__dict__.update(box.__dict__ | {"store": Store(place / "store")})
     small.store.path.mkdir(parents=True)

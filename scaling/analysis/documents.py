@@ -97,6 +97,7 @@ def _fits(study: Study, line: Line) -> list[dict[str, Any]]:
     if line.law is None:
         return [named | _refused(study, line, dropped)]
     approaches = [3] + [2] * (line.law.isoflop is not None) + [1] * (line.law.envelope is not None)
+    dropped += line.law.dropped
     found = [named | line.law.to_json(approach) | {"dropped": dropped} for approach in approaches]
     found[0]["sensitivity"] = [
         {"objective": c.objective, "delta": c.delta, "exponents": c.exponents, "status": c.status}

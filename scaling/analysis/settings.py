@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from scaling.sweeps.schema import Analysis, Sweep
+if TYPE_CHECKING:  # pydantic takes a third of a second, and a foreign table has no sweep
+    from scaling.sweeps.schema import Sweep
 
 JOINT_LAWS = ("rank", "rank_power", "joint")  # fitted to all lines at once, beside a law of each line
 
@@ -51,7 +52,7 @@ class Settings:
 
 def settings_of(sweep: Sweep) -> Settings:
     """The settings that a sweep's `analysis:` block writes down."""
-    block: Analysis = sweep.analysis
+    block = sweep.analysis
     return Settings(
         law=block.law,
         objective=block.objective,

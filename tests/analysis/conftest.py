@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scaling.analysis.settings import Settings
+from scaling.analysis.study import Study, study_rows
 from scaling.results.collect import COLUMNS
 from scaling.run import Shape
 from scaling.sweeps.counting import count, flops_6nd, matrix_ranks, training_flops
@@ -133,3 +135,16 @@ def simulate() -> Callable[..., list[dict[str, Any]]]:
 @pytest.fixture(scope="session")
 def law_of() -> dict[str, dict[str, float]]:
     return LAWS
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    return Settings(
+        params_column="params_matmul", convention="exact", bootstrap=200, predict=(1e12,), devices=("h200",)
+    )
+
+
+@pytest.fixture(scope="session")
+def study(settings: Settings) -> Study:
+    """The simulated sweep studied once for all tests that only look."""
+    return study_rows(simulated_runs(), settings=settings)

@@ -1,0 +1,112 @@
+"""The numbers behind the figures, and what can be checked of the ink without eyes."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling.analysis import figure_data as numbers
+from scaling.analysis import figures
+from scaling.analysis.ink import GRID, INK, SERIES, css_variables, ramp, spread, themed
+from scaling.analysis.settings import Settings
+from scaling.analysis.study import study_rows
+
+settings = Settings(params_column="params_matmul", convention="exact", bootstrap=100, devices=("h200",))
+
+
+def test_isoflop_curves_bottom_at_the_minima(study):
+    data = numbers.isoflop_data(study)
+    assert [len(panel.curves) for panel in data.panels] == [3, 3, 2]
+    for panel in data.panels:
+        for curve in panel.curves:
+            best = int(np.argmin(curve.curve_loss))
+            step = curve.curve_params[best] / curve.curve_params[best - 1]
+            assert curve.optimum[0] == pytest.approx(curve.curve_params[best], rel=2 * (step - 1))
+            assert curve.optimum[1] == pytest.approx(curve.curve_loss[best], abs=2e-3)
+            assert curve.optimum_interval[0] < curve.optimum[0] < curve.optimum_interval[1]
+
+
+def test_a_minimum_at_the_edge_has_no_ring(simulate, settings):
+    rows = [row for row in simulate() if not (row["budget"] == 2e11 and row["params_matmul"] < 40_000)]
+    data = numbers.isoflop_data(study_rows(rows, settings=settings))
+    assert data.panels[0].curves[2].optimum is None
+
+
+def test_bands_hold_their_curve_and_spend_the_budget(study):
+    data = numbers.optima_data(study)
+    for params, tokens in zip(data.params[:2], data.tokens[:2], strict=True):
+        n, d = params.law, tokens.law
+        per_token = study.lines[params.order].costs["exact"](np.array(n.value))
+        assert per_token * np.array(d.value) == pytest.approx(np.array(n.compute), rel=1e-6)
+        assert all(low < value < high for low, value, high in zip(n.low, n.value, n.high, strict=True))
+        assert all(a < b for a, b in pairwise(n.value))
+    assert data.params[2].law is None
+
+
+def test_frontiers_fall_and_residuals_are_small(study):
+    data = numbers.frontier_data(study)
+    assert data.lines[2].residual == (None,) * 10
+    for line in data.lines[:2]:
+        assert all(a > b for a, b in pairwise(line.law.value))
+        assert np.std(line.residual) < 0.03
+
+
+def test_differences_are_the_verdicts(study):
+    data = numbers.difference_data(study)
+    assert data.reference == "dense"
+    assert [len(line.compute) for line in data.lines] == [3, 2]
+    assert data.lines[0].difference[-1] == study.contests[0].headline.verdict.difference_nats
+
+
+def test_serving_costs_rise_as_the_loss_falls(study):
+    panels = {panel.title: panel for panel in numbers.serving_data(study).panels}
+    assert set(panels) == {"Arithmetic", "Weights", "Keys and values"}
+    for line in panels["Arithmetic"].lines:
+        assert all(a > b for a, b in pairwise(line.loss))
+        assert all(a < b for a, b in pairwise(line.cost))
+
+
+def test_the_same_numbers_give_the_same_bytes_and_a_themed_svg_stands_alone(study):
+    data = numbers.difference_data(study)
+    first, second = (figures.render("difference", lambda: figures.difference_figure(data)) for _ in range(2))
+    assert first == second
+    assert first["png"].startswith(b"\x89PNG")
+    assert first["pdf"].startswith(b"%PDF")
+    svg = themed(first["svg"].decode())
+    root = ElementTree.fromstring(svg)
+    assert {"width", "height"}.isdisjoint(root.attrib)
+    assert "viewBox" in root.attrib
+    assert "var(--ink)" in svg
+    assert "var(--series-1)" in svg
+    assert not [word for word in (INK, GRID, SERIES[1][0], "<metadata", "<?xml") if word in svg]
+
+
+def test_every_theme_defines_every_colour():
+    names = {part.split(":")[0].strip() for part in css_variables(dark=True).split(";") if part.strip()}
+    assert names == {part.split(":")[0].strip() for part in css_variables(dark=False).split(";") if part.strip()}
+    assert {"--ink", "--soft", "--grid", "--series-5", "--ramp-4"} <= names
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=6))
+def test_labels_keep_their_order_and_distance(positions):
+    moved = spread(positions, 1.0)
+    order = sorted(range(len(positions)), key=lambda n: positions[n])
+    assert all(moved[b] - moved[a] >= 1.0 - 1e-9 for a, b in pairwise(order))
+    assert sum(moved) == pytest.approx(sum(positions), abs=1e-6)
+
+
+@given(st.floats(1e-6, 1e20), st.floats(1.2, 1e6))
+def test_log_ticks_are_few_and_round(low, factor):
+    ticks = figures.log_ticks(low, low * factor)
+    assert 1 <= len(ticks) <= 7
+    assert all(low / 1.7 <= tick <= low * factor * 1.7 for tick in ticks)
+
+
+def test_a_ramp_runs_from_light_to_dark():
+    assert len(set(ramp(5))) == 5
+    assert ramp(3)[-1] == ramp(1)[0]

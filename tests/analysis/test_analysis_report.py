@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+
+from scaling.analysis.answer import answer
+from scaling.analysis.report import Context, write_page
+from scaling.analysis.study import study_rows
+from scaling.check import Check
+
+QUESTION = "Does <low rank> reach a lower loss?"
+
+
+@pytest.fixture(scope="module")
+def made(simulate, settings, tmp_path_factory):
+    rows = simulate()
+    rows[4] |= {"status": "diverged", "loss": None}
+    rows[20] |= {"status": "failed", "loss": None}
+    study = study_rows(rows, settings=settings)
+    context = Context(
+        "toy",
+        QUESTION,
+        commands=["scaling launch sweeps/toy.yaml --yes", "scaling report sweeps/toy.yaml"],
+        plan_dropped=[{"cell": "dense/2e+10/d128L6", "reason": "fewer than 100 steps"}],
+        plan_checks=[Check("rank_saves_nothing", "info", "down keeps all of its parameters")],
+        messages={rows[20]["id"]: "the worker was killed by signal 9"},
+        facts=[("code version", "abc123")],
+    )
+    folder = tmp_path_factory.mktemp("report")
+    return study, rows, write_page(study, folder, context), context
+
+
+def words(page):
+    body = page.split("<body>", 1)[1]
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<svg.*?</svg>|<[^>]+>", " ", body, flags=re.DOTALL)))
+
+
+def test_the_first_paragraph_is_the_answer(made):
+    study, _, path, _ = made
+    page = path.read_text()
+    first = re.search(r"<p[^>]*>(.*?)</p>", page, re.DOTALL).group(1)
+    assert html.unescape(first) == answer(study)[0]
+    assert html.escape(QUESTION) in page
+    assert QUESTION not in page
+
+
+def test_the_page_needs_nothing_from_outside(made):
+    page = made[2].read_text()
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=\"(?!#)", page)
+    assert "@import" not in page
+    assert "url(http" not in page
+    assert page.count("<svg") == 5
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+
+
+def test_ids_of_the_drawings_do_not_clash(made):
+    """Clip paths of one drawing must not cut another; equal glyphs may repeat."""
+    page = made[2].read_text()
+    clips = re.findall(r'<clipPath id="([^"]+)"', page)
+    assert clips
+    assert len(clips) == len(set(clips))
+
+
+def test_every_run_that_is_no_point_is_listed_with_its_reason(made):
+    _, rows, path, _ = made
+    told = words(path.read_text())
+    assert re.search(rows[4]["id"] + r" dense diverged", told)
+    assert re.search(rows[20]["id"] + r" \S+ failed the worker was killed by signal 9", told)
+    assert "dense/2e+10/d128L6 fewer than 100 steps" in told
+    for sentence in ("down keeps all of its parameters", "scaling report sweeps/toy.yaml", "code version", "abc123"):
+        assert sentence in told
+
+
+def test_figures_and_tables_lie_beside_it(made):
+    folder = made[2].parent
+    names = {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert names == {"difference", "isoflop", "optima", "frontier", "serving"}
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".svg", ".png", ".pdf"}
+    assert (folder / "tables" / "minima.tex").is_file()
+
+
+def test_the_same_study_gives_the_same_page(made, tmp_path):
+    study, _, path, context = made
+    again = write_page(study, tmp_path, context)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_single_line_still_has_a_report(simulate, settings, tmp_path):
+    rows = [row for row in simulate() if row["line"] == "low_rank@0.5"]
+    study = study_rows(rows, settings=settings)
+    page = write_page(study, tmp_path, Context("one", "What is the law?"))
+    told = words(page.read_text())
+    assert "low_rank@0.5 has no law: parameters and tokens move together" in told
+    assert page.read_text().count("<svg") == 3

@@ -1,0 +1,210 @@
+"""Recovery of a known law from a simulated sweep, verdicts in every situation, and the JSON contract."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling.analysis.answer import answer
+from scaling.analysis.documents import comparisons_json, finite, fits_json, predictions_json
+from scaling.analysis.rows import read_table
+from scaling.analysis.settings import Settings
+from scaling.analysis.study import settings_for_table, study_rows
+from scaling.errors import FitError
+
+settings = Settings(params_column="params_matmul", convention="exact", bootstrap=200, devices=("h200",))
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def test_a_noiseless_sweep_gives_the_law_back(simulate, law_of, settings):
+    made = study_rows(simulate(noise=0.0), settings=replace(settings, bootstrap=0))
+    for line in made.lines[:2]:
+        for name, value in law_of[line.name].items():
+            assert line.law.fit.parameters[name] == pytest.approx(value, rel=1e-3), (line.name, name)
+
+
+def test_intervals_hold_the_truth_and_a_line_without_a_law_has_minima(study, law_of):
+    for line in study.lines[:2]:
+        law = law_of[line.name]
+        low, high = line.law.exponent_intervals["N"]
+        assert low < law["beta"] / (law["alpha"] + law["beta"]) < high
+    last = study.lines[2]
+    assert last.law is None
+    assert "2 compute budgets" in last.refused
+    assert len(last.isoflop.bracketed) == 2
+
+
+def test_the_difference_is_the_true_one(study, law_of):
+    """At every budget the true difference of frontiers lies in its interval widened by a half."""
+    first = study.contests[0]
+    assert (first.line.name, first.reference.name) == ("low_rank@0.25", "dense")
+    for difference in first.by_budget:
+        truth = _least(study, "low_rank@0.25", law_of, difference.budget) - _least(
+            study, "dense", law_of, difference.budget
+        )
+        low, high = difference.verdict.interval
+        half = (high - low) / 2
+        assert low - half < truth < high + half
+
+
+def _least(study, name, law_of, budget):
+    line = next(line for line in study.lines if line.name == name)
+    law, n = law_of[name], np.geomspace(1e3, 1e6, 4000)
+    d = budget / line.costs["exact"](n)
+    return float((law["E"] + law["A"] / n ** law["alpha"] + law["B"] / d ** law["beta"]).min())
+
+
+@pytest.mark.parametrize(
+    ("shift", "word", "said"),
+    [(-0.25, "better", "lower than dense"), (+0.1, "worse", "higher than dense"), (-0.055, "no difference shown", "")],
+)
+def test_the_first_sentence_says_better_worse_or_undecided(simulate, shift, word, said, settings):
+    rows = [row for row in simulate(shift={"low_rank@0.25": shift}) if row["line"] != "low_rank@0.5"]
+    made = study_rows(rows, settings=settings)
+    sentence = answer(made)[0]
+    assert made.contests[0].headline.verdict.word == word
+    assert said in sentence
+    assert "At an equal training compute of 2.0e11 exact FLOPs, low_rank@0.25 reaches a validation loss" in sentence
+    assert "95 % interval of the difference" in sentence
+    assert "times the seed noise of" in sentence
+    ending = {"better": "low_rank@0.25 is better.", "worse": "low_rank@0.25 is worse."}
+    assert sentence.endswith(ending.get(word, "this sweep shows no difference between the two."))
+
+
+def test_without_replicates_no_line_is_called_better(simulate, settings):
+    rows = [row for row in simulate() if row["seed"] == 0]
+    made = study_rows(rows, settings=settings)
+    assert made.noise is None
+    assert made.contests[0].headline.verdict.word == "noise unknown"
+    assert answer(made)[0].endswith("the difference has no scale and no line is called better.")
+    assert "seed_noise_unknown" in {check.code for check in made.checks}
+
+
+def test_the_answer_says_that_exponents_cannot_be_compared(study):
+    assert answer(study)[1].startswith("The exponents are too uncertain to compare: N_opt grows as C^")
+
+
+def test_a_verdict_that_depends_on_the_cost_says_so(simulate, settings):
+    """Equal loss per FLOP, a tenth of the device time: the axes disagree."""
+    rows = simulate(shift={"low_rank@0.25": -0.055})
+    for row in rows:
+        if row["line"] == "low_rank@0.25":
+            row["device_seconds"] /= 10
+    made = study_rows(rows, settings=settings)
+    assert "verdict_depends_on_cost" in {check.code for check in made.checks}
+    assert any(sentence.startswith("The verdict depends on what is held equal") for sentence in answer(made))
+
+
+def test_checks_show_the_weak_points(simulate, settings):
+    rows = simulate()
+    rows[0] |= {"status": "diverged", "loss": None}
+    rows[20]["torch_version"] = "2.12.0"
+    rows[5]["epochs"] = 6.0
+    codes = {check.code for check in study_rows(rows, settings=replace(settings, bootstrap=0)).checks}
+    assert {
+        "optimizer_differs",
+        "few_steps",
+        "many_epochs",
+        "embedding_share",
+        "no_law",
+        "runs_missing",
+        "diverged_one_side",
+        "mixed_torch_version",
+        "seed_noise_uncertain",
+    } <= codes
+
+
+def test_rows_in_another_order_give_the_same_laws(simulate, study, settings):
+    rows = simulate()
+    other = study_rows(sorted(rows, key=lambda row: row["line"]), settings=settings)
+    assert json.dumps(fits_json(other)) == json.dumps(fits_json(study))
+
+
+def test_one_law_over_all_lines(simulate, settings):
+    """kappa of a law in which a factorized parameter is worth half a plain one, without noise."""
+    made = study_rows(simulate(noise=0.0), settings=replace(settings, law="joint", bootstrap=0))
+    document = fits_json(made)["fits"][0]
+    assert document["law"] == "joint"
+    assert document["family"] is None
+    assert document["parameters"]["A[low_rank@0.25]"] / document["parameters"]["A[dense]"] == pytest.approx(
+        11.5 / 10.3, rel=1e-3
+    )
+    ranks = study_rows(simulate(), settings=replace(settings, law="rank", bootstrap=0))
+    assert {"kappa@0.25", "kappa@0.5"} <= set(fits_json(ranks)["fits"][0]["parameters"])
+
+
+def test_the_fit_document_keeps_its_contract(study):
+    document = json.loads(json.dumps(fits_json(study), allow_nan=False))
+    assert document["schema_version"] == 1
+    keys = "family rank_ratio law approach objective delta params_column points dropped parameters intervals exponents"
+    keys += " exponent_intervals objective_value status message checks"
+    for fit in document["fits"]:
+        assert set(keys.split()) <= set(fit)
+    named = [(fit["family"], fit["rank_ratio"], fit["approach"], fit["status"]) for fit in document["fits"]]
+    assert named == [
+        ("dense", None, 3, "ok"),
+        ("dense", None, 2, "ok"),
+        ("low_rank", 0.25, 3, "ok"),
+        ("low_rank", 0.25, 2, "ok"),
+        ("low_rank", 0.5, 3, "not_identified"),
+    ]
+    first = document["fits"][0]
+    assert first["points"] == 17
+    assert set(first["parameters"]) == set(first["intervals"]) == {"E", "A", "alpha", "B", "beta"}
+    assert set(first["exponents"]) == set(first["exponent_intervals"]) == {"N", "D"}
+    assert all(set(check) == {"code", "severity", "message"} for check in first["checks"])
+
+
+def test_the_prediction_document_keeps_its_contract(study):
+    document = json.loads(json.dumps(predictions_json(study, [1e12, 1e22]), allow_nan=False))
+    first = document["predictions"][0]
+    assert {"family", "rank_ratio", "compute", "N", "D", "loss", "intervals", "checks"} <= set(first)
+    low, high = first["intervals"]["N"]
+    assert low < first["N"] < high
+    assert first["form_range"]["loss"][0] <= first["loss"] <= first["form_range"]["loss"][1]
+    codes = [{check["code"] for check in one["checks"]} for one in document["predictions"]]
+    assert "extrapolation" not in codes[0]
+    assert {"extrapolation", "size_extrapolated"} <= codes[3]
+    assert document["predictions"][2]["N"] is None
+    assert codes[2] == {"no_law"}
+
+
+def test_the_comparison_document_prices_lines_at_equal_loss(study):
+    document = json.loads(json.dumps(comparisons_json(study), allow_nan=False))
+    assert len(document["comparisons"]) == 3
+    rows = document["comparisons"][0]["rows"]
+    assert {row["line"] for row in rows} == {"dense", "low_rank@0.25"}
+    assert {row["form"] for row in rows} == {"dense", "factorized", "merged"}
+    assert [check["code"] for check in document["checks"]] == ["not_priced"]
+    assert document["differences"][0]["verdict"] == "worse"
+
+
+def test_numbers_that_are_not_finite_become_null():
+    assert finite({"a": [math.inf, 1.0, (math.nan, 2)]}) == {"a": [None, 1.0, [None, 2]]}
+
+
+def test_impossible_requests_are_refused(study, simulate, settings):
+    with pytest.raises(FitError, match="training FLOPs"):
+        predictions_json(study, [-1.0])
+    with pytest.raises(FitError, match="no run is a data point yet"):
+        study_rows([row | {"status": "planned", "loss": None} for row in simulate()], settings=settings)
+    few = study_rows(simulate()[:4], settings=settings)
+    with pytest.raises(FitError, match="no law can be fitted"):
+        few.require_law()
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the public scaling-law tables, which the project does not ship")
+def test_a_foreign_table_gives_the_published_law():
+    """Replication of Hoffmann et al. (2404.10102): 240 points, log_huber with δ 1e-3 summed."""
+    rows = read_table(DATA / "chinchilla_svg.csv")
+    settings = settings_for_table(rows, Settings(drop_highest=5, bootstrap=0))
+    fit = fits_json(study_rows(rows, settings=settings))["fits"][0]
+    assert (fit["family"], fit["params_column"], fit["points"], fit["dropped"]) == (None, "params", 240, 5)
+    expected = {"E": 1.81722, "A": 477.83, "B": 2143.42, "alpha": 0.34731, "beta": 0.36717}
+    assert fit["parameters"] == pytest.approx(expected, rel=1e-4)
+    assert fit["objective_value"] == pytest.approx(0.00101827, rel=1e-5)

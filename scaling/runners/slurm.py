@@ -27,7 +27,7 @@ from scaling.runners import slurm_task
 from scaling.runners.arrays import DEFAULT_MAX_ARRAY_SIZE, Array, Work, make_arrays
 from scaling.runners.profile import Profile
 from scaling.runners.slurm_jobs import Held, StoreJobs
-from scaling.runners.slurm_queue import SlurmQueue, run_command
+from scaling.runners.slurm_queue import SlurmQueue, login_environment, run_command
 from scaling.runners.slurm_script import array_parameters, check_folder, continuation_parameters
 from scaling.runners.submissions import Submission, Submitted, all_submitted, launch_folder
 
@@ -207,11 +207,11 @@ def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
 
 @contextlib.contextmanager
 def _outside_a_job() -> Iterator[None]:
-    """Submit as from a login node: inside a job, sbatch would take that job's sizes from SLURM_* for its own."""
-    hidden = {k: v for k, v in os.environ.items() if k.startswith(("SLURM_", "SUBMITIT_")) and k != "SLURM_CONF"}
-    for key in hidden:
+    """Submit as from a login node: submitit passes on this process's environment."""
+    whole, login = dict(os.environ), login_environment()
+    for key in whole.keys() - login.keys():
         del os.environ[key]
     try:
         yield
     finally:
-        os.environ.update(hidden)
+        os.environ.update(whole)

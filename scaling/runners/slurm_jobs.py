@@ -46,11 +46,14 @@ class StoreJobs:
         }
 
     def held(self, run_ids: set[str]) -> dict[str, Held]:
-        """Which of the runs a job of any launch holds. A job that nobody can be asked about holds its runs."""
+        """Which of the runs a job of any launch holds. A job that nobody can be asked about holds its runs; one that
+        has seen a run fail does not try it again, and holds the others.
+        """
         found: dict[str, Held] = {}
         for submitted, job_id, state, task in self._elements(run_ids):
             if state.active is not False:
-                found |= {run_id: Held(submitted.launch, job_id, state) for run_id in task if run_id in run_ids}
+                waiting = (run_id for run_id in task if run_id in run_ids and not self._failed_in(run_id, job_id))
+                found |= {run_id: Held(submitted.launch, job_id, state) for run_id in waiting}
         return found
 
     def endings(self, run_ids: set[str]) -> dict[str, str]:
@@ -105,6 +108,10 @@ class StoreJobs:
         """True while SLURM may still start or run a task of this submission."""
         states = [self.queue.state(job_id) for job_id in submitted.element_ids()]
         return any(state.active is not False and _is_ours(state, submitted) for state in states)
+
+    def _failed_in(self, run_id: str, job_id: str) -> bool:
+        newest = Store(self.store).newest(run_id)
+        return newest is not None and newest.owner.job_id == job_id and newest.error() is not None
 
     def _elements(self, run_ids: set[str]) -> Iterator[tuple[Submitted, str, JobState, tuple[str, ...]]]:
         """Every array element that trains one of the runs, oldest first, by one query."""

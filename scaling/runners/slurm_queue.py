@@ -7,6 +7,7 @@ does, a job is *unknown*, which is never "failed" and never "gone".
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -44,10 +45,17 @@ GONE = JobState("ENDED", False)
 UNKNOWN = JobState("UNKNOWN", None)
 
 
+def login_environment() -> dict[str, str]:
+    """The environment without the job that we may run in: sbatch and srun would take its sizes for their own."""
+    return {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or not k.startswith(("SLURM_", "SUBMITIT_"))}
+
+
 def run_command(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run one SLURM command; a missing program or one that hangs reads as a failure with a message."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False, env=login_environment()
+        )
     except FileNotFoundError:
         return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: not found")
     except subprocess.TimeoutExpired:

@@ -384,3 +384,32 @@ def test_doctor_asks_the_cluster(slurm, slurm_profile, tmp_path, capsys):
     program.write_text("#!/bin/sh\necho 'srun: error: Unable to allocate resources' >&2\nexit 1\n")
     assert main(arguments) == 1
     assert "Unable to allocate" in json.loads(capsys.readouterr().out)["cluster"]["problem"]
+
+
+def test_a_run_that_failed_is_not_held_by_the_job_that_goes_on_with_others(
+    slurm, cluster, empty_store, tiny_run, monkeypatch
+):
+    runs = [tiny_run(seed=seed) for seed in range(2)]
+    for run in runs:
+        empty_store.add(run)
+    listed = [Work(run.id, 1.0, 60.0) for run in runs]
+    runner = cluster("pack: {target: 1h}")
+    [job] = submit(runner, listed).jobs
+    slurm.set(job, state="RUNNING")
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    empty_store.claim(runs[0].id, Owner.current()).fail("ValueError: no", "Traceback")
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert set(runner.jobs.held({run.id for run in runs})) == {runs[1].id}
+    assert submit(runner, listed).submitted == (runs[0].id,)
+
+
+def test_inside_a_job_sbatch_sees_a_login_node(slurm, cluster, monkeypatch):
+    seen = slurm.folder / "seen"
+    program = slurm.folder / "bin" / "sbatch"
+    program.write_text(program.read_text().replace("exec ", f"env >{shlex.quote(str(seen))}\nexec "))
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "7")
+    submit(cluster(), work(1))
+    assert "SLURM_CONF=/etc/slurm/slurm.conf" in seen.read_text()
+    assert "SLURM_CPUS_PER_TASK" not in seen.read_text()
+    assert os.environ["SLURM_CPUS_PER_TASK"] == "7"

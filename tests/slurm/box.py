@@ -57,7 +57,8 @@ class Box:
 
     def slurm(self, *lines: str, launch: str = "box-1-abcd") -> Slurm:
         path = self.folder / "runner.yaml"
-        head = ["runner: slurm", "partition: main", "device: cpu", "time_limit: 60m"]
+        limit = [] if any(line.startswith("time_limit") for line in lines) else ["time_limit: 60m"]
+        head = ["runner: slurm", "partition: main", "device: cpu", *limit]
         path.write_text("\n".join([*head, *(lines or (QUIET_NODES,))]) + "\n")
         return Slurm(load_profile(path), self.store.path, launch=launch)
 

@@ -30,6 +30,9 @@ VERBS = {
     "report": "reporting",
     "laws": "reporting",
     "init": "planning",
+    "next": "designing",
+    "export": "models",
+    "evaluate": "models",
     "doctor": "machine",
 }
 

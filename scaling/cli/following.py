@@ -15,9 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from scaling.cli.options import json_option, root_option, sweep_argument
-from scaling.cli.project import Project, slurm_jobs
+from scaling.cli.project import Project, find_run, slurm_jobs
 from scaling.cli.screen import console, print_json, say
-from scaling.errors import ScalingError
 from scaling.files import read_json
 from scaling.quantity import format_duration, format_number
 from scaling.results.launches import Launch, all_launches
@@ -70,19 +69,14 @@ def status(sweep: Path, watch: bool, root: Path | None, as_json: bool) -> None:
 def logs(sweep: Path, run: str, root: Path | None) -> None:
     """Every attempt of RUN (an id or its beginning): who, when, its last metrics, and its error."""
     launch = Project.open(sweep, root).launch()
-    matches = [run_id for run_id in launch.ids if run_id.startswith(run)]
-    if len(matches) != 1:
-        found = f"{len(matches)} runs begin with '{run}'"
-        raise ScalingError(
-            found, where=str(sweep), allowed="an id of `scaling status --json`", hint=f"scaling status {sweep}"
-        )
+    run_id = find_run(launch, run, sweep)
     store = Store(Path(launch.store))
-    newest = store.newest(matches[0])
+    newest = store.newest(run_id)
     if newest is None:
-        say(f"run {matches[0]} was not started yet")
+        say(f"run {run_id} was not started yet")
         return
     for number in range(1, newest.number + 1):
-        _print_attempt(store, matches[0], number)
+        _print_attempt(store, run_id, number)
 
 
 @click.command()

@@ -6,6 +6,7 @@ import datetime
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -31,6 +32,8 @@ from scaling.runners.job import WorkList
 from scaling.runners.local import LocalPool, local_devices
 from scaling.runners.profile import PACKAGED_LOCAL, Profile, load_profile
 from scaling.sweeps.price import Priced
+
+Rows = Sequence[Mapping[str, Any]]
 
 POLL_SECONDS = 0.5
 LOCK_SECONDS = 60  # another launch prepares data at most about this long; then the user is told who waits for whom
@@ -76,11 +79,11 @@ def launch(
         cluster.check(_rows(plan), store)
     if todo and not yes:
         _confirm(f"Train {len(todo)} runs?")
+    if cluster is None:
+        return _launch_locally(project, profile, runner, plan, store, as_json=as_json)
     frozen = prepare(project, profile, runner, plan, store)
-    if cluster is not None:
-        runs = cluster.launch(frozen, store, wait=wait, as_json=as_json)
-        return 0 if runs is None else _conclude(project, frozen, runs)
-    return _launch_locally(project, profile, frozen, store, as_json=as_json)
+    runs = cluster.launch(frozen, store, wait=wait, as_json=as_json)
+    return 0 if runs is None else _conclude(project, frozen, runs)
 
 
 def prepare(project: Project, profile: Profile, runner: Path | None, plan: Priced, store: Store) -> Launch:
@@ -91,7 +94,7 @@ def prepare(project: Project, profile: Profile, runner: Path | None, plan: Price
     try:
         with FileLock(store.path / ".launch.lock", timeout=LOCK_SECONDS):
             started = time.monotonic()
-            data = prepare_data(plan.plan.runs[0].run.data, root=project.root, store=store.path)
+            data = prepare_data(project.sweep.data.ref, root=project.root, store=store.path)
             if (took := time.monotonic() - started) > 1:
                 say(f"prepared {project.sweep.data.corpus}: {data.train_tokens:,} training tokens in {took:.1f} s")
             for planned in plan.plan.runs:
@@ -138,21 +141,26 @@ def _rows(plan: Priced) -> tuple[dict[str, Any], ...]:
     return tuple(planned.row(hours) | {"settings": planned.run.settings()} for planned, hours in pairs)
 
 
-def _launch_locally(project: Project, profile: Profile, frozen: Launch, store: Store, *, as_json: bool) -> int:
-    """Train on this machine and stay; then collect, fit and report whatever there is."""
-    todo = [row for row in frozen.rows if not store.has_result(row["id"])]
-    longest_first = [row["id"] for row in sorted(todo, key=lambda row: -row["hours"])]
-    if todo:
-        worklist = WorkList.of(longest_first, store, corpus_hash=frozen.corpus_hash, keep=project.sweep.training.keep)
-        runs = _train(project, profile, frozen, worklist)
-    else:
+def _launch_locally(
+    project: Project, profile: Profile, runner: Path | None, plan: Priced, store: Store, *, as_json: bool
+) -> int:
+    """Train on this machine, stage by stage, and stay; then collect, fit and report whatever there is."""
+    submitted: set[str] = set()
+    while True:
+        frozen = prepare(project, profile, runner, plan, store)
+        todo = [row for row in frozen.rows if not store.has_result(row["id"])]
+        submitted |= {row["id"] for row in todo}
+        runs = _train(project, profile, frozen, todo) if todo else project.statuses(frozen)
+        following = priced(project, profile)
+        if len(following.plan.runs) == len(plan.plan.runs):
+            break
+        plan = following
+        say(f"next stage: {len(plan.plan.runs) - len(frozen.rows)} runs")
+    if not submitted:
         say(f"all {len(frozen.rows)} runs are finished: nothing to train")
-        runs = project.statuses(frozen)
     if as_json:
-        skipped = len(frozen.rows) - len(todo)
-        print_json(
-            {"launch": frozen.number, "submitted": len(todo), "skipped": skipped, "jobs": ["local"] if todo else []}
-        )
+        skipped, jobs = len(frozen.rows) - len(submitted), ["local"] if submitted else []
+        print_json({"launch": frozen.number, "submitted": len(submitted), "skipped": skipped, "jobs": jobs})
     return _conclude(project, frozen, runs)
 
 
@@ -165,8 +173,15 @@ def _conclude(project: Project, frozen: Launch, runs: list[RunStatus]) -> int:
     return 1 if failed else 0
 
 
-def _train(project: Project, profile: Profile, frozen: Launch, worklist: WorkList) -> list[RunStatus]:
+def _train(project: Project, profile: Profile, frozen: Launch, todo: Rows) -> list[RunStatus]:
     """Run the pool to its end, showing progress; Ctrl-C and TERM let the workers checkpoint first."""
+    longest_first = [row["id"] for row in sorted(todo, key=lambda row: -row["hours"])]
+    worklist = WorkList.of(
+        longest_first,
+        Store(Path(frozen.store)),
+        corpus_hash=frozen.corpus_hash,
+        keep=project.sweep.training.keep,
+    )
     folder = project.launches / str(frozen.number)
     owner = Owner.current()
     launcher = folder / f"launcher-{owner.pid}.json"
@@ -223,7 +238,9 @@ def _refuse_other_plan(project: Project, plan: Priced, replan: bool) -> None:
     if frozen is None or replan:
         return
     change = difference(frozen, plan.plan)
-    if change:
+    ids = {planned.run.id for planned in plan.plan.runs}
+    next_stage = project.path.read_text() == frozen.sweep_text and ids.issuperset(frozen.ids)
+    if change and not next_stage:
         raise ScalingError(
             f"the plan differs from launch {frozen.number}: {change}",
             where=str(project.path),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +19,9 @@ from scaling.results.store import Store
 from scaling.runners.profile import Profile, load_profile
 from scaling.sweeps.price import Priced, Throughput, matrix, price, rank_table
 
+if TYPE_CHECKING:
+    from scaling.sweeps.simulate import Expected
+
 SHOWN_DROPPED = 10
 
 
@@ -24,27 +29,42 @@ SHOWN_DROPPED = 10
 @sweep_argument
 @runner_option
 @click.option("--ranks", is_flag=True, help="Also show the rank of every factorized matrix and the share it keeps.")
+@click.option("--simulate", is_flag=True, help="Also fit simulated outcomes: the interval widths to expect.")
 @root_option
 @json_option
-def plan(sweep: Path, runner: Path | None, ranks: bool, root: Path | None, as_json: bool) -> None:
+def plan(sweep: Path, runner: Path | None, ranks: bool, simulate: bool, root: Path | None, as_json: bool) -> None:
     """The grid of runs and its price; nothing is run."""
     project = Project.open(sweep, root)
     profile = load_profile(runner)
     plan = priced(project, profile)
+    expected = expectations(plan) if simulate else None
     if as_json:
-        print_json(plan.document())
+        print_json(plan.document() | ({} if expected is None else {"expected": [asdict(one) for one in expected]}))
         return
     print_plan(plan)
     if ranks:
         print_ranks(plan)
+    if expected is not None:
+        print_expected(expected)
     say(f"\nnext: scaling launch {sweep}")
+
+
+@click.command()
+@click.argument("name")
+@root_option
+def init(name: str, root: Path | None) -> None:
+    """Write a commented sweep sweeps/NAME.yaml, and a runner, to start from."""
+    from scaling.sweeps.start import start
+
+    sweep, runner = start(name, (root or Path.cwd()).resolve())
+    say(f"{sweep}\n{runner}\nnext: scaling plan {sweep}")
 
 
 def priced(project: Project, profile: Profile) -> Priced:
     """The plan of a project, priced for a profile, by measured throughput and corpus size where they are known."""
-    plan = project.plan()
     store = Store(profile.store_path(project.root))
-    data = find_data(plan.runs[0].run.data, root=project.root, store=store.path) if store.path.exists() else None
+    data = find_data(project.sweep.data.ref, root=project.root, store=store.path) if store.path.exists() else None
+    plan = project.plan(store, corpus_tokens=data.train_tokens if data else None)
     return price(
         plan,
         device=profile.hardware(),
@@ -60,7 +80,8 @@ def print_plan(plan: Priced, *, todo: int | None = None) -> None:
     for line in dict.fromkeys(row["line"] for row in rows):
         cells = [row for row in rows if row["line"] == line]
         groups = list(dict.fromkeys(row["group"] for row in cells))
-        header = ("FLOPs", "shape", "N", "tokens", "steps", "batch", "runs", "time")
+        spent = "FLOPs" if plan.plan.sweep.grid.kind == "isoflop" else "tokens"
+        header = (spent, "shape", "N", "tokens", "steps", "batch", "runs", "time")
         table = (
             (
                 group if row is group_rows[0] else "",
@@ -109,6 +130,34 @@ def print_ranks(plan: Priced) -> None:
         for row in rank_table(plan.plan)
     )
     print_table(header, rows, left=3)
+
+
+def expectations(plan: Priced) -> list[Expected]:
+    """What the plan will tell, from simulated studies, at the first compute the sweep predicts."""
+    from scaling.sweeps.simulate import simulate
+
+    targets = plan.plan.sweep.analysis.predict
+    return simulate(plan.plan, target=targets[0] if targets else None)
+
+
+def print_expected(expected: Sequence[Expected]) -> None:
+    """Half-widths of the 95 % intervals that every line is expected to give."""
+    header = ("line", "", "runs", "N exponent", "at FLOPs", "N_opt", "loss", "fits that fail")
+    rows = (
+        (
+            one.line,
+            one.message or "",
+            one.runs,
+            None if one.exponent_n is None else f"±{one.exponent_n:.2f}",
+            f"{one.target_compute:.3g}",
+            None if one.factor_n is None else f"×÷{one.factor_n:.2f}",
+            None if one.loss_relative is None else f"±{one.loss_relative:.1%}",
+            None if one.failed is None else f"{one.failed:.0%}",
+        )
+        for one in expected
+    )
+    click.echo()
+    print_table(header, rows, title="95 % intervals to expect, if the law's form is right (simulated)", left=2)
 
 
 def say_blank() -> None:

@@ -6,6 +6,7 @@ Root = the parent of the `sweeps/` folder that holds the sweep file, else the fi
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,11 +54,27 @@ class Project:
         """Where the launches of this sweep are frozen."""
         return launches_folder(self.root, self.name)
 
-    def plan(self) -> Plan:
-        """Every run of the sweep, planned anew from the file."""
-        return plan(
-            self.sweep, vocab_size=self.sweep.data.vocab_size or vocab_size(self.sweep.data.tokenizer), root=self.root
-        )
+    @property
+    def vocab_size(self) -> int:
+        """Entries of the sweep's tokenizer."""
+        data = self.sweep.data
+        return data.vocab_size or vocab_size(data.tokenizer, root=self.root)
+
+    def plan(self, store: Store, *, corpus_tokens: float | None = None) -> Plan:
+        """Every run of the sweep, planned anew; tuning stages go as far as the store's results let them."""
+        losses: dict[str, float] = {}
+        while True:
+            made = plan(
+                self.sweep,
+                vocab_size=self.vocab_size,
+                root=self.root,
+                corpus_tokens=corpus_tokens,
+                losses=losses,
+            )
+            known = _losses(made, store) if made.pending else losses
+            if known.keys() == losses.keys():
+                return made
+            losses = known
 
     def launch(self) -> Launch:
         """The last launch; says so where the sweep file asks for other runs by now. Raises ScalingError without one."""
@@ -66,7 +83,8 @@ class Project:
             raise ScalingError(
                 "this sweep was never launched", where=str(self.path), hint=f"scaling launch {self.path}"
             )
-        if self.path.read_text() != launch.sweep_text and (change := difference(launch, self.plan())):
+        stale = self.path.read_text() != launch.sweep_text
+        if stale and (change := difference(launch, self.plan(Store(Path(launch.store))))):
             say(f"the sweep file has changed since launch {launch.number}, which this is about: {change}")
             say(f"next: scaling launch {self.path} --replan")
         return launch
@@ -85,6 +103,29 @@ class Project:
 def slurm_jobs(store: Path) -> StoreJobs:
     """The jobs of a store; one object for all questions of this process, so that SLURM is asked rarely."""
     return StoreJobs(store, SlurmQueue())
+
+
+def find_run(launch: Launch, run: str, sweep: Path) -> str:
+    """The id that begins with `run`. Raises ScalingError where none or several do."""
+    matches = [run_id for run_id in launch.ids if run_id.startswith(run)]
+    if len(matches) != 1:
+        raise ScalingError(
+            f"{len(matches)} runs begin with '{run}'",
+            where=str(sweep),
+            allowed="the id of one run, or its beginning",
+            hint=f"scaling status {sweep} --json   lists the ids",
+        )
+    return matches[0]
+
+
+def _losses(plan: Plan, store: Store) -> dict[str, float]:
+    """Run id -> final loss of what is finished, infinite where it diverged."""
+    results = {planned.run.id: store.result(planned.run.id) for planned in plan.runs}
+    return {
+        run_id: math.inf if result.loss_nats is None else result.loss_nats
+        for run_id, result in results.items()
+        if result is not None
+    }
 
 
 def difference(launch: Launch, plan: Plan) -> str | None:

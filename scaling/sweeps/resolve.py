@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
+from scaling.run import Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.sweeps import counting
 from scaling.sweeps.cells import Cell, Line
 from scaling.sweeps.counting import Counts
@@ -74,11 +74,10 @@ class Resolver:
     """Turns a cell and a setting into a run, recipes resolved. Runs share their parts, so that each is written once."""
 
     def __init__(self, sweep: Sweep) -> None:
-        init, data = sweep.training.init, sweep.data
+        init = sweep.training.init
         self.sweep = sweep
         self.initialisation = Initialisation(init.embedding_std, init.head_std, init.hidden_gain)
-        more = tuple(sorted(data.validation.items())) if data.validation else None
-        self.data = DataRef(data.corpus, data.tokenizer, data.validation_tokens, more)
+        self.data = sweep.data.ref
         self.optimizers: dict[Any, Optimizer] = {}
         self.schedules: dict[tuple[int, int | None], Schedule] = {}
         self.costs: dict[tuple[Shape, Optimizer, Any], tuple[float, float]] = {}

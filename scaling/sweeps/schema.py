@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from scaling.errors import SpecError
 from scaling.hardware import DEVICES
+from scaling.run import DataRef
 from scaling.spec import (
     Block,
     Count,
@@ -68,6 +69,12 @@ class Data(Block):
     vocab_size: Annotated[Count, Field(le=2**20)] | None = None  # where the tokenizer's is not known without a network
     validation_tokens: Count = 128_000
     validation: dict[Name, str] | None = None
+
+    @property
+    def ref(self) -> DataRef:
+        """What the runs read, as their identity names it."""
+        more = tuple(sorted(self.validation.items())) if self.validation else None
+        return DataRef(self.corpus, self.tokenizer, self.validation_tokens, more)
 
     @property
     def paths(self) -> dict[tuple[str, ...], str]:

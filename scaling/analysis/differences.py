@@ -92,7 +92,12 @@ def _at_budget(line: Line, reference: Line, budget: float, sigma_seed: float | N
 
 
 def _minimum(line: Line, budget: float) -> Minimum | None:
-    return next((m for m in line.isoflop.bracketed if m.budget == budget), None) if line.isoflop else None
+    """The minimum of a budget with an interval; a parabola through three points, of unknown noise, has none."""
+    for minimum in line.isoflop.bracketed if line.isoflop else ():
+        low, high = minimum.loss_interval or (0.0, 0.0)
+        if minimum.budget == budget and high > low:
+            return minimum
+    return None
 
 
 def _loss_draws(minimum: Minimum, order: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -20,6 +20,7 @@ from scaling.errors import FitError
 from scaling.inference.curve import Curve
 from scaling.laws.frontier import Frontier, frontier
 from scaling.laws.isoflop import IsoFlop, isoflop
+from scaling.laws.noise import SeedNoise
 from scaling.laws.points import Points
 from scaling.laws.study import LineStudy, study_line
 
@@ -83,8 +84,9 @@ def make_line(
     settings: Settings,
     models: Models | None,
     sequence_length: int | None,
+    noise: SeedNoise | None,
 ) -> Line:
-    """Fits one line every way its cells allow."""
+    """Fits one line every way its cells allow; `noise` is that of all lines."""
     points = points_of(cells, settings.params_column)
     known = models or models_of_rows([cell.row for cell in cells])
     curve = Curve(known, params=settings.params_column) if known and settings.params_column in PARAMS_COLUMNS else None
@@ -107,7 +109,7 @@ def make_line(
         )
     except FitError as error:
         refused = error.what + (f" ({error.got})" if error.got else "")
-    minima = law.isoflop if law else _minima(points, settings.bootstrap, seed)
+    minima = law.isoflop if law else _minima(points, settings.bootstrap, seed, noise)
     first = cells[0].row
     family = first.get("family") or None
     return Line(
@@ -140,8 +142,10 @@ def _conventions(cells: Sequence[Cell], params_column: str) -> dict[str, Points]
     return {name: points_of(cells, params_column, name) for name in others}
 
 
-def _minima(points: Points, draws: int, seed: int) -> IsoFlop | None:
-    return isoflop(points, draws=draws, seed=seed) if points.budget is not None else None
+def _minima(points: Points, draws: int, seed: int, noise: SeedNoise | None) -> IsoFlop | None:
+    if points.budget is None:
+        return None
+    return isoflop(points, draws=draws, seed=seed, noise=noise.sigma_log if noise else None)
 
 
 def line_seed(name: str, seed: int) -> int:

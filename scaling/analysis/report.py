@@ -109,7 +109,7 @@ def write_page(study: Study, folder: Path, context: Context) -> Path:
         | {"facts": _facts(study, context)},
         answer=answer(study),
         figures=_drawings(study, folder / "figures"),
-        checks=(*study.checks, *serving(study).checks, *context.plan_checks),
+        checks=_checks(study, context),
         tables=[table for table in tables if table.name not in _RUN_TABLES],
         run_tables=[*(t for t in tables if t.name == "cells"), *_missing_tables(study, context)],
         method=_method(study),
@@ -119,6 +119,14 @@ def write_page(study: Study, folder: Path, context: Context) -> Path:
     path = folder / "report.html"
     write_atomic(path, page)
     return path
+
+
+def _checks(study: Study, context: Context) -> list[Check]:
+    """Of the study, of serving, and of the plan where the finished runs do not say the same."""
+    found = {check.code for check in study.checks}
+    priced = [Check(**check) for comparison in serving(study).comparisons for check in comparison["checks"]]
+    planned = [check for check in context.plan_checks if check.code not in found]
+    return list(dict.fromkeys([*study.checks, *planned, *serving(study).checks, *priced]))
 
 
 def _drawings(study: Study, folder: Path) -> list[Drawing]:

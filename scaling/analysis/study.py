@@ -117,6 +117,7 @@ def study_rows(
     if not gathered.cells:
         reasons = sorted({item.reason for item in gathered.dropped})
         raise FitError("no run is a data point yet", got="; ".join(reasons) or "no rows", hint="scaling status SWEEP")
+    noise = _pooled_noise(gathered.cells, settings.params_column)
     lines = []
     for order, (name, cells) in enumerate(gathered.lines.items()):
         lengths = {cell.row.get("sequence_length") for cell in cells}
@@ -127,9 +128,9 @@ def study_rows(
             settings=settings,
             models=(models or {}).get(name),
             sequence_length=lengths.pop() if len(lengths) == 1 else None,
+            noise=noise,
         )
         lines.append(line)
-    noise = _pooled_noise(gathered.cells, settings.params_column)
     return Study(settings, tuple(rows), tuple(lines), gathered.dropped, noise)
 
 

@@ -36,6 +36,7 @@ def study_checks(
         *(check for one in contests for check in one.checks if check.code not in _OF_THE_STUDY),
         *_of_contests(contests),
         *_of_noise(lines, noise),
+        *_of_optimizers(lines),
         *_of_runs(lines),
         *_of_rows(rows),
     ]
@@ -54,11 +55,6 @@ def _of_lines(lines: Sequence[Line]) -> Iterator[Check]:
 def _of_contests(contests: Sequence[Contest]) -> Iterator[Check]:
     for one in contests:
         names = f"{one.line.name} and {one.reference.name}"
-        optimizers = [{cell.row.get("optimizer") for cell in line.cells} for line in (one.line, one.reference)]
-        if optimizers[0] != optimizers[1] and None not in optimizers[0] | optimizers[1]:
-            told = " against ".join(", ".join(sorted(map(str, group))) for group in optimizers)
-            message = f"{names} differ in optimizer too ({told}): their difference is not the parameterization's alone."
-            yield Check("optimizer_differs", "info", message)
         if frontiers_cross(one.by_budget):
             yield Check("difference_changes_sign", "info", f"{names} change places between the budgets.")
         difference = exponent_difference(one.line, one.reference)
@@ -93,6 +89,17 @@ def _of_noise(lines: Sequence[Line], noise: SeedNoise | None) -> Iterator[Check]
             f"it may be anything from {low:.3f} to {high:.3f}."
         )
         yield Check("seed_noise_uncertain", "info", message)
+
+
+def _of_optimizers(lines: Sequence[Line]) -> Iterator[Check]:
+    used = {
+        line.name: sorted({str(cell.row["optimizer"]) for cell in line.cells if cell.row.get("optimizer")})
+        for line in lines
+    }
+    if len({tuple(names) for names in used.values()}) > 1:
+        told = "; ".join(f"{line}: {', '.join(names)}" for line, names in used.items())
+        message = f"Lines differ in optimizer too ({told}): a difference belongs to both."
+        yield Check("optimizer_differs", "info", message)
 
 
 def _of_runs(lines: Sequence[Line]) -> Iterator[Check]:

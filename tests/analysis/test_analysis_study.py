@@ -85,6 +85,25 @@ def test_without_replicates_no_line_is_called_better(simulate, settings):
     assert "seed_noise_unknown" in {check.code for check in made.checks}
 
 
+def test_three_points_on_a_parabola_borrow_the_noise_of_the_other_lines(simulate, settings):
+    """The second ratio of a small sweep: one budget, three sizes, no replicates of its own."""
+    rows = [row for row in simulate() if row["line"] != "low_rank@0.5" or row["budget"] == 6e10]
+    sizes = sorted({row["params_matmul"] for row in rows if row["line"] == "low_rank@0.5"})
+    kept = [r for r in rows if r["line"] != "low_rank@0.5" or (r["params_matmul"] in sizes[::2] and r["seed"] == 0)]
+    made = study_rows(kept, settings=settings)
+    low, high = made.lines[2].isoflop.minima[0].loss_interval
+    assert high - low > made.noise.sigma
+    assert [len(one.by_budget) for one in made.contests] == [3, 1]
+    silent = study_rows([row for row in kept if row["seed"] == 0], settings=settings)
+    assert [len(one.by_budget) for one in silent.contests] == [3]
+
+
+def test_without_draws_nothing_is_compared(simulate, settings):
+    made = study_rows(simulate(), settings=replace(settings, bootstrap=0))
+    assert made.contests == ()
+    assert answer(made)[0] == "By chinchilla on 17 points the compute-optimal size of dense grows as C^0.59."
+
+
 def test_the_answer_says_that_exponents_cannot_be_compared(study):
     assert answer(study)[1].startswith("The exponents are too uncertain to compare: N_opt grows as C^")
 

@@ -15,7 +15,6 @@ import numpy as np
 from scaling.analysis.lines import Line
 from scaling.analysis.study import Study
 from scaling.check import Check
-from scaling.hardware import find_device
 from scaling.inference import compare, equal_loss
 from scaling.inference.cost import Setting
 
@@ -42,8 +41,8 @@ def serving(study: Study) -> Serving:
     ordered = [study.reference, *(line for line in priced if line is not study.reference)]
     lines = [_priced(line) for line in ordered]
     settings = [
-        Setting(find_device(name), batch=batch, context=_context(study))
-        for name in study.settings.devices
+        Setting(device, batch=batch, context=context_of(study))
+        for device in study.settings.served_on
         for batch in BATCHES
     ]
     made = [
@@ -53,7 +52,7 @@ def serving(study: Study) -> Serving:
     return Serving(tuple(made), tuple(checks))
 
 
-def _context(study: Study) -> int:
+def context_of(study: Study) -> int:
     """The sequence length the models were trained with."""
     return int(study.reference.cells[0].row.get("sequence_length") or 2048)
 
@@ -67,15 +66,16 @@ def _priced(line: Line) -> equal_loss.Line:
     frontier, curve = line.frontier, line.curve
     assert frontier is not None
     assert curve is not None
+    # No measured training speed: it is of the machine that trained, and the prices are of other devices too.
     return equal_loss.Line(line.name, frontier.fit.loss, curve, line.costs[line.axis], _draws(line))
 
 
 def _draws(line: Line) -> equal_loss.Draws | None:
-    """The law with the parameters of some of its draws, all at once."""
-    assert line.law is not None
-    if line.law.draws is None:
+    """Some of the bootstrap draws of the law, all at once."""
+    if line.law is None or line.law.draws is None or not len(line.law.draws.vectors):
         return None
     drawn, form = line.law.draws.parameters, line.law.fit.form
-    some = np.linspace(0, len(next(iter(drawn.values()))) - 1, DRAWS).astype(int)
-    columns = {name: values[some][:, None] for name, values in drawn.items()}
-    return equal_loss.Draws(DRAWS, lambda params, tokens: form.loss(columns, params, tokens))
+    count = min(DRAWS, len(line.law.draws.vectors))
+    rows = np.linspace(0, len(line.law.draws.vectors) - 1, count).astype(int)
+    parameters: dict[str, Any] = {name: values[rows, None] for name, values in drawn.items()}
+    return equal_loss.Draws(count, lambda params, tokens: form.loss(parameters, params, tokens))

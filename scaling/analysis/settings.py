@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from scaling.hardware import Device, find_device
+
 if TYPE_CHECKING:  # pydantic takes a third of a second, and a foreign table has no sweep
     from scaling.sweeps.schema import Sweep
 
@@ -24,6 +26,7 @@ class Settings:
         where, exclude: rows to leave out (`cells.gather`).
         drop_highest: how many of the highest losses of each line a law leaves out.
         seed: of all draws.
+        hardware: rows of the device table with what was measured in their place.
     """
 
     law: str = "chinchilla"
@@ -37,7 +40,13 @@ class Settings:
     where: Mapping[str, float | None] = field(default_factory=dict)
     exclude: Mapping[str, str] = field(default_factory=dict)
     drop_highest: int = 0
+    hardware: Mapping[str, Device] = field(default_factory=dict)
     seed: int = 0
+
+    @property
+    def served_on(self) -> list[Device]:
+        """The devices that serving is priced for."""
+        return [self.hardware.get(name) or find_device(name) for name in self.devices]
 
     @property
     def line_law(self) -> str:

@@ -13,10 +13,12 @@ from pathlib import Path
 import click
 import psutil
 
+from scaling.cli.calibration import calibrate_here
 from scaling.cli.options import json_option, root_option, runner_option
 from scaling.cli.screen import print_json, print_table
 from scaling.data.corpus import open_corpus
 from scaling.errors import ScalingError
+from scaling.hardware import Device
 from scaling.runners.profile import load_profile
 from scaling.runners.slurm_check import diagnose
 from scaling.runners.slurm_script import check_profile
@@ -27,12 +29,14 @@ _SLURM = ("sbatch", "squeue", "sacct", "scontrol")
 
 @click.command()
 @runner_option
+@click.option("--calibrate", is_flag=True, help="Measure kernel time, rate and bandwidth here; prices use them after.")
 @root_option
 @json_option
-def doctor(runner: Path | None, root: Path | None, as_json: bool) -> int:
+def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: bool) -> int:
     """What this machine can do: processors, packages, built-in corpora, SLURM, and the store."""
     profile = load_profile(runner)
-    store = profile.store_path((root or Path.cwd()).resolve())
+    root = (root or Path.cwd()).resolve()
+    store = profile.store_path(root)
     problem: object = _unwritable(store)
     findings: dict[str, dict[str, object]] = {
         "machine": _machine(),
@@ -42,6 +46,8 @@ def doctor(runner: Path | None, root: Path | None, as_json: bool) -> int:
         "slurm": {name: shutil.which(name) for name in _SLURM},
         "store": {"path": str(store), "writable": problem is None, "problem": problem},
     }
+    if calibrate:
+        findings["calibration"] = _calibration(calibrate_here(profile.hardware(), root))
     if profile.runner == "slurm" and runner is not None:
         check_profile(profile, where=str(runner))
         findings["cluster"] = diagnose(profile, store, where=str(runner))
@@ -53,6 +59,14 @@ def doctor(runner: Path | None, root: Path | None, as_json: bool) -> int:
             print_table((title, ""), found.items(), left=2)
             click.echo()
     return 1 if problem else 0
+
+
+def _calibration(device: Device) -> dict[str, object]:
+    """The three constants of the serving model, as measured."""
+    assert device.kernel_seconds is not None
+    rates = {f"{precision} FLOP/s": f"{rate:.3g}" for precision, rate in device.peak_flops.items()}
+    bandwidth = f"{device.bandwidth_bytes_per_second:.3g}"
+    return {"device": device.name, "kernel": f"{device.kernel_seconds * 1e6:.1f} µs", **rates, "bytes/s": bandwidth}
 
 
 def _machine() -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scaling.check import Check
+from scaling.cli.calibration import calibrated
 from scaling.cli.options import json_option, root_option, sweep_argument, table_argument
 from scaling.cli.project import Project
 from scaling.cli.screen import print_checks, print_json, print_table, say
@@ -22,7 +23,6 @@ from scaling.results.status import RunStatus, counts
 from scaling.results.store import Store
 
 if TYPE_CHECKING:
-    from scaling.analysis.settings import Settings
     from scaling.analysis.study import Study
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -151,18 +151,36 @@ def predict(
 
 @click.command()
 @sweep_argument
+@click.option("--measure", is_flag=True, help="Also time the largest model of every line here, factorized and merged.")
 @root_option
 @json_option
-def compare(sweep: Path, root: Path | None, as_json: bool) -> None:
+def compare(sweep: Path, measure: bool, root: Path | None, as_json: bool) -> None:
     """Inference cost of the families at equal loss, and their difference in loss at equal compute."""
     from scaling.analysis.documents import comparisons_json
     from scaling.analysis.text import compare_text
 
     study = study_of(sweep, root, {})
+    rows = measured_rows(study) if measure else []
     if as_json:
-        print_json(comparisons_json(study))
-    else:
-        click.echo(compare_text(study))
+        print_json(comparisons_json(study) | ({"measured": rows} if measure else {}))
+        return
+    click.echo(compare_text(study))
+    if rows:
+        click.echo()
+        header = ("line", "form", "batch", "N", "predicted", "measured", "tokens/s")
+        shown = (
+            (
+                row["line"],
+                row["form"],
+                row["batch"],
+                format_number(row["params"]),
+                f"{row['decode_seconds'] * 1e3:.2f} ms",
+                f"{row['measured_decode_seconds'] * 1e3:.2f} ms",
+                format_number(row["measured_tokens_per_second"]),
+            )
+            for row in rows
+        )
+        print_table(header, shown, title="One decode step of the largest model of each line, on this machine", left=2)
 
 
 @click.command()
@@ -194,6 +212,25 @@ def laws(as_json: bool) -> None:
     print_table(header, rows, left=4)
 
 
+def measured_rows(study: Study) -> list[dict[str, Any]]:
+    """Serving times of the largest model of every line on this machine's CPU, beside the calibrated prediction."""
+    from scaling.analysis.serving import BATCHES, context_of
+    from scaling.hardware import find_device
+    from scaling.inference.cost import Setting
+    from scaling.inference.measure import calibrate, measure
+
+    device = calibrate(find_device("cpu"))
+    found = []
+    for line in study.lines:
+        if line.curve is None:
+            continue
+        model = line.curve.rungs[-1]
+        for batch in BATCHES:
+            setting = Setting(device, batch=batch, context=context_of(study), precision="float32")
+            found += [{"line": line.name, **row} for row in measure(model.shape, model.ranks, setting)]
+    return found
+
+
 def study_of(table: Path, root: Path | None, choices: dict[str, Any]) -> Study:
     """The study of a sweep's last launch, or of a foreign table; options given on the line replace the settings."""
     from scaling.analysis.rows import read_table
@@ -218,7 +255,7 @@ def study_of_launch(project: Project, launch: Launch, runs: list[RunStatus], **c
 
     if not any(run.status == "completed" for run in runs):
         raise ScalingError("no run is finished yet", where=str(project.path), hint=f"scaling status {project.path}")
-    settings: Settings = replace(settings_of(project.sweep), **chosen)
+    settings = replace(settings_of(project.sweep), hardware=calibrated(project.root), **chosen)
     rows = collect_rows(runs, Store(Path(launch.store)))
     return study_rows(rows, settings=settings)
 

@@ -30,7 +30,8 @@ class Part:
     @cached_property
     def canonical(self) -> str:
         """Canonical JSON of the fields that are not off."""
-        return _CANONICAL.encode(_settings(self))
+        values = self.__dict__
+        return _CANONICAL.encode({n: values[n] for n in _FIELDS[type(self)] if values[n] is not None})
 
 
 @dataclass(frozen=True)

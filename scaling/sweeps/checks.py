@@ -88,12 +88,10 @@ def _optimizers(sweep: Sweep) -> Iterator[Check]:
 
 
 def _seed_noise(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
-    repeated = set()
-    for line, runs in by_line.items():
-        seeds: dict[str, set[int]] = {}
-        for planned in runs:
-            seeds.setdefault(planned.cell, set()).add(planned.run.seed)
-        if any(len(found) > 1 for found in seeds.values()):
-            repeated.add(line)
-    if by_line and not repeated:
+    first: dict[str, int] = {}
+    if by_line and not any(
+        first.setdefault(planned.cell, planned.run.seed) != planned.run.seed
+        for runs in by_line.values()
+        for planned in runs
+    ):
         yield Check("seed_noise_unknown", "warning", "No cell has two seeds: no difference will have a scale.")

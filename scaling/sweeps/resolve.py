@@ -97,6 +97,7 @@ class Resolver:
         )
         optimizer, schedule = self._optimizer(line, setting, scale), self._schedule(scale)
         name, tokens = cell.name, steps * batch
+        costs: tuple[float, float] | None = None
         for seed in seeds:
             run = Run(
                 shape=model.shape,
@@ -113,7 +114,8 @@ class Resolver:
                 ranks=model.ranks,
                 self_guided=line.family.self_guided,
             )
-            per_step, memory_bytes = self._costs(run)
+            if costs is None:
+                costs = self._costs(run)
             yield PlannedRun(
                 run=run,
                 family=line.family_name,
@@ -124,8 +126,8 @@ class Resolver:
                 counts=model.counts,
                 flops=model.flops_exact * tokens,
                 flops_6nd=model.flops_6nd * tokens,
-                optimizer_flops=per_step * steps,
-                memory_bytes=memory_bytes,
+                optimizer_flops=costs[0] * steps,
+                memory_bytes=costs[1],
                 stage=stage,
             )
 

@@ -102,7 +102,11 @@ class Cluster:
                 time.sleep(WAIT_SECONDS)
 
     def _slurm(self, number: int, store: Store) -> Slurm:
-        return Slurm(self.profile, store.path, launch=launch_name(self.project.name, number, self.project.root))
+        return Slurm(
+            self.profile,
+            store.path,
+            launch=launch_name(self.project.name, number, root=self.project.root, store=store.path),
+        )
 
     def _again(self) -> list[str]:
         """The command that goes on from a node: the next stage, or collect, fit and report."""

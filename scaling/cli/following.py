@@ -105,7 +105,7 @@ def _cancel_jobs(project: Project) -> int:
     stores = {launch.store: launch for launch in all_launches(project.root, project.name) if launch.runner == "slurm"}
     stopped = 0
     for store, launch in stores.items():
-        name = launch_name(project.name, launch.number, project.root)
+        name = launch_name(project.name, launch.number, root=project.root, store=Path(store))
         jobs, foreign = slurm_jobs(Path(store)).cancel(name, set(launch.ids))
         if jobs:
             say(f"cancelled {len(jobs)} jobs ({', '.join(jobs)}); their runs checkpoint at their next step")

@@ -237,4 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    for number in STOP_SIGNALS:  # the interpreter's last moments would give them back their deadly default
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)

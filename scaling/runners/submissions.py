@@ -81,15 +81,16 @@ class Submitted:
         write_atomic(self.path.with_suffix(".job"), to_json({"job_id": job_id or None}))
 
 
-def launch_name(sweep: str, number: int, root: Path) -> str:
-    """``quickstart-3-9f2c``: readable, safe in a shell and in a file name, another one for every root.
+def launch_name(sweep: str, number: int, *, root: Path, store: Path) -> str:
+    """``quickstart-3-9f2c``: readable, safe in a shell and in a file name, another one for every root and store.
 
     Args:
         sweep: the sweep's name; whatever is not a letter, digit, dot, dash or underscore becomes an underscore.
         number: of the launch.
         root: whose `.scaling/launches` numbered it; people who share a store have their own.
+        store: where the runs lie; an intention is looked up by a name that no other store's job has.
     """
-    digest = hashlib.sha256(f"{root.resolve()}\0{sweep}".encode()).hexdigest()[:4]
+    digest = hashlib.sha256(f"{root.resolve()}\0{store.resolve()}\0{sweep}".encode()).hexdigest()[:4]
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', sweep)[:40]}-{number}-{digest}"
 
 

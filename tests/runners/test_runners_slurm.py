@@ -263,7 +263,7 @@ def test_no_value_reaches_a_shell_unquoted(tmp_path_factory, sweep, value):
     store = place / "my store; $(touch owned) 'x'"
     profile = Profile(runner="slurm", time_limit="1h", partition=value or "p", sbatch={"comment": value})
     check_profile(profile, where="r.yaml")
-    name = launch_name(sweep, 3, place)
+    name = launch_name(sweep, 3, root=place, store=store)
     assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
     [text] = Slurm(profile, store, launch=name).scripts(work(1))
     flags = {line.partition("=")[0]: line.partition("=")[2] for line in text.splitlines() if line.startswith("#SBATCH")}
@@ -355,10 +355,11 @@ def test_a_task_of_many_slots_asks_for_as_many_times_the_resources(slurm_profile
 
 
 def test_launches_of_one_sweep_differ_in_their_number_only(tmp_path):
-    first, second = (launch_name("my grid", number, tmp_path) for number in (1, 12))
+    first, second = (launch_name("my grid", number, root=tmp_path, store=tmp_path) for number in (1, 12))
     assert same_sweep(first, second)
-    assert not same_sweep(first, launch_name("my grid", 1, tmp_path / "elsewhere"))
-    assert not same_sweep(first, launch_name("my grid 2", 1, tmp_path))
+    assert not same_sweep(first, launch_name("my grid", 1, root=tmp_path / "elsewhere", store=tmp_path))
+    assert not same_sweep(first, launch_name("my grid", 1, root=tmp_path, store=tmp_path / "elsewhere"))
+    assert not same_sweep(first, launch_name("my grid 2", 1, root=tmp_path, store=tmp_path))
 
 
 @pytest.mark.parametrize("path", sorted(RUNNERS.glob("slurm*.yaml")), ids=lambda path: path.name)

@@ -19,6 +19,7 @@ from scaling.runners.arrays import Work
 from scaling.runners.job import WorkList
 from scaling.runners.profile import load_profile
 from scaling.runners.slurm import Slurm
+from scaling.runners.submissions import launch_name
 
 ROOT = Path(__file__).parent.parent.parent
 CLUSTER = Path(__file__).parent / "cluster.sh"
@@ -55,17 +56,21 @@ class Box:
             self.store.add(run)
         return list(runs)
 
-    def slurm(self, *lines: str, launch: str = "box-1-abcd") -> Slurm:
+    def slurm(self, *lines: str, number: int = 1) -> Slurm:
         path = self.folder / "runner.yaml"
         limit = [] if any(line.startswith("time_limit") for line in lines) else ["time_limit: 60m"]
         head = ["runner: slurm", "partition: main", "device: cpu", *limit]
         path.write_text("\n".join([*head, *(lines or (QUIET_NODES,))]) + "\n")
-        return Slurm(load_profile(path), self.store.path, launch=launch)
+        return Slurm(load_profile(path), self.store.path, launch=self.launch(number))
 
-    def submit(self, runs: Sequence[Run], *lines: str, launch: str = "box-1-abcd"):
+    def launch(self, number: int = 1) -> str:
+        """A launch's name, another one for every box."""
+        return launch_name("box", number, root=self.folder, store=self.store.path)
+
+    def submit(self, runs: Sequence[Run], *lines: str):
         """Submit what has no result and no job; each run in a task of its own."""
         work = [Work(run.id, 1.0, 3600.0) for run in runs if not self.store.has_result(run.id)]
-        return self.slurm(*lines, launch=launch).submit(work, corpus_hash=self.corpus_hash, keep="none")
+        return self.slurm(*lines).submit(work, corpus_hash=self.corpus_hash, keep="none")
 
     def step(self, run: Run) -> int:
         newest = self.store.newest(run.id)

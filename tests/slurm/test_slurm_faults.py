@@ -32,8 +32,16 @@ print(json.dumps(slurm.submit(work, corpus_hash=corpus_hash, keep="none").submit
 """
 
 
-def launcher(box: Box, runs, *, launch: str = "box-1-abcd", environment: dict[str, str] | None = None):
-    command = [sys.executable, "-c", PROGRAM, box.folder / "runner.yaml", box.store.path, launch, box.corpus_hash]
+def launcher(box: Box, runs, *, number: int = 1, environment: dict[str, str] | None = None):
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        box.folder / "runner.yaml",
+        box.store.path,
+        box.launch(number),
+        box.corpus_hash,
+    ]
     return subprocess.Popen(
         [*map(str, command), *(run.id for run in runs)],
         stdout=subprocess.PIPE,
@@ -138,7 +146,7 @@ def test_the_launcher_is_killed_between_two_sbatch_calls(box: Box, runs, tmp_pat
 def test_two_launches_at_once(box: Box, runs) -> None:
     box.add(runs)
     box.slurm()
-    both = [launcher(box, runs, launch=f"box-{n}-abcd") for n in (1, 2)]
+    both = [launcher(box, runs, number=n) for n in (1, 2)]
     answers = [one.communicate() for one in both]
     assert [one.returncode for one in both] == [0, 0], answers
     box.wait_for_results(runs)
@@ -155,6 +163,9 @@ def test_the_store_is_away_for_a_while(box: Box, runs, trouble: str) -> None:
     small.__dict__.update(box.__dict__ | {"store": Store(place / "store")})
     small.store.path.mkdir(parents=True)
     (small.store.path / "data").symlink_to(box.reference.path / "data")
+    # the logs of a running task stay open, and a file system with a file open for writing does not turn read-only
+    (box.folder / "launches").mkdir()
+    (small.store.path / "launches").symlink_to(box.folder / "launches")
     small.add([run])
     [job] = small.submit([run]).jobs
     small.wait_for_training(run)

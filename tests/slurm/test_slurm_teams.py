@@ -19,7 +19,7 @@ def test_two_nodes_train_one_run_and_a_requeue_changes_no_bit(box: Box, runs) ->
     twin = Box(box.folder / "twin", box.reference, box.corpus_hash)
     twin.add([disturbed])
     box.submit([quiet, disturbed], *TWO_NODES)
-    twin.submit([disturbed], *TWO_NODES, launch="twin-1-abcd")
+    twin.submit([disturbed], *TWO_NODES)
     box.wait_for_training(disturbed)
     slurm_command("scancel", "--signal=USR2", box.store.newest(disturbed.id).owner.job_id)
     box.wait_for_results([quiet, disturbed])

@@ -21,6 +21,7 @@ from scaling.analysis.answer import answer
 from scaling.analysis.ink import css_variables, themed
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
+from scaling.analysis.suspicions import by_severity
 from scaling.analysis.table import Column, Table, text
 from scaling.analysis.tables import study_tables
 from scaling.check import Check
@@ -126,7 +127,7 @@ def _checks(study: Study, context: Context) -> list[Check]:
     found = {check.code for check in study.checks}
     priced = [Check(**check) for comparison in serving(study).comparisons for check in comparison["checks"]]
     planned = [check for check in context.plan_checks if check.code not in found]
-    return list(dict.fromkeys([*study.checks, *planned, *serving(study).checks, *priced]))
+    return by_severity([*study.checks, *planned, *serving(study).checks, *priced])
 
 
 def _drawings(study: Study, folder: Path) -> list[Drawing]:
@@ -155,7 +156,9 @@ def _figures(study: Study) -> list[tuple[str, str, int, Callable[[], Figure]]]:
             "Each budget's losses against size. Dots are cells (bars: seed noise), curves parabolas in log N, rings "
             "their minima with the 95 % interval of N_opt. Minima at the edge of the sizes tried have no ring."
         )
-        found.append(("isoflop", caption, 60, lambda: figures.isoflop_figure(isoflop)))
+        found.append(
+            ("isoflop", caption, min(64, 8 + 20 * len(isoflop.panels)), lambda: figures.isoflop_figure(isoflop))
+        )
     if any(line.frontier or line.budgets for line in study.lines):
         optima, frontier = numbers.optima_data(study), numbers.frontier_data(study)
         caption = (

@@ -40,7 +40,12 @@ def study_checks(
         *_of_runs(lines),
         *_of_rows(rows),
     ]
-    return tuple(sorted(dict.fromkeys(checks), key=lambda check: _SEVERITY[check.severity]))
+    return tuple(by_severity(checks))
+
+
+def by_severity(checks: Sequence[Check]) -> list[Check]:
+    """Each check once, the gravest first."""
+    return sorted(dict.fromkeys(checks), key=lambda check: _SEVERITY[check.severity])
 
 
 def _of_lines(lines: Sequence[Line]) -> Iterator[Check]:

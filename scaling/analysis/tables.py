@@ -19,7 +19,8 @@ _N, _LOSS, _DIFFERENCE = significant(3), fixed(3), fixed(3, sign=True)
 
 def compute_text(value: Any) -> str:
     """FLOPs as the field writes them: ``2.0e11``; small numbers (seconds) in short form."""
-    return f"{value:.1e}".replace("e+", "e") if value >= 1e5 else format_number(value)
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}" if value >= 1e5 else format_number(value)
 
 
 def delta_text(delta: float | None) -> str:

@@ -98,5 +98,5 @@ class Served:
         if self.line.training_flops_per_second is not None:
             return self.line.training_flops_per_second(sizes)
         device = self.setting.device
-        share = np.vectorize(device.mfu, otypes=[float])(np.rint(self._width(sizes)))
+        share = np.vectorize(device.mfu, otypes=[float])(np.rint(np.maximum(self._width(sizes), 1.0)))
         return np.asarray(share * device.peak(self.setting.values))

@@ -2,8 +2,10 @@
 
     python benchmarks/laws_coverage.py [--studies 200] [--out results/benchmarks/laws_coverage.md]
 
-Every row is one design: data sets drawn from the law with log-normal seed noise, each fitted and given the interval that
-`study_line` would give it (residual draws on a designed grid; cases for a table). Reported is the share that contains the truth.
+Every row is one design: data sets drawn from the law with log-normal seed noise, each fitted and given the interval
+that
+`study_line` would give it (residual draws on a designed grid; cases for a table). Reported is the share that contains
+the truth.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def main() -> None:
         "# Coverage of nominal 95 % intervals",
         "",
         f"`python benchmarks/laws_coverage.py`: {options.studies} simulated studies a row, {options.draws} draws each;",
-        f"the standard error of a share near .95 is {np.sqrt(0.95 * 0.05 / options.studies):.3f}. `N` is the exponent of",
+        f"the standard error of a share near .95 is {np.sqrt(0.0475 / options.studies):.3f}. `N` is the exponent of",
         "N_opt in C, `loss` the compute-optimal loss one decade beyond the largest budget, `unreliable` the share of",
         "studies that carry the check `interval_unreliable`.",
         "",

@@ -28,18 +28,15 @@ _EXACT = 1e-30  # objective per point below which the law passes through every p
 _MAX_DAMPING = 1e9
 _AT_BOUND = 1e-12
 _FIRST_DAMPING = 1.0
-_EASE, _STIFFEN = (
-    0.2,
-    8.0,
-)  # after a step that descends, and after one that does not: fewest evaluations of 80 pairs tried
+_SHORTEN, _SHORTEST = 0.25, 0.02  # of a step that does not descend
+# After a full step that descends, and after trouble; the pair with the fewest evaluations of 80 tried.
+_EASE, _STIFFEN = 0.2, 8.0
 
 Flags = npt.NDArray[np.bool_]
 
 
 class Descent(NamedTuple):
-    """Where each draw ended: internal vectors [R, P], summed objective [R], whether a stationary point was reached
-    [R].
-    """
+    """Where each draw ended: internal vectors [R, P], summed objective [R], whether it is a stationary point [R]."""
 
     vector: Array
     value: Array
@@ -73,7 +70,7 @@ def descend(
     vector = np.clip(start, low, high)
     result = Descent(vector.copy(), np.full(len(vector), np.inf), np.zeros(len(vector), dtype=np.bool_))
     alive = np.arange(len(vector))
-    damping = np.full(len(vector), _FIRST_DAMPING)
+    damping, share = np.full(len(vector), _FIRST_DAMPING), np.ones(len(vector))
     unit = 1.0 if objective.in_log else system.layout.loss_scale**2
     exact = np.broadcast_to(_EXACT * unit * weight.sum(axis=-1), len(vector))
     here = _local(system, vector, objective, target, weight, damping, alive)
@@ -90,20 +87,26 @@ def descend(
             result.converged[alive[stop]] = done[stop] | _stationary(here, held)[stop]
             go = ~stop
             alive = alive[go]
-            vector, step, damping, gain = (x[go] for x in (vector, step, damping, gain))
+            vector, step, damping, gain, share = (x[go] for x in (vector, step, damping, gain, share))
             here = Local(*(x[go] for x in here))
         if not len(alive):
             return result
-        trial = _inside(vector, step, low[alive], high[alive])
-        there = _local(system, trial, objective, target, weight, damping * _EASE, alive)
+        trial = _inside(vector, step * share[:, None], low[alive], high[alive])
+        next_damping = damping * np.where(share == 1.0, _EASE, _STIFFEN)
+        there = _local(system, trial, objective, target, weight, next_damping, alive)
         better = (there.value <= here.value) & (gain > 0)
-        damping = np.where(better, damping * _EASE, damping * _STIFFEN)
         vector = np.where(better[:, None], trial, vector)
-        if not better.all():
-            worse = ~better
-            again = _local(system, vector[worse], objective, target, weight, damping[worse], alive[worse])
+        # A step that does not descend is tried shorter; where that does not help, or the matrix was indefinite,
+        # damped anew.
+        stuck = ~better & ((gain <= 0) | (share <= _SHORTEST))
+        damping = np.where(better, next_damping, np.where(stuck, damping * _STIFFEN, damping))
+        share = np.where(better | stuck, 1.0, share * _SHORTEN)
+        for new, old in zip(there, here, strict=True):
+            new[~better] = old[~better]
+        if stuck.any():
+            again = _local(system, vector[stuck], objective, target, weight, damping[stuck], alive[stuck])
             for new, old in zip(there, again, strict=True):
-                new[worse] = old
+                new[stuck] = old
         here = there
     result.vector[alive], result.value[alive] = vector, here.value
     return result

@@ -23,7 +23,7 @@ EXPONENTS = np.geomspace(0.02, 2.5, 24)  # assumption: published exponents lie b
 _POWERS = np.geomspace(0.03, 1.5, 12)
 _THETAS = 7  # nodes for each stretch parameter
 _SHORT_LIST = 48  # nodes of each scan whose exact objective is evaluated
-_SCANS = 3
+_SCANS = 2
 _NEIGHBOUR = 0.3  # relative distance of all parameters within which two starts are one
 
 

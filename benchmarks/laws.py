@@ -1,0 +1,285 @@
+"""How fast is a fit, beside others, on one objective, in one run.
+
+    python benchmarks/laws.py [--out results/benchmarks/laws.md] [--random-laws 0]
+
+The data are the 240 points of the replication of Hoffmann et al. (read from ../shared/data, the objective `log_huber`
+with δ 1e-3,
+summed). Slow rivals are timed on a sample of their starts and extrapolated, which is said. Every time is a median;
+one thread each.
+Rivals that are not installed are left out and named. Timings on a shared machine: read the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+
+from scaling.laws.bootstrap import bootstrap
+from scaling.laws.points import Points
+from scaling.laws.solve import Fit, fit
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT.parent / "shared" / "data" / "chinchilla_svg.csv"
+DELTA = 1e-3
+# The 4,500 starts of Hoffmann et al., appendix D.3: alpha, beta, e, a, b.
+STARTS = (
+    np.arange(0, 2.5, 0.5),
+    np.arange(0, 2.5, 0.5),
+    np.arange(-1, 1.5, 0.5),
+    np.arange(0, 30, 5),
+    np.arange(0, 30, 5),
+)
+
+
+def median_seconds(run: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times))
+
+
+def objective(v: np.ndarray, n: np.ndarray, d: np.ndarray, target: np.ndarray, weight: np.ndarray):
+    """Summed log-Huber and its gradient in (a, alpha, b, beta, e): the rival's arithmetic, written plainly."""
+    z = np.stack([v[0] - v[1] * n, v[2] - v[3] * d, np.full(len(n), v[4])])
+    top = z.max(axis=0)
+    terms = np.exp(z - top)
+    total = terms.sum(axis=0)
+    residual = top + np.log(total) - target
+    slope = weight * np.clip(residual, -DELTA, DELTA)
+    share = slope * terms / total
+    value = np.where(np.abs(residual) <= DELTA, 0.5 * residual**2, DELTA * (np.abs(residual) - 0.5 * DELTA))
+    gradient = np.array([share[0].sum(), -(share[0] @ n), share[1].sum(), -(share[1] @ d), share[2].sum()])
+    return float((weight * value).sum()), gradient
+
+
+def lbfgs(start: np.ndarray, data: tuple[np.ndarray, ...]):
+    from scipy.optimize import minimize
+
+    options = {"maxiter": 2000, "ftol": 1e-13, "gtol": 1e-10}
+    return minimize(objective, start, args=data, jac=True, method="L-BFGS-B", options=options)
+
+
+def start_grid() -> np.ndarray:
+    return np.array([(a, alpha, b, beta, e) for alpha, beta, e, a, b in product(*STARTS)])
+
+
+def scipy_fit(data: tuple[np.ndarray, ...], best: float, sample: int) -> list[str]:
+    starts = start_grid()
+    chosen = starts[np.random.default_rng(0).choice(len(starts), sample, replace=False)]
+    begin = time.perf_counter()
+    values = np.array([lbfgs(start, data).fun for start in chosen])
+    seconds = (time.perf_counter() - begin) * len(starts) / sample
+    arrive = float((values <= best * (1 + 1e-6)).mean())
+    name = f"SciPy L-BFGS-B, {len(starts):,} starts (timed on {sample}, extrapolated; {arrive:.0%} arrive)"
+    return [name, seconds, float(values.min())]
+
+
+def scipy_least_squares(data: tuple[np.ndarray, ...], repeats: int) -> list:
+    from scipy.optimize import least_squares
+
+    n, d, target, _ = data
+
+    def residual(v):
+        return np.log(np.exp(v[0] - v[1] * n) + np.exp(v[2] - v[3] * d) + np.exp(v[4])) - target
+
+    def jacobian(v):
+        t = np.stack([np.exp(v[0] - v[1] * n), np.exp(v[2] - v[3] * d), np.full(len(n), np.exp(v[4]))])
+        s = t / t.sum(axis=0)
+        return np.column_stack([s[0], -s[0] * n, s[1], -s[1] * d, s[2]])
+
+    start = np.array([5.0, 0.3, 7.0, 0.33, 0.5])
+
+    def run():
+        return least_squares(residual, start, jacobian, loss="huber", f_scale=DELTA, xtol=1e-14, ftol=1e-14, gtol=1e-14)
+
+    return [
+        "SciPy least_squares(loss='huber'), one start near the optimum",
+        median_seconds(run, repeats),
+        float(run().cost),
+    ]
+
+
+def scipy_bootstrap(made: Fit, data: tuple[np.ndarray, ...], draws: int, sample: int) -> float:
+    p = made.parameters
+    start = np.array([np.log(p["A"]), p["alpha"], np.log(p["B"]), p["beta"], np.log(p["E"])])
+    rng = np.random.default_rng(0)
+    count = len(made.points)
+    begin = time.perf_counter()
+    for _ in range(sample):
+        weight = rng.multinomial(count, np.full(count, 1 / count)).astype(float)
+        lbfgs(start, (*data[:3], weight))
+    return (time.perf_counter() - begin) * draws / sample
+
+
+def chinchilla_package(points: Points) -> list | None:
+    """PyPI `chinchilla`, its own summed log-Huber with δ 1e-3, on 16 of its 3,125 starts."""
+    try:
+        from chinchilla import Chinchilla
+        from chinchilla._metrics import log_huber
+    except ImportError:
+        return None
+    grid = {"e": (0.5, 1.0), "a": (5.0, 10.0), "b": (5.0, 10.0), "alpha": (0.3, 0.6), "beta": (0.3,)}
+    with tempfile.TemporaryDirectory() as folder:
+        made = Chinchilla(
+            folder,
+            param_grid=grid,
+            seed_ranges={"C": (1e18, 1e22), "N_to_D": (1e-2, 1.0)},
+            loss_fn=lambda y, f: log_huber(y, f, delta=DELTA),
+            scaling_factor=2.0,
+            log_level=40,
+        )
+        for n, d, loss in zip(points.params, points.tokens, points.loss, strict=True):
+            made.database.append(N=float(n), D=float(d), loss=float(loss))
+        begin = time.perf_counter()
+        made.fit(parallel=False, simulation=True)
+        seconds = (time.perf_counter() - begin) * 3125 / 16
+    v = [np.log(float(made.A)), float(made.alpha), np.log(float(made.B)), float(made.beta), np.log(float(made.E))]
+    n, d, target = np.log(points.params), np.log(points.tokens), np.log(points.loss)
+    value, _ = objective(np.array(v), n, d, target, np.ones(len(n)))
+    return ["PyPI chinchilla, 3,125 starts (timed on 16, extrapolated)", seconds, value]
+
+
+def command_seconds(repeats: int) -> float | None:
+    """Wall seconds of `scaling fit FILE` as a process, 1,000 draws included; None where the command does not run."""
+    command = [
+        sys.executable,
+        "-m",
+        "scaling.cli",
+        "fit",
+        str(TABLE),
+        "--drop-highest",
+        "5",
+        "--bootstrap",
+        "1000",
+        "--json",
+    ]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        return None
+    return median_seconds(lambda: subprocess.run(command, capture_output=True, check=True), repeats)
+
+
+def many_points(points: Points, times: int) -> Points:
+    rng = np.random.default_rng(0)
+    repeated = points.select(np.tile(np.arange(len(points)), times))
+    return Points(repeated.params, repeated.tokens, repeated.loss * np.exp(0.003 * rng.normal(size=len(repeated))))
+
+
+def random_laws(count: int, starts: int) -> str:
+    """Ours against SciPy's best of `starts` on noisy random laws."""
+    sys.path.insert(0, str(ROOT / "tests" / "laws"))
+    from laws_cases import random_case
+
+    rng = np.random.default_rng(11)
+    worse, better, largest = 0, 0, 0.0
+    for i in range(count):
+        _, points = random_case(rng, i)
+        noise = rng.normal(size=len(points)) if i % 2 else rng.standard_t(2, size=len(points))
+        points = points.with_loss(points.loss * np.exp(rng.choice([0.005, 0.01, 0.03]) * noise))
+        made = fit(points)
+        data = (np.log(points.params), np.log(points.tokens), np.log(points.loss), np.ones(len(points)))
+        begins = rng.uniform([0, 0, 0, 0, -1], [25, 2, 25, 2, 1.5], size=(starts, 5))
+        rival = min(lbfgs(begin, data).fun for begin in begins)
+        gap = (made.objective_value - rival) / rival
+        worse += gap > 1e-9
+        better += gap < -1e-9
+        largest = max(largest, gap)
+    return (
+        f"On {count} random noisy laws (normal and heavy-tailed noise) ours was worse than SciPy's best of {starts} "
+        f"starts in {worse}, "
+        f"better by more than 1e-9 in {better}; largest relative excess {largest:.1e}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--random-laws", type=int, default=0, help="also compare with SciPy's best of 200 starts on so many laws"
+    )
+    parser.add_argument("--sample", type=int, default=90, help="starts and draws timed of SciPy's")
+    options = parser.parse_args()
+    with TABLE.open() as file:
+        rows = list(csv.DictReader(file))
+    columns = (np.array([float(row[name]) for row in rows]) for name in ("params", "tokens", "loss"))
+    points = Points(*columns).drop_highest(5)
+    data = (np.log(points.params), np.log(points.tokens), np.log(points.loss), np.ones(len(points)))
+
+    made = fit(points)
+    ours = median_seconds(lambda: fit(points), 15)
+    table = [["ours: grid, projection and 8 polished starts", ours, made.objective_value]]
+    table += [scipy_fit(data, made.objective_value, options.sample), scipy_least_squares(data, 9)]
+    package = chinchilla_package(points)
+    table += [package] if package else []
+    lines = [
+        "# Speed of the fit engine",
+        "",
+        f"`python benchmarks/laws.py`: {len(points)} points, `log_huber` δ 1e-3 summed; medians, one thread, both sides",
+        "in one run.",
+        "",
+        "## One fit",
+        "",
+        "| method | seconds | times ours | summed objective |",
+        "|---|---|---|---|",
+        *(f"| {name} | {seconds:.4g} | {seconds / ours:.3g} | {value:.10f} |" for name, seconds, value in table),
+    ]
+    draws = 4000
+    own = median_seconds(lambda: bootstrap(made, draws=draws), 5)
+    rival = scipy_bootstrap(made, data, draws, options.sample)
+    lines += [
+        "",
+        f"## {draws:,} case bootstraps",
+        "",
+        "| method | seconds | times ours |",
+        "|---|---|---|",
+        f"| ours, one batch | {own:.3f} | 1 |",
+        f"| SciPy L-BFGS-B from the optimum (timed on {options.sample}, extrapolated) | {rival:.2f} "
+        f"| {rival / own:.3g} |",
+        "",
+        "## Growth with the number of points",
+        "",
+        "| points | one fit, s | 100 draws, s |",
+        "|---|---|---|",
+    ]
+    for times in (1, 10, 100):
+        big = many_points(points, times)
+        law = fit(big)
+        seconds = (
+            median_seconds(lambda big=big: fit(big), 5),
+            median_seconds(lambda law=law: bootstrap(law, draws=100), 3),
+        )
+        lines.append(f"| {len(big):,} | {seconds[0]:.4f} | {seconds[1]:.4f} |")
+    process = command_seconds(5)
+    lines += ["", "## As a command", ""]
+    if process is None:
+        lines.append("`scaling fit` did not run here.")
+    else:
+        lines.append(f"`scaling fit` with 1,000 draws, as a process: {process:.2f} s wall, median of 5.")
+    if options.random_laws:
+        lines += ["", "## Global optimum", "", random_laws(options.random_laws, 200)]
+    absent = [] if package else ["chinchilla"]
+    absent.append("simple-scaling-laws (could not be installed)")
+    lines += ["", "Not compared: " + ", ".join(absent) + "."]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -228,8 +228,8 @@ def main() -> None:
     lines = [
         "# Speed of the fit engine",
         "",
-        f"`python benchmarks/laws.py`: {len(points)} points, `log_huber` δ 1e-3 summed; medians, one thread, both sides",
-        "in one run.",
+        f"`python benchmarks/laws.py`: {len(points)} points, `log_huber` δ 1e-3 summed; medians, one thread, both",
+        "sides in one run.",
         "",
         "## One fit",
         "",

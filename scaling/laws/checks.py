@@ -21,7 +21,7 @@ from scaling.laws.solve import Fit
 
 MAX_DECADES = 2.0  # DESIGN section 5
 MIN_AGREEMENT = 0.25  # assumption: below it the landscape is rough enough to doubt the optimum
-FEW_POINTS_PER_PARAMETER = 3.0  # coverage of the intervals falls below this: results/benchmarks/laws_coverage.md
+FEW_POINTS_PER_PARAMETER = 3.0  # assumption; coverage at this many: results/benchmarks/laws_coverage.md
 WIDE_E = 0.5  # assumption: an interval of E wider than half of E says no more than that it is positive
 SAME_EXPONENT = 0.02  # differences of exponents below this are of no consequence: assumption
 
@@ -103,7 +103,7 @@ def _of_solution(fit: Fit) -> Iterator[Check]:
 def _of_points(points: Points, fit: Fit) -> Iterator[Check]:
     count, parameters = len(points), len(fit.vector)
     if count < FEW_POINTS_PER_PARAMETER * parameters:
-        message = f"{count} points for {parameters} parameters: intervals from so few points are too narrow"
+        message = f"{count} points for {parameters} parameters: little is left over to judge the law by"
         yield Check("few_points", "warning", message)
     budgets = budget_levels(points)
     if budgets < 4:

@@ -6,6 +6,7 @@ study.fit.parameters, study.intervals, study.checks
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -81,9 +82,9 @@ class LineStudy:
             "points": len(made.points),
             "dropped": self.dropped,
             "parameters": parameters,
-            "intervals": {name: list(pair) for name, pair in intervals.items()},
+            "intervals": {name: _finite(pair) for name, pair in intervals.items()},
             "exponents": exponents,
-            "exponent_intervals": {name: list(pair) for name, pair in exponent_intervals.items()},
+            "exponent_intervals": {name: _finite(pair) for name, pair in exponent_intervals.items()},
             "objective_value": made.objective_value if third else None,
             "status": status,
             "message": message,
@@ -135,8 +136,10 @@ def study_line(
     made = fit(kept, law, objective=objective, delta=delta)
     drawn = bootstrap(made, draws=draws, seed=seed, kind=drawing, noise=sigma_log) if draws else None
     skipped: dict[str, str] = {}
-    minima = _or_reason(skipped, "isoflop", lambda: isoflop(kept, curve=curve, draws=draws, seed=seed, noise=sigma_log))
-    lower = _or_reason(skipped, "envelope", lambda: envelope(kept))
+    minima = _or_reason(
+        skipped, "isoflop", lambda: isoflop(_one_line(kept), curve=curve, draws=draws, seed=seed, noise=sigma_log)
+    )
+    lower = _or_reason(skipped, "envelope", lambda: envelope(_one_line(kept)))
     held = None
     if with_audit:
 
@@ -168,6 +171,23 @@ def study_line(
         compute=compute,
     )
     return LineStudy(made, drawn, noise, minima, lower, held, row, checks, skipped, len(points) - len(kept))
+
+
+def _finite(pair: Interval) -> list[float | None]:
+    """An interval for a document: an open or missing end is None."""
+    return [end if math.isfinite(end) else None for end in pair]
+
+
+def _one_line(points: Points) -> Points:
+    """The points, which approaches 1 and 2 read as one line.
+
+    Raises:
+        FitError: they are several.
+    """
+    lines = points.lines()
+    if len(lines) > 1:
+        raise FitError("approaches 1 and 2 are of one line", got=", ".join(lines), allowed="the points of one line")
+    return points
 
 
 def _or_reason(skipped: dict[str, str], name: str, make: Callable[[], Part]) -> Part | None:

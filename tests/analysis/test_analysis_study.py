@@ -203,6 +203,21 @@ def test_the_comparison_document_prices_lines_at_equal_loss(study):
     assert document["differences"][0]["verdict"] == "worse"
 
 
+def test_a_line_without_a_law_is_compared_by_its_minima(study):
+    second = study.contests[1].headline
+    assert (second.line, second.method, second.verdict.word) == ("low_rank@0.5", "isoFLOP minima", "worse")
+    minima = [line.isoflop.bracketed[-1].loss for line in (study.lines[2], study.lines[0])]
+    assert second.verdict.difference_nats == pytest.approx(minima[0] - minima[1])
+
+
+def test_dropped_points_are_counted(simulate, settings):
+    rows = simulate()
+    rows[0] |= {"status": "failed", "loss": None}
+    made = study_rows(rows, settings=replace(settings, bootstrap=0, drop_highest=2))
+    first = fits_json(made)["fits"][0]
+    assert (first["points"], first["dropped"]) == (14, 3)
+
+
 def test_numbers_that_are_not_finite_become_null():
     assert finite({"a": [math.inf, 1.0, (math.nan, 2)]}) == {"a": [None, 1.0, [None, 2]]}
 

@@ -96,7 +96,8 @@ class Cluster:
         with Progress(frozen, slots=self.profile.max_concurrent or len(frozen.rows)) as progress:
             while True:
                 runs = self.project.statuses(frozen)
-                progress.show(runs)
+                if progress.due():
+                    progress.show(runs)
                 if not any(run.status in ("running", "queued") for run in runs):
                     return runs
                 time.sleep(WAIT_SECONDS)

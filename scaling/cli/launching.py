@@ -194,7 +194,8 @@ def _train(project: Project, profile: Profile, frozen: Launch, todo: Rows) -> li
         pool.submit()
         with Progress(frozen, slots=len(devices)) as progress:
             while pool.poll():
-                progress.show(project.statuses(frozen))
+                if progress.due():
+                    progress.show(project.statuses(frozen))
                 time.sleep(POLL_SECONDS)
             runs = project.statuses(frozen)
             progress.show(runs)

@@ -19,19 +19,21 @@ from scaling.results.launches import Launch
 from scaling.results.status import RunStatus, counts
 
 LINE_SECONDS = 20.0  # between two lines where there is no terminal
+LIVE_SECONDS = 1.0  # between two pictures on a terminal
 _DONE = ("completed", "diverged")
 
 
 class Progress:
-    """Shows the runs of one launch; `show` may be called as often as one likes."""
+    """Shows the runs of one launch; `show` draws, `due` says when."""
 
     def __init__(self, launch: Launch, *, slots: int) -> None:
         self._launch, self._slots = launch, slots
         self._started = time.monotonic()
         self._hours_at_start: float | None = None
-        self._last_line = -LINE_SECONDS
         screen = console(err=True)
         self._live = Live(console=screen, auto_refresh=False, transient=True) if screen.is_terminal else None
+        self._interval = LIVE_SECONDS if self._live else LINE_SECONDS
+        self._shown = -self._interval
 
     def __enter__(self) -> Self:
         if self._live:
@@ -42,17 +44,17 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def due(self) -> bool:
+        """Whether it is time to look at the runs again; reading the state of thousands costs something."""
+        return time.monotonic() - self._shown >= self._interval
+
     def show(self, runs: Sequence[RunStatus]) -> None:
         """Draw the state of all runs."""
+        self._shown = time.monotonic()
         if self._live:
             self._live.update(Group(self._summary(runs), self._bar(runs), self._table(runs)), refresh=True)
-        elif time.monotonic() - self._last_line >= LINE_SECONDS or all(run.status in _DONE for run in runs):
-            self._last_line = time.monotonic()
-            say(
-                f"{self._summary(runs)}; {'; '.join(_line(run) for run in runs if run.status == 'running')}".rstrip(
-                    "; "
-                )
-            )
+        else:
+            say("; ".join([str(self._summary(runs)), *(_line(run) for run in runs if run.status == "running")]))
 
     def _summary(self, runs: Sequence[RunStatus]) -> Text:
         tally = counts(runs)

@@ -16,7 +16,10 @@ MISTAKES = {
     "wrong type": (MICRO.replace("lr: 0.02}", "lr: fast}"), [":14: families.dense.lr", "fast"]),
     "negative budget": (MICRO.replace("1e8,", "-1e8,"), [":6: grid.budgets[0]", "more than 0"]),
     "empty list": (MICRO.replace("[1e8, 2e8, 4e8]", "[]"), [":6: grid.budgets", "at least one"]),
-    "unknown ladder": (MICRO.replace("  ladder:\n", "  ladder: tinny\n").replace("    - {layers", "    # "), ["grid.ladder", "tiny"]),
+    "unknown ladder": (
+        MICRO.replace("  ladder:\n", "  ladder: tinny\n").replace("    - {layers", "    # "),
+        ["grid.ladder", "tiny"],
+    ),
     "unspendable budget": (MICRO.replace("[1e8, 2e8, 4e8]", "[1e3]"), [":6: grid.budgets", "every cell is dropped"]),
     "missing path": (MICRO.replace("python-stdlib", "texts/none.txt"), [":3: data.corpus", "no such file"]),
     "not a mapping": ("just a sentence\n", ["sweep.yaml:1"]),

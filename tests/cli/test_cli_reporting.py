@@ -1,0 +1,131 @@
+"""What is made of finished runs, and of foreign tables: fits, predictions, comparisons, exports, proposals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling.cli import main
+
+SWEEP = "sweeps/micro.yaml"
+FIT = {"family", "rank_ratio", "law", "approach", "objective", "delta", "params_column", "points", "dropped"}
+FIT |= {"parameters", "intervals", "exponents", "exponent_intervals", "objective_value", "status", "message", "checks"}
+LAW = {"E": 1.7, "A": 400.0, "alpha": 0.34, "B": 410.0, "beta": 0.28}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A foreign table without noise: L = E + A/N^alpha + B/D^beta under other column names."""
+    lines = ["N,D,L"]
+    for params in np.geomspace(1e7, 1e10, 8):
+        for tokens in np.geomspace(1e9, 1e12, 8):
+            loss = LAW["E"] + LAW["A"] / params ** LAW["alpha"] + LAW["B"] / tokens ** LAW["beta"]
+            lines.append(f"{float(params)!r},{float(tokens)!r},{float(loss)!r}")
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def document(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
+    assert main(arguments) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_foreign_table_gives_its_law_back(table: Path, capsys) -> None:
+    fits = document(
+        ["fit", str(table), "--columns", "params=N,tokens=D,loss=L", "--bootstrap", "20", "--json"], capsys
+    )["fits"]
+    fit = next(fit for fit in fits if fit["approach"] == 3)
+    assert fit.keys() >= FIT
+    assert fit["points"] == 64
+    for name, value in LAW.items():
+        assert fit["parameters"][name] == pytest.approx(value, rel=1e-6)
+    assert fit["exponents"]["N"] == pytest.approx(LAW["beta"] / (LAW["alpha"] + LAW["beta"]), rel=1e-6)
+
+
+def test_a_prediction_is_the_closed_form_optimum(table: Path, capsys) -> None:
+    arguments = ["predict", str(table), "--columns", "params=N,tokens=D,loss=L", "--bootstrap", "20", "-c", "1e22"]
+    [found] = document([*arguments, "--json"], capsys)["predictions"]
+    a, b = LAW["alpha"], LAW["beta"]
+    scale = (a * LAW["A"] / (b * LAW["B"])) ** (1 / (a + b))
+    assert found["N"] == pytest.approx(scale * (1e22 / 6) ** (b / (a + b)), rel=1e-4)
+    assert found["N"] * found["D"] == pytest.approx(1e22 / 6, rel=1e-6)
+
+
+def test_predict_from_a_published_law(capsys) -> None:
+    [found] = document(["predict", "--law", "replication-2024", "--compute", "1e22", "--json"], capsys)["predictions"]
+    assert found["loss"] == pytest.approx(2.141, abs=0.001)
+    laws = {law["name"]: law for law in document(["laws", "--json"], capsys)["laws"]}
+    assert laws["replication-2024"].keys() >= {"name", "source", "parameters"}
+    assert main(["laws"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "word"),
+    [
+        (["fit", "nowhere.csv"], 1, "nowhere.csv"),
+        (["fit", "TABLE"], 1, "params"),
+        (["fit", "TABLE", "--columns", "params"], 2, "params=N"),
+        (["fit", "TABLE", "--columns", "params=N,tokens=D,loss=LOSS"], 1, "no column loss"),
+        (["predict", "TABLE", "-c", "-5"], 2, "positive"),
+        (["predict", "-c", "1e22"], 2, "--law"),
+        (["predict", "--law", "replication-2024"], 2, "--compute"),
+    ],
+)
+def test_mistakes_with_tables(arguments: list[str], status: int, word: str, table: Path, capsys) -> None:
+    assert main([str(table) if a == "TABLE" else a for a in arguments]) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert word in err
+    assert "Traceback" not in err
+
+
+def test_fit_predict_and_compare_of_a_sweep(launched) -> None:
+    fits = launched.json("fit", SWEEP)["fits"]
+    assert {(fit["family"], fit["approach"]) for fit in fits} >= {("dense", 3), ("low_rank", 3)}
+    assert all(fit.keys() >= FIT for fit in fits)
+    predictions = launched.json("predict", SWEEP, "--compute", "1e10")["predictions"]
+    assert [p["compute"] for p in predictions] == [1e10, 1e10]
+    assert all(
+        p.keys() >= {"family", "rank_ratio", "compute", "N", "D", "loss", "intervals", "checks"} for p in predictions
+    )
+    assert launched.json("compare", SWEEP)["comparisons"]
+    assert "could be wrong" in launched("fit", SWEEP).stdout
+
+
+def test_a_report_made_again_is_the_same(launched) -> None:
+    folder = launched.root / "results" / "micro"
+    before = {path.name: path.read_bytes() for path in sorted(folder.glob("tables/*"))}
+    assert before
+    launched("report", SWEEP)
+    assert {path.name: path.read_bytes() for path in sorted(folder.glob("tables/*"))} == before
+
+
+def test_export_and_evaluate_use_the_kept_weights(launched, tmp_path: Path) -> None:
+    run = launched.json("status", SWEEP)["runs"][-1]["id"]
+    launched("export", SWEEP, run[:8], "--out", str(tmp_path / "model"))
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert (tmp_path / "model" / "model.safetensors").exists()
+    (tmp_path / "more.txt").write_text("def f(x):\n    return x + 1\n" * 2000)
+    found = launched.json("evaluate", SWEEP, "--data", str(tmp_path / "more.txt"))["evaluations"]
+    assert len(found) == 26
+    assert all(0 < one["loss"] < 6 for one in found)
+
+
+def test_next_proposes_a_sweep_that_plans(launched, tmp_path: Path) -> None:
+    out = launched.sweep.with_name("micro-next.yaml")
+    launched("next", SWEEP, "--spend", "2e9", "--target", "1e11", "--out", str(out))
+    assert launched.json("plan", str(out))["totals"]["runs"] > 0
+    out.unlink()
+
+
+def test_init_writes_a_sweep_that_plans(tmp_path: Path, capsys) -> None:
+    assert main(["init", "mine", "--root", str(tmp_path)]) == 0
+    assert main(["plan", str(tmp_path / "sweeps" / "mine.yaml")]) == 0
+    assert main(["init", "mine", "--root", str(tmp_path)]) == 1
+    assert main(["init", "../mine", "--root", str(tmp_path)]) == 1
+    assert "Traceback" not in capsys.readouterr().err

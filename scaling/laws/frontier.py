@@ -200,3 +200,20 @@ def _vertex_value(grid: Array, values: Array, best: Array) -> Array:
     bend = left - 2.0 * middle + right
     lower: Array = middle - np.where(bend > 0, (left - right) ** 2 / (8.0 * np.where(bend > 0, bend, 1.0)), 0.0)
     return lower
+
+
+def balanced_params(fit: Fit, tokens: Array) -> Array:
+    """Parameters for which `tokens` are compute-optimal under C = 6·N·D: α·A/N^α = β·B/D^β.
+
+    With the unique tokens of a corpus these are the `unique_params` of `data_constrained` (2305.16264, section 5):
+    its base law is
+    fitted to the runs of one epoch first.
+
+    Raises:
+        FitError: the law is not `chinchilla`.
+    """
+    if fit.law != "chinchilla":
+        raise FitError("the balance of model and data is taken from the plain law", got=fit.law, allowed="chinchilla")
+    p = fit.parameters
+    balanced: Array = (p["alpha"] * p["A"] / (p["beta"] * p["B"]) * tokens ** p["beta"]) ** (1.0 / p["alpha"])
+    return balanced

@@ -5,7 +5,7 @@ from laws_cases import HOFFMANN, chinchilla_loss, isoflop_points, public_points
 from scaling.errors import FitError
 from scaling.laws.bootstrap import bootstrap
 from scaling.laws.envelope import envelope
-from scaling.laws.frontier import frontier
+from scaling.laws.frontier import balanced_params, frontier
 from scaling.laws.isoflop import isoflop
 from scaling.laws.points import Points
 from scaling.laws.solve import fit
@@ -65,6 +65,9 @@ def test_unbracketed_minima_are_rejected_with_the_reason():
     first = isoflop(kept, draws=10).minima[0]
     assert not first.bracketed
     assert "smallest size" in first.reason
+    last = isoflop(points.select((points.budget != budgets[-1]) | (x < -0.1)), draws=10).minima[-1]
+    assert not last.bracketed
+    assert "largest size" in last.reason
     two = points.select((points.budget != budgets[1]) | (np.abs(x) < 0.3))
     assert "takes 3" in isoflop(two, draws=10).minima[1].reason
     concave = points.with_loss(5 - points.loss)
@@ -145,6 +148,14 @@ def test_frontier_is_the_minimum_under_any_counting():
         assert made.loss(n, 1e20 / exact(n)) > best.loss
     up, down = (frontier(made, flops_per_token=exact).at(1e20 * k).params for k in (1.05, 1 / 1.05))
     assert best.slope == pytest.approx(np.log(up / down) / (2 * np.log(1.05)), rel=1e-3)
+
+
+def test_balanced_params_are_the_optimum_for_their_tokens():
+    made = fit(isoflop_points())
+    best = frontier(made).at(1e21)
+    assert balanced_params(made, np.array([best.tokens]))[0] == pytest.approx(best.params, rel=1e-9)
+    with pytest.raises(FitError, match="plain law"):
+        balanced_params(fit(isoflop_points(noise=0.01), "kaplan"), np.array([1e9]))
 
 
 def test_frontier_says_when_the_best_size_is_the_last_one_searched():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from scaling.errors import PlanError
 from scaling.sweeps.cells import around
+from scaling.sweeps.centres import centre_of
 from scaling.sweeps.grids import Plan
 
 Values = dict[str, Any]
@@ -91,9 +92,10 @@ def test_results_of_an_earlier_sweep_give_the_centre(small: Values, planned: Pla
     (folder / "runs.csv").write_text("\n".join(rows))
     small["grid"] |= {"centre": {"dense": "results/before", "low_rank": {"n_opt": "9k", "at": "2e10"}}}
     small["grid"] |= {"sizes_per_budget": 1, "budgets": ["8e10"]}
-    sizes = [run.counts.params_matmul for run in planned(small).runs if run.line == "dense"]
-    optimum = math.sqrt(8e10 / 8) * 40 / 300
-    assert sizes == [pytest.approx(optimum, rel=0.35)]
+    law = centre_of(planned(small).sweep, family="dense", line="dense", root=tmp_path)
+    assert law is not None
+    # C = 8 N D: the least of 40/N^.5 + 300/D^.5 is where 40/N^.5 = 300/D^.5.
+    assert law(8e10) == pytest.approx(math.sqrt(8e10 / 8) * 40 / 300, rel=1e-3)
     small["grid"]["centre"]["dense"] = "results/none"
     with pytest.raises(PlanError, match="cannot be read"):
         planned(small)

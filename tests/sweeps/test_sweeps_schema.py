@@ -49,6 +49,7 @@ BAD = [
     ("grid.ladder", [{"layers": 0, "width": 16, "heads": 1, "ff_width": 8}], ["grid.ladder[0].layers", "at least 1"]),
     ("grid.ladder", {"rule": {"params": [1, "x"], "sizes": 3}}, ["grid.ladder.rule.params[1]", "not a number"]),
     ("grid.ladder", {"rule": {"params": ["1M", "2M"], "sizes": 900}}, ["grid.ladder", "too few shapes"]),
+    ("grid.ladder", {"rule": {"params": ["100k", "10M"], "sizes": 5}}, ["grid.ladder", "none near 1e+05 parameters"]),
     ("grid.kind", "isoflops", ["grid.kind", "'isoflop'"]),
     ("grid.kind", None, ["grid", "kind"]),
     ("grid.centre", None, ["grid", "'centre' is missing"]),

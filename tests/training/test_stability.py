@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+
+from scaling.training.flat import group
+from scaling.training.linear import LowRank
+from scaling.training.model import Decoder, initialise
+from scaling.training.optimizers import Optimizers
+from scaling.training.stability import Stability, spectral_norm
+
+
+def built(run):
+    model = Decoder(run.shape, run.ranks, sequence_length=16)
+    initialise(model, run.initialisation, seed=0)
+    return model, Optimizers(group(model), run.optimizer)
+
+
+def products(model):
+    return [layer.merged().double().numpy().copy() for layer in model.hidden().values()]
+
+
+def norm(matrices):
+    return max(np.linalg.norm(m, 2) for m in matrices)
+
+
+def test_spectral_norm_is_the_largest_of_all():
+    g = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(*shape, generator=g) for shape in [(8, 8), (24, 8), (8, 24), (8, 8)]]
+    assert spectral_norm(matrices).item() == pytest.approx(norm(m.numpy() for m in matrices), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["muon", "spectron"])
+def test_updates_are_measured_as_they_happen(a_run, name):
+    run = a_run(name)
+    model, optimizers = built(run)
+    watch = Stability(every=2)
+    for step in range(3):
+        for parameter in model.parameters():
+            parameter.grad.normal_(generator=torch.Generator().manual_seed(step))
+        before = products(model)
+        with watch.watch(model, step, lr=0.02):
+            optimizers.step(1.0)
+        moved = norm(a - b for a, b in zip(products(model), before, strict=True)) / 0.02
+        if step % 2 == 0:
+            assert watch.newest["update_norm_over_lr"] == pytest.approx(moved, rel=0.1)
+            assert watch.newest["matrix_norm"] == pytest.approx(norm(before), rel=0.1)
+            assert watch.largest_update >= watch.newest["update_norm_over_lr"]
+    final = watch.final(model)
+    assert final["matrix_norm"] == pytest.approx(norm(products(model)), rel=0.1)
+    assert ("factor_norm" in final) == (name == "spectron")
+    if name == "spectron":
+        factors = [f.detach().numpy() for m in model.hidden().values() if isinstance(m, LowRank) for f in (m.a, m.b)]
+        assert final["factor_norm"] == pytest.approx(norm(factors), rel=0.1)
+
+
+def test_spectron_keeps_its_bound_within_the_error_of_its_operators(a_run):
+    """Over 30 random gradients no product moves by more than 1.2 times the rate; with exact operators it would be 1."""
+    model, optimizers = built(a_run("spectron"))
+    watch = Stability(every=1)
+    for step in range(30):
+        for parameter in model.parameters():
+            parameter.grad.normal_(generator=torch.Generator().manual_seed(step))
+        with watch.watch(model, step, lr=0.02):
+            optimizers.step(1.0)
+    assert 0.3 < watch.largest_update < 1.2
+
+
+def test_measuring_nothing_changes_nothing(a_run):
+    model, optimizers = built(a_run())
+    watch = Stability(every=None)
+    with watch.watch(model, 0, lr=1.0):
+        optimizers.step(1.0)
+    assert watch.newest == {}

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    Draw = Callable[[], Figure]
+
 _FORMATS: dict[str, dict[str, Any]] = {
     "svg": {"metadata": {"Date": None, "Creator": None}},
     "png": {"metadata": {"Software": None}, "dpi": 160, "facecolor": "white"},
@@ -39,7 +41,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def render(name: str, draw: Callable[[], Figure]) -> dict[str, bytes]:
+def render(name: str, draw: Draw) -> dict[str, bytes]:
     """The figure that `draw` makes, as the bytes of every format; `name` keeps the ids of two drawings apart."""
     import matplotlib
 

@@ -10,7 +10,7 @@ the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from scaling.results.status import RunStatus
 from scaling.sweeps.schema import Sweep
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from scaling.analysis.figures import Draw
 
 _RUN_TABLES = ("cells", "dropped")
 
@@ -140,9 +140,9 @@ def _drawings(study: Study, folder: Path) -> list[Drawing]:
     return drawn
 
 
-def _figures(study: Study) -> list[tuple[str, str, int, Callable[[], Figure]]]:
+def _figures(study: Study) -> list[tuple[str, str, int, Draw]]:
     """Name, caption, width and ink of each figure that has data."""
-    found: list[tuple[str, str, int, Callable[[], Figure]]] = []
+    found: list[tuple[str, str, int, Draw]] = []
     difference = numbers.difference_data(study)
     if difference.lines:
         caption = (

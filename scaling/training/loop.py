@@ -114,6 +114,8 @@ def open_device(name: str) -> torch.device:
     if device.type == "cpu":
         torch.set_num_threads(1)  # more threads per process lose to more processes, and change the last bits
         torch.set_flush_denormal(True)
+    elif device.type == "cuda":
+        torch.cuda.set_device(device)  # streams, events and collectives of this process belong to its own GPU
     return device
 
 

@@ -77,7 +77,12 @@ class LocalPool:
 
     def wait(self) -> list[int]:
         """Wait for all workers; their exit codes."""
-        return [slot.process.wait() for slot in self._slots if slot.process]
+        processes = [slot.process for slot in self._slots if slot.process]
+        codes = [process.wait() for process in processes]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        return codes
 
     def stopped(self) -> bool:
         """True where a worker was told to stop by somebody else (`scaling cancel`, a shutdown)."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from scaling.errors import SpecError
@@ -42,6 +42,7 @@ def test_short_runs_share_tasks_with_slots_and_long_ones_do_not(slurm_profile):
 
 
 @FIXED
+@example([1e5] + [1e9] * 10, 4, 9)  # the least share of one task each is more than there is to share
 @given(st.lists(st.sampled_from([1e5, 1e9]), min_size=1, max_size=60), st.integers(1, 12), st.integers(1, 9))
 def test_no_launch_runs_more_tasks_at_a_time_than_max_concurrent(slurm_profile, sizes, limit, max_array_size):
     arrays = make_arrays(slurm_profile(RULES, f"max_concurrent: {limit}"), work(*sizes), max_array_size=max_array_size)

@@ -14,9 +14,10 @@ import pytest
 from scaling.data.shards import prepare
 from scaling.results.store import Store
 from scaling.runners.arrays import Work
-from scaling.runners.job import EXIT_STOPPED
+from scaling.runners.job import EXIT_STOPPED, WorkList
+from scaling.runners.local import LocalPool
 from scaling.runners.slurm import Slurm
-from scaling.runners.slurm_task import requeue
+from scaling.runners.slurm_task import blocked_signals, requeue
 
 pytest_plugins = ("slurm_fixtures",)
 
@@ -53,42 +54,39 @@ def test_a_controller_that_is_away_is_asked_until_it_is_back(slurm, slurm_profil
     assert slurm.calls("scontrol")[-1] == ["requeue", job]
 
 
-def test_signals_stop_the_task_at_a_checkpoint_and_none_is_lost_while_a_worker_starts(
-    slurm, slurm_profile, empty_store, tiny_run, tmp_path
-):
-    """SLURM signals every process of a step: the first time while the worker is still importing, then in mid-run."""
+def test_a_signal_stops_the_task_at_a_checkpoint(slurm, slurm_profile, empty_store, tiny_run, tmp_path):
+    """SLURM signals every process of a step."""
     run = tiny_run(steps=1_000_000)
     data = prepare(run.data, root=tmp_path, store=empty_store.path)
     empty_store.add(run)
     runner = Slurm(slurm_profile(), empty_store.path, launch="a-1-abcd")
     [job] = runner.submit([Work(run.id, 1.0, 1.0)], corpus_hash=data.hash, keep="none").jobs
     slurm.set(job, state="RUNNING")
-    for restart, wait in enumerate([worker_exists, worker_trains]):
-        task = start_task(empty_store, job, restart)
-        wait(task, empty_store, run.id)
-        os.killpg(task.pid, signal.SIGUSR2)
-        assert task.wait(timeout=60) == EXIT_STOPPED
-        assert slurm.calls("scontrol").count(["requeue", job]) == restart + 1
-        assert not psutil.pid_exists(task.pid) or not psutil.Process(task.pid).children()
+    task = start_task(empty_store, job)
+    wait_until(lambda: (newest := empty_store.newest(run.id)) and newest.last_record().get("step", 0) > 0)
+    os.killpg(task.pid, signal.SIGUSR2)
+    assert task.wait(timeout=60) == EXIT_STOPPED
+    assert slurm.calls("scontrol").count(["requeue", job]) == 1
     newest = empty_store.newest(run.id)
-    assert newest.number == 1, "the first worker left before it had claimed anything"
     assert newest.last_record()["event"] == "stopped"
     assert newest.last_record()["step"] > 0
     assert (newest.owner.job_id, newest.owner.restart_count) == (job, 1)
 
 
-def start_task(store: Store, job: str, restart: int) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"SLURM_JOB_ID": job, "SLURM_RESTART_COUNT": str(restart)}
+def test_a_signal_that_comes_while_a_worker_starts_is_not_lost(empty_store, tmp_path):
+    worklist = WorkList("c0ffee", ("0" * 16,), {"0" * 16: 0}).write(tmp_path / "worklist.json")
+    pool = LocalPool(empty_store.path, worklist, devices=["cpu"], log_folder=tmp_path)
+    with blocked_signals():
+        pool.submit()
+    [worker] = psutil.Process().children()
+    worker.send_signal(signal.SIGUSR2)
+    assert pool.wait() == [EXIT_STOPPED]
+
+
+def start_task(store: Store, job: str) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"SLURM_JOB_ID": job, "SLURM_RESTART_COUNT": "1"}
     command = [sys.executable, "-P", "-c", PROGRAM, str(store.path), "a-1-abcd", "01", "0"]
     return subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-
-
-def worker_exists(task: subprocess.Popen[bytes], store: Store, run_id: str) -> None:
-    wait_until(lambda: any("scaling.runners.job" in p.cmdline() for p in psutil.Process(task.pid).children()))
-
-
-def worker_trains(task: subprocess.Popen[bytes], store: Store, run_id: str) -> None:
-    wait_until(lambda: (newest := store.newest(run_id)) is not None and newest.last_record().get("step", 0) > 0)
 
 
 def wait_until(condition) -> None:

@@ -23,16 +23,17 @@ def cluster() -> None:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder for all pytest workers of this session."""
-    base = tmp_path_factory.getbasetemp()
-    return base if worker_id == "master" else base.parent
+def shared() -> Path:
+    """A folder for every pytest process on this cluster; run.sh empties it at its start."""
+    folder = DIR / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def reference(shared: Path) -> tuple[Store, str, list[Run]]:
     """A store with the runs, trained here by two workers and never disturbed; its corpus hash."""
-    with FileLock(shared / "reference.lock"):
+    with FileLock(shared / "lock"):
         return make_reference(shared, seeds=3)
 
 

@@ -16,6 +16,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 # Before the nodes start, because each of them has a mount namespace of its own.
 finish
+rm -rf "$CLUSTER_DIR/shared"
 for trouble in read-only full; do
   mkdir -p "$CLUSTER_DIR/small/$trouble"
   mount -t tmpfs -o size=16m scaling-small "$CLUSTER_DIR/small/$trouble"

@@ -12,7 +12,6 @@ import click
 from scaling.cli.options import json_option, root_option, runner_option, sweep_argument
 from scaling.cli.project import Project
 from scaling.cli.screen import print_checks, print_json, print_table, say
-from scaling.data.shards import find_data
 from scaling.quantity import format_duration, format_number
 from scaling.results.launches import last_launch
 from scaling.results.store import Store
@@ -63,15 +62,25 @@ def init(name: str, root: Path | None) -> None:
 def priced(project: Project, profile: Profile) -> Priced:
     """The plan of a project, priced for a profile, by measured throughput and corpus size where they are known."""
     store = Store(profile.store_path(project.root))
-    data = find_data(project.sweep.data.ref, root=project.root, store=store.path) if store.path.exists() else None
-    plan = project.plan(store, corpus_tokens=data.train_tokens if data else None)
+    corpus_tokens = _corpus_tokens(project, store)
+    plan = project.plan(store, corpus_tokens=corpus_tokens)
     return price(
         plan,
         device=profile.hardware(),
         devices=lambda run: profile.resources_for(run.counts.params_total).ranks,
         measured=_measured(project, store),
-        corpus_tokens=data.train_tokens if data else None,
+        corpus_tokens=corpus_tokens,
     )
+
+
+def _corpus_tokens(project: Project, store: Store) -> int | None:
+    """Training tokens of the corpus, where the store has it prepared."""
+    if not store.path.exists():
+        return None
+    from scaling.data.shards import find_data
+
+    data = find_data(project.sweep.data.ref, root=project.root, store=store.path)
+    return data.train_tokens if data else None
 
 
 def print_plan(plan: Priced, *, todo: int | None = None) -> None:
@@ -99,14 +108,15 @@ def print_plan(plan: Priced, *, todo: int | None = None) -> None:
         )
         print_table(header, table, title=f"{line}   (N = {plan.plan.params_column})", left=2)
         say_blank()
-    totals = plan.totals
+    totals, convention = plan.totals, plan.plan.flops_convention
     time = format_duration(totals["hours"] * 3600)
     words = [
         f"{totals['runs']} runs" + ("" if todo is None else f", {todo} to train"),
-        f"{totals['flops']:.3g} training FLOPs ({plan.plan.flops_convention})",
+        f"{totals['flops' if convention == 'exact' else 'flops_6nd']:.3g} training FLOPs ({convention})",
         f"about {time} of {plan.device.name} time",
     ]
     words += [f"{totals['epochs']:.2f} epochs at most"] if totals["epochs"] is not None else []
+    words += [f"{totals['pending_runs']} more after tuning"] if totals["pending_runs"] else []
     words += [f"cost {totals['cost']:.2f}"] if totals["cost"] is not None else []
     click.echo("; ".join(words))
     _print_dropped(plan)

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from scaling.errors import DataError
 from scaling.files import write_atomic
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # NumPy is imported where arrays are made: a plan asks only for the size of a vocabulary
+    import numpy as np
     import tokenizers
+    from numpy.typing import NDArray
 
 FORMS = "bytes, bpe:N (N from 257 to 1000000), hf:NAME, or tiktoken:NAME"
 BYTE_SEPARATOR = 0
@@ -43,6 +42,8 @@ class Tokenizer:
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
         """The smallest unsigned integer that holds every id."""
+        import numpy as np
+
         return np.min_scalar_type(self.vocab_size - 1)
 
     def encode(self, text: str) -> NDArray[np.unsignedinteger]:
@@ -51,6 +52,8 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> Iterator[NDArray[np.unsignedinteger]]:
         """The ids of each text, without separators; the published and trained ones use several threads."""
+        import numpy as np
+
         for ids in self._encode(texts):
             yield np.asarray(ids, dtype=self.dtype)
 
@@ -89,9 +92,7 @@ def load_tokenizer(
     """
     kind, _, rest = name.partition(":")
     if name == "bytes":
-        return Tokenizer(
-            name, 256, BYTE_SEPARATOR, None, lambda texts: (np.frombuffer(t.encode(), np.uint8) for t in texts)
-        )
+        return Tokenizer(name, 256, BYTE_SEPARATOR, None, _bytes)
     if kind == "bpe":
         return _bpe(name, _bpe_size(name, rest), cache, documents)
     if kind == "hf" and rest:
@@ -105,6 +106,12 @@ def _bpe_size(name: str, digits: str) -> int:
     if not digits.isdecimal() or not 257 <= int(digits) <= 1_000_000:
         raise DataError("not a BPE vocabulary size", where="data.tokenizer", got=name, allowed=FORMS)
     return int(digits)
+
+
+def _bytes(texts: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
+    import numpy as np
+
+    return (np.frombuffer(text.encode(), np.uint8) for text in texts)
 
 
 def _bpe(name: str, size: int, cache: Path | None, documents: Callable[[], Iterable[str]] | None) -> Tokenizer:

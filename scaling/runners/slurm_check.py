@@ -25,6 +25,8 @@ from scaling.runners.slurm_queue import run_command
 
 PROBE_SECONDS = 20  # how long a probe may wait for a node; a busy cluster leaves the question open
 _SHARED = re.compile(r"nfs|lustre|gpfs|beegfs|ceph|gluster|panfs|orangefs|wekafs|9p|afs|cvmfs|smb|cifs|fuse\.|quobyte")
+# sbatch options that say where and for whom a job runs; the others (when, how much) do not concern a probe
+_WHERE = {"account", "qos", "reservation", "constraint", "nodelist", "exclude", "wckey"}
 _DAYS = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 _PROBE = """
@@ -143,9 +145,8 @@ def probe_with_log(profile: Profile, store: Path, *, wait_seconds: int) -> tuple
     command = [sys.executable, "-P", "-c", _PROBE, str(token)]
     script = "\n".join([*profile.setup, "exec " + shlex.join(command)])
     options = [f"--partition={profile.partition}"] if profile.partition else []
-    options += [
-        f"--{k.replace('_', '-')}" if v is True else f"--{k.replace('_', '-')}={v}" for k, v in profile.sbatch.items()
-    ]
+    passed = {key.replace("_", "-"): value for key, value in profile.sbatch.items()}
+    options += [f"--{key}={value}" for key, value in passed.items() if key in _WHERE]
     name = f"--job-name=scaling-probe-{scaling.__version__}"
     srun = ["srun", "--quiet", "--nodes=1", "--ntasks=1", "--time=1", f"--immediate={wait_seconds}", name, *options]
     try:

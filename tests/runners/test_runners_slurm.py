@@ -339,8 +339,11 @@ def test_a_store_that_a_node_does_not_see_is_refused(slurm, slurm_profile, empty
     with pytest.raises(RunnerError, match="node7 does not see") as error:
         check_shared(slurm_profile(), empty_store.path, where="r.yaml")
     assert file_system(empty_store.path) in error.value.got
-    program.write_text("#!/bin/sh\nexit 1\n")
-    assert "no node was free" in check_shared(slurm_profile(), empty_store.path, where="r.yaml")
+    program.write_text(f'#!/bin/sh\necho "$@" >{slurm.folder}/srun-arguments\nexit 1\n')
+    later = slurm_profile("sbatch: {begin: now+1hour, account: lab}")
+    assert "no node was free" in check_shared(later, empty_store.path, where="r.yaml")
+    assert "--account=lab" in (slurm.folder / "srun-arguments").read_text()
+    assert "--begin" not in (slurm.folder / "srun-arguments").read_text(), "a probe does not wait for the jobs' time"
     program.write_text(f"#!/bin/sh\necho 'PROBE {json.dumps(answer | {'store': True})}'\n")
     assert check_shared(slurm_profile(), empty_store.path, where="r.yaml") is None
     program.unlink()

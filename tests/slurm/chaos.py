@@ -62,7 +62,8 @@ class Chaos:
 
     def on_a_job(self, *command: str) -> None:
         if jobs := self.running():
-            subprocess.run([*command, self.rng.choice(jobs)], capture_output=True, check=False)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # scancel --signal waits long for a node that is down
+                subprocess.run([*command, self.rng.choice(jobs)], capture_output=True, check=False, timeout=5)
 
     def kill_worker(self) -> None:
         newest = [self.box.store.newest(run.id) for run in self.runs if not self.box.store.has_result(run.id)]

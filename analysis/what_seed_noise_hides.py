@@ -11,18 +11,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from scaling.analysis.cells import line_name
-from scaling.analysis.rows import read_table
-from scaling.analysis.settings import Settings
-from scaling.analysis.study import settings_for_table, study_rows
+import scaling
 
 SHIFTS_NATS = [step / 100 for step in range(-16, 17, 2)]
 
 
 def main(path: Path) -> None:
-    rows = read_table(path)
-    settings = settings_for_table(rows, Settings(bootstrap=300))
-    study = study_rows(rows, settings=settings)
+    rows = scaling.read_table(path)
+    settings = scaling.settings_for_table(rows, scaling.Settings(bootstrap=300))
+    study = scaling.study_rows(rows, settings=settings)
     if not study.contests or study.noise is None:
         sys.exit("needs two lines that share a budget, and a cell with several seeds")
     line, reference = study.contests[0].line.name, study.reference.name
@@ -33,8 +30,8 @@ def main(path: Path) -> None:
     for shift in SHIFTS_NATS:
         # Centred first, so that the shift is the difference.
         extra = shift - found
-        moved = [row | {"loss": row["loss"] + extra} if row["loss"] and line_name(row) == line else row for row in rows]
-        verdict = study_rows(moved, settings=settings).contests[0].headline.verdict
+        moved = [row | {"loss": row["loss"] + extra} if row["loss"] and row["line"] == line else row for row in rows]
+        verdict = scaling.study_rows(moved, settings=settings).contests[0].headline.verdict
         low, high = verdict.interval
         print(f"  true difference {shift:+.2f}: {verdict.word} ({low:+.3f} to {high:+.3f})")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import resource
 import signal
 import sys
 import time
@@ -190,6 +191,7 @@ def _train(project: Project, profile: Profile, frozen: Launch, todo: Rows) -> li
     runs_file = worklist.write(folder / f"runs-{owner.pid}.json")
     pool = LocalPool(Path(frozen.store), runs_file, devices=devices, log_folder=folder)
     signal.signal(signal.SIGTERM, _raise_interrupt)
+    started = time.monotonic()
     try:
         pool.submit()
         with Progress(frozen, slots=len(devices)) as progress:
@@ -214,6 +216,10 @@ def _train(project: Project, profile: Profile, frozen: Launch, todo: Rows) -> li
         )
     if pool.stopped():
         raise KeyboardInterrupt
+    pool.wait()
+    took, used = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = f"{used.ru_utime + used.ru_stime:.0f} CPU seconds"
+    say(f"trained {len(todo)} runs in {format_duration(took)} on {len(devices)} workers, {cpu}")
     return runs
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -21,6 +22,14 @@ TINY = Run(
     seed=0,
     data=DataRef(corpus="python-stdlib", tokenizer="bytes", validation_tokens=1024),
 )
+
+
+@pytest.fixture(autouse=True)
+def _denormals() -> Iterator[None]:
+    """Training sets its whole process to flush denormal numbers; the next test gets ordinary floats again."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import MICRO
+from micro_sweep import MICRO
 
 from scaling.cli import main
 

@@ -15,7 +15,7 @@ import pytest
 
 from scaling.data.shards import prepare
 from scaling.results.store import Store
-from scaling.run import Run
+from scaling.run import DataRef, Run
 from scaling.runners.job import EXIT_STOPPED, MAX_DEATHS, StopFlag, Worker, WorkList
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -50,10 +50,8 @@ def run_worker(store: Store, worklist: Path, *, kill: int | None = None, stop: i
 @pytest.fixture(scope="module")
 def data_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store folder with prepared data in it, linked into the store of every test."""
-    from conftest import TINY
-
     path = tmp_path_factory.mktemp("prepared")
-    prepare(TINY.data, root=path, store=path)
+    prepare(DataRef(corpus="python-stdlib", tokenizer="bytes", validation_tokens=1024), root=path, store=path)
     return path
 
 

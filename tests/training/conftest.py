@@ -16,7 +16,7 @@ from scaling.sweeps.counting import matrix_ranks
 SHAPE = Shape(layers=2, width=8, heads=2, ff_width=24, vocab_size=64)
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from scaling.data.shards import prepare
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 CLUSTER = Path(__file__).parent / "cluster.sh"
 DIR = Path(os.environ.get("CLUSTER_DIR", Path(os.environ.get("TMPDIR", "/tmp")) / "scaling-cluster"))
 SMALL = DIR / "small"  # two folders on a tmpfs of 16 MB each, mounted before the nodes start (run.sh)
-STEPS = 1200  # a few seconds on one core: long enough to be disturbed in the middle
+STEPS = 2400  # some ten seconds on one core: long enough to be disturbed in the middle
 PATIENCE_SECONDS = 240
 QUIET_NODES = "sbatch: {exclude: 'node3,node4'}"  # the other two are for the test that takes a node down
 TINY = Run(
@@ -98,6 +98,10 @@ class Box:
             assert result.steps == expected.steps
             wait_until(lambda run=run: "completed" in self.endings(run), "the worker has logged the end", seconds=10)
             assert self.endings(run).count("completed") == 1
+
+    def unfinished(self, runs: Iterable[Run]) -> set[str]:
+        """The ids of the runs that have no result now."""
+        return {run.id for run in runs if not self.store.has_result(run.id)}
 
     def endings(self, run: Run) -> list[str | None]:
         """The last event of every attempt; None where its worker was killed."""

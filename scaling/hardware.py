@@ -60,10 +60,12 @@ DEVICES: dict[str, Device] = {
             bandwidth_bytes_per_second=10e9,
             memory_bytes=8e9,
             assumed_mfu=0.2,
-            source="one x86-64 core with AVX-512, fp32 matrix products and byte models at sequence length 128 measured "
-            "2026-11-21; bandwidth and memory per core are assumptions",
-            mfu_by_width={16: 0.11, 32: 0.20, 64: 0.29, 128: 0.41, 192: 0.52},  # attention counted, as `exact` does
-            low_rank_share=0.5,
+            source="one x86-64 core with AVX-512, fp32 products and byte models at sequence length 128, measured "
+            "2026-11-21: to width 48 results/quickstart/runs.csv (256 to 896 tokens a step), at 64 its low-rank line "
+            "over low_rank_share, above 2,048 tokens a step; bandwidth and memory per core are assumptions",
+            # (flops + optimizer_flops) / device_seconds / peak; attention counted, as `exact` does
+            mfu_by_width={8: 0.011, 12: 0.022, 16: 0.035, 32: 0.080, 48: 0.106, 64: 0.13, 128: 0.41, 192: 0.52},
+            low_rank_share=0.55,
         ),
         Device(
             "a100",

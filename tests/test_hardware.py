@@ -27,8 +27,8 @@ def test_mfu_goes_through_the_measured_widths_and_stays_flat_outside() -> None:
     cpu = find_device("cpu")
     for width, share in cpu.mfu_by_width.items():
         assert cpu.mfu(width) == pytest.approx(share)
-    assert cpu.mfu(1) == pytest.approx(cpu.mfu_by_width[16])
-    assert cpu.mfu(10_000) == pytest.approx(cpu.mfu_by_width[192])
+    assert cpu.mfu(1) == pytest.approx(cpu.mfu_by_width[min(cpu.mfu_by_width)])
+    assert cpu.mfu(10_000) == pytest.approx(cpu.mfu_by_width[max(cpu.mfu_by_width)])
     widths = [cpu.mfu(width) for width in range(16, 192)]
     assert widths == sorted(widths)
     assert cpu.mfu(64, low_rank=True) == pytest.approx(cpu.mfu(64) * cpu.low_rank_share)

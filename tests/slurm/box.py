@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scaling.data.shards import prepare
@@ -98,10 +98,6 @@ class Box:
             assert result.steps == expected.steps
             wait_until(lambda run=run: "completed" in self.endings(run), "the worker has logged the end", seconds=10)
             assert self.endings(run).count("completed") == 1
-
-    def unfinished(self, runs: Iterable[Run]) -> set[str]:
-        """The ids of the runs that have no result now."""
-        return {run.id for run in runs if not self.store.has_result(run.id)}
 
     def endings(self, run: Run) -> list[str | None]:
         """The last event of every attempt; None where its worker was killed."""

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from box import CLUSTER, DIR, Box, make_reference
+from box import CLUSTER, DIR, STEPS, Box, make_reference
 from filelock import FileLock
 
 from scaling.results.store import Store
@@ -41,6 +41,20 @@ def reference(shared: Path) -> tuple[Store, str, list[Run]]:
 def box(reference: tuple[Store, str, list[Run]], tmp_path: Path) -> Box:
     """A store of this test's own."""
     return Box(tmp_path, reference[0], reference[1])
+
+
+@pytest.fixture
+def long_reference(shared: Path) -> tuple[Store, str, list[Run]]:
+    """Like `reference`, with runs of some twenty seconds: a dead controller keeps its callers waiting for nine."""
+    (shared / "long").mkdir(exist_ok=True)
+    with FileLock(shared / "lock"):
+        return make_reference(shared / "long", seeds=2, steps=8 * STEPS)
+
+
+@pytest.fixture
+def long_box(long_reference: tuple[Store, str, list[Run]], tmp_path: Path) -> Box:
+    """A store of this test's own, for the runs of `long_reference`."""
+    return Box(tmp_path, long_reference[0], long_reference[1])
 
 
 @pytest.fixture

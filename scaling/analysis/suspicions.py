@@ -52,6 +52,9 @@ def _of_lines(lines: Sequence[Line]) -> Iterator[Check]:
     for line in lines:
         if line.law is None:
             yield Check("no_law", "warning", f"{line.name} has no parametric law: {line.refused}.")
+        if line.law and (reason := line.law.skipped.get("audit")):
+            message = f"{line.name}: the law was not tried on a held-out budget: {reason.splitlines()[0]}."
+            yield Check("not_audited", "info", message)
         for check in line.law.checks if line.law else ():
             if check.code not in _OF_THE_STUDY:
                 yield Check(check.code, check.severity, f"{line.name}: {_sentence(check.message)}")

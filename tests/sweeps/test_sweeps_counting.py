@@ -143,3 +143,19 @@ def test_memory_grows_with_every_cause() -> None:
 def test_kv_bytes_count_two_tensors_per_layer() -> None:
     assert counting.kv_bytes_per_token(SMALL) == 2 * 2 * 32 * 2
     assert counting.kv_bytes_per_token(dataclasses.replace(SMALL, kv_heads=1), 4) == 2 * 2 * 8 * 4
+
+
+@pytest.mark.parametrize(("ladder", "rung"), EVERY_SHAPE)
+def test_torch_counts_the_products_and_the_attention_of_every_ladder_shape(ladder: str, rung: str) -> None:
+    """Without storage attention runs as plain batched products over all positions, so the counter sees it too."""
+    shape = shape_of(ladder, rung)
+    shape = dataclasses.replace(shape, layers=min(shape.layers, 2))
+    for ranks in (None, matrix_ranks(shape, 0.25)):
+        tokens = torch.zeros(1, 16, dtype=torch.long, device="meta")
+        with FlopCounterMode(display=False) as counter:
+            mean_loss(built(shape, ranks), tokens, tokens).backward()
+        flops = {str(op): count for op, count in counter.get_flop_counts()["Global"].items()}
+        assert flops.keys() == {"aten.mm", "aten.bmm"}
+        assert flops["aten.mm"] == 6 * count(shape, ranks).params_matmul * 16
+        full = counting.forward_flops_per_token(shape, ranks, 16, "full")
+        assert sum(flops.values()) == 3 * full * 16

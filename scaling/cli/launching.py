@@ -191,7 +191,7 @@ def _train(project: Project, profile: Profile, frozen: Launch, todo: Rows) -> li
     runs_file = worklist.write(folder / f"runs-{owner.pid}.json")
     pool = LocalPool(Path(frozen.store), runs_file, devices=devices, log_folder=folder)
     signal.signal(signal.SIGTERM, _raise_interrupt)
-    started = time.monotonic()
+    started, interrupted = time.monotonic(), False
     try:
         pool.submit()
         with Progress(frozen, slots=len(devices)) as progress:
@@ -199,28 +199,27 @@ def _train(project: Project, profile: Profile, frozen: Launch, todo: Rows) -> li
                 if progress.due():
                     progress.show(project.statuses(frozen))
                 time.sleep(POLL_SECONDS)
-            runs = project.statuses(frozen)
-            progress.show(runs)
+            progress.show(project.statuses(frozen))
     except KeyboardInterrupt:
+        interrupted = True
         say("stopping: every run checkpoints at its next step ...")
         pool.cancel()
-        pool.wait()
-        say(f"stopped; `scaling launch {project.path}` continues where it was")
+    except BaseException:
+        pool.cancel()
         raise
     finally:
+        pool.wait()
         launcher.unlink()
         runs_file.unlink()
-    if failures := pool.failures():
-        raise RunnerError(
-            "a worker could not work", got=failures[0], where=str(folder), hint=f"see {folder}/worker-*.log"
-        )
-    if pool.stopped():
+    if interrupted or pool.stopped():
+        say(f"stopped; `scaling launch {project.path}` continues where it was")
         raise KeyboardInterrupt
-    pool.wait()
+    if failures := pool.failures():
+        raise RunnerError("a worker could not work", where=f"{folder}/worker-*.log", got=failures[0])
     took, used = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = f"{used.ru_utime + used.ru_stime:.0f} CPU seconds"
     say(f"trained {len(todo)} runs in {format_duration(took)} on {len(devices)} workers, {cpu}")
-    return runs
+    return project.statuses(frozen)
 
 
 def _report(project: Project, frozen: Launch, runs: list[RunStatus]) -> None:

@@ -78,7 +78,7 @@ def test_a_signal_that_comes_while_a_worker_starts_is_not_lost(empty_store, tmp_
     pool = LocalPool(empty_store.path, worklist, devices=["cpu"], log_folder=tmp_path)
     with blocked_signals():
         pool.submit()
-    [worker] = psutil.Process().children()
+    [worker] = [child for child in psutil.Process().children() if str(worklist) in child.cmdline()]
     worker.send_signal(signal.SIGUSR2)
     assert pool.wait() == [EXIT_STOPPED]
 

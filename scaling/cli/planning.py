@@ -107,7 +107,7 @@ def print_plan(plan: Priced, *, todo: int | None = None) -> None:
             for row in group_rows
         )
         print_table(header, table, title=f"{line}   (N = {plan.plan.params_column})", left=2)
-        say_blank()
+        click.echo()
     totals, convention = plan.totals, plan.plan.flops_convention
     time = format_duration(totals["hours"] * 3600)
     words = [
@@ -168,11 +168,6 @@ def print_expected(expected: Sequence[Expected]) -> None:
     )
     click.echo()
     print_table(header, rows, title="95 % intervals to expect, if the law's form is right (simulated)", left=2)
-
-
-def say_blank() -> None:
-    """An empty line on standard output."""
-    click.echo()
 
 
 def _print_dropped(plan: Priced) -> None:

@@ -1,9 +1,9 @@
 """Parameters, FLOPs and bytes of one model, counted by structure from its shape.
 
 Groups: embedding (V·d), output head (V·d, none where tied), attention, feed-forward, norms ((2·layers + 1)·d). A
-    factorized matrix (out × in, rank r) has r·(in + out) parameters. Three counts of N, always named: `params_total`;
-    `params_non_embedding` (no table, no head); `params_matmul` (what a token is multiplied by: the head included even
-    when tied, no table look-up, no norms).
+factorized matrix (out × in, rank r) has r·(in + out) parameters. Three counts of N, always named: `params_total`;
+`params_non_embedding` (no table, no head); `params_matmul` (what a token is multiplied by: the head included even
+when tied, no table look-up, no norms).
 
 FLOPs, two conventions. `6ND`: C = 6 · params_total · D. `exact`: forward per token = 2 · params_matmul + attention
 scores and values, layers · 2·2 · (heads · head_dim) · T/2 for causal attention (T where `attention="full"`, as some

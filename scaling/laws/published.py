@@ -2,7 +2,8 @@
 
 A law carries its conventions: exponents fitted to non-embedding parameters are not exponents of total parameters, and
 a loss in nats per token of one tokenizer is not a loss of another. Loss curves may be drawn beside ours only on the
-same corpus; exponents may be compared with the convention said. Where a paper gives only exponents and one table row, the law is *anchored* at that row.
+same corpus; exponents may be compared with the convention said. Where a paper gives only exponents and one table row,
+the law is *anchored* at that row.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
     python benchmarks/laws_coverage.py [--studies 200] [--out results/benchmarks/laws_coverage.md]
 
 Every row is one design: data sets drawn from the law with log-normal seed noise, each fitted and given the interval
-that
-`study_line` would give it (residual draws on a designed grid; cases for a table). Reported is the share that contains
-the truth.
+that `study_line` would give it (residual draws on a designed grid; cases for a table). Reported is the share that
+contains the truth.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """Could the law have predicted the largest budget? Refit without it, predict it, and compare with a plain log-log line.
 
 Every choice that looked at the data is made again without the held-out budget (the fit, its draws, the isoFLOP
-minima; the caller
-passes `choose` where cells were tuned). Errors are signed, observed − predicted, in nats and in units of seed noise.
-The rival is the
-simplest one there is: log L linear in log N and log D for single runs, linear in log C for optima. A law that does
-    not beat it has not
-earned its extrapolation. The 95 % *prediction* interval of a run holds the law's uncertainty and the noise of one run.
+minima; the caller passes `choose` where cells were tuned). Errors are signed, observed − predicted, in nats and in
+units of seed noise. The rival is the simplest one there is: log L linear in log N and log D for single runs, linear
+in log C for optima. A law that does not beat it has not earned its extrapolation. The 95 % *prediction* interval of a
+run holds the law's uncertainty and the noise of one run.
 """
 
 from __future__ import annotations

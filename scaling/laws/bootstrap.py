@@ -194,12 +194,10 @@ def draw_residuals(
     """Losses [draws, points] and weights [points]: new noise on the fitted law.
 
     Residuals are drawn smoothly (a robust fit passes exactly through as many points as it has parameters, and those
-    zeros drawn again
-    would make every draw too sure of itself), and each draw has a noise level of its own, as uncertain as n − p
-    residuals leave it,
-    so that intervals widen as Student's t does. Two lines are paired by drawing both with one seed: with `order` point
-    i takes the residual drawn for place order[i], and the smoothing noise is `smooth` [draws, points], standard
-    normal, instead of new.
+    zeros drawn again would make every draw too sure of itself), and each draw has a noise level of its own, as
+    uncertain as n − p residuals leave it, so that intervals widen as Student's t does. Two lines are paired by
+    drawing both with one seed: with `order` point i takes the residual drawn for place order[i], and the smoothing
+    noise is `smooth` [draws, points], standard normal, instead of new.
     """
     residuals = fit.residuals - fit.residuals.mean()
     rms = float(np.sqrt((residuals**2).mean()))

@@ -1,12 +1,10 @@
 """Approach 1: every shape at several horizons; at each compute the shape with the lowest loss is the optimal one.
 
 Only final losses of decayed runs belong on the envelope (a loss read in mid-schedule is too high by what the decay
-would have bought), so
-each shape needs runs of its own at three horizons or more; where shapes do not have them approach 1 is not reported.
-Between the
-horizons of a shape log loss is interpolated in log C. Compute levels won by the smallest or the largest shape of
-those present are
-left out: there the true optimum may lie beyond. Hoffmann et al. 2203.15556, section 3.1.
+would have bought), so each shape needs runs of its own at three horizons or more; where shapes do not have them
+approach 1 is not reported. Between the horizons of a shape log loss is interpolated in log C. Compute levels won by
+the smallest or the largest shape of those present are left out: there the true optimum may lie beyond. Hoffmann et
+al. 2203.15556, section 3.1.
 """
 
 from __future__ import annotations

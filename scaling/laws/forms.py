@@ -5,10 +5,8 @@ Every form here is *separable*: a sum of power terms and a floor, perhaps raised
     L = ( E + Σ_k  coefficient_k · variable_k ^ -exponent_k ) ^ power
 
 so for fixed exponents the rest is linear with non-negativity, which is what makes a global fit cheap (`project`). A
-variable may be
-*stretched*: replaced by an effective one with one parameter of its own (what a factorized parameter is worth, how
-fast repeated
-tokens wear out). Adding a form is adding a `Form` to `FORMS`, and a test.
+variable may be *stretched*: replaced by an effective one with one parameter of its own (what a factorized parameter
+is worth, how fast repeated tokens wear out). Adding a form is adding a `Form` to `FORMS`, and a test.
 """
 
 from __future__ import annotations

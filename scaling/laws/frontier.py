@@ -1,10 +1,9 @@
 """The compute-optimal frontier of a law: N, D and loss as functions of training compute.
 
 Under C = 6·N·D the optimum of E + A/N^α + B/D^β is in closed form (Hoffmann et al. 2203.15556, eq. 4). Under any
-other counting the
-FLOPs per token depend on the size, so loss is minimised numerically along N with D = C / flops_per_token(N), and the
-exponent becomes a
-*local slope*. Every bootstrap draw has its own frontier; intervals are over them.
+other counting the FLOPs per token depend on the size, so loss is minimised numerically along N with D = C /
+flops_per_token(N), and the exponent becomes a *local slope*. Every bootstrap draw has its own frontier; intervals are
+over them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Which laws a set of points can determine at all.
 
 A power term c·x^-e beside a floor has three numbers in one variable, so it takes three values of that variable. On
-one compute budget N and D
-move together, and every split of the loss between them fits. What is only weakly determined is fitted and reported as
-such (`Fit.status`,
-`checks`); what is not determined is refused here, in words.
+one compute budget N and D move together, and every split of the loss between them fits. What is only weakly
+determined is fitted and reported as such (`Fit.status`, `checks`); what is not determined is refused here, in words.
 """
 
 from __future__ import annotations

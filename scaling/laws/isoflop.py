@@ -1,16 +1,12 @@
 """Approach 2: on each compute budget, loss against log N is a valley; its bottom is the compute-optimal model.
 
 A curve (parabola, cubic or Akima) is fitted to the points of each budget, once in log N and once in log D. A bottom
-counts only if it is
-bracketed: inside the sizes tried, with the curve rising on both sides. Power laws through the bottoms give the
-    exponents. Approach 2
-is biased even without noise, because a valley of A/N^α + B/D^β is not symmetric (arXiv 2603.22339): it stands beside
-approach
-3, it does not replace it. Hoffmann et al. 2203.15556, section 3.2.
+counts only if it is bracketed: inside the sizes tried, with the curve rising on both sides. Power laws through the
+bottoms give the exponents. Approach 2 is biased even without noise, because a valley of A/N^α + B/D^β is not symmetric
+(arXiv 2603.22339): it stands beside approach 3, it does not replace it. Hoffmann et al. 2203.15556, section 3.2.
 
 Intervals come from drawing the losses again about each budget's curve, with the seed noise as a floor, and from the
-scatter of the
-bottoms about their line where that is larger than those draws explain.
+scatter of the bottoms about their line where that is larger than those draws explain.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """Second-order descent on the exact objective, for many draws at once.
 
 The step solves (H + λM)·step = −g: H is the semi-smooth Hessian (the Huber kink contributes the quadratic region
-only), M the
-Gauss–Newton matrix of the least-squares problem that majorises the objective, λ one damping factor per draw. H alone
-converges in a
-few steps near the optimum; M alone is iteratively reweighted least squares, which always descends. Parameters at a
-bound with the
-gradient pointing outward are held. Draws that have converged leave the batch.
+only), M the Gauss–Newton matrix of the least-squares problem that majorises the objective, λ one damping factor per
+draw. H alone converges in a few steps near the optimum; M alone is iteratively reweighted least squares, which always
+descends. Parameters at a bound with the gradient pointing outward are held. Draws that have converged leave the batch.
 """
 
 from __future__ import annotations
@@ -21,12 +18,13 @@ from scaling.laws.objectives import Objective
 from scaling.laws.points import Array, Indices
 from scaling.laws.system import Local, System
 
-MAX_STEPS = 200
+MAX_STEPS = 400
 _CHUNK_VALUES = 20_000  # draws × points whose temporaries stay in a level-2 cache of 1 to 2 MB
 GAIN_TOLERANCE = 1e-14  # predicted decrease of the last step, relative to the objective
 _STEP_TOLERANCE = 1e-11
+_ROUNDING = 2e-15  # of a summed objective, relative: a good step at the optimum may seem to ascend by it
 _EXACT = 1e-30  # objective per point below which the law passes through every point to rounding
-_MAX_DAMPING = 1e9
+_MAX_DAMPING, _MODERATE_DAMPING = 1e9, 10.0
 _AT_BOUND = 1e-12
 _FIRST_DAMPING = 1.0
 _SHORTEN, _SHORTEST = 0.25, 0.02  # of a step that does not descend
@@ -80,7 +78,9 @@ def descend(
         small = (np.abs(step) <= _STEP_TOLERANCE * (1.0 + np.abs(vector))).all(axis=1)
         done = (((gain >= 0) & (gain <= tolerance * here.value)) | small) & (damping <= 0.1)
         done |= here.value <= exact[alive]
-        stop = done | (damping > _MAX_DAMPING)
+        # Where a residual lies on the Huber kink, H is wrong on one side of it and steps stop descending only here.
+        invisible = (gain >= 0) & (gain <= _ROUNDING * here.value) & (damping <= _MODERATE_DAMPING)
+        stop = done | invisible | (damping > _MAX_DAMPING)
         if stop.any():
             last = np.where(done[:, None], np.clip(vector + step, low, high), vector)
             result.vector[alive[stop]], result.value[alive[stop]] = last[stop], here.value[stop]
@@ -94,7 +94,7 @@ def descend(
         trial = _inside(vector, step * share[:, None], low, high)
         next_damping = damping * np.where(share == 1.0, _EASE, _STIFFEN)
         there = _local(system, trial, objective, target, weight, next_damping, alive)
-        better = (there.value <= here.value) & (gain > 0)
+        better = (there.value <= here.value * (1.0 + _ROUNDING)) & (gain > 0)
         if better.all():
             vector, here, damping, share = trial, there, next_damping, np.ones(len(alive))
             continue

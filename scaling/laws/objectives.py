@@ -8,8 +8,8 @@
 | `mse`       | L̂ − L               | r²                                                                           |
 
 Huber's ρ is r²/2 inside δ and δ(|r| − δ/2) outside (Huber 1964). Sums, never means: a mean divides the gradient by n,
-and
-a solver with an absolute tolerance then stops early, which is how the published Chinchilla fit missed its own optimum.
+and a solver with an absolute tolerance then stops early, which is how the published Chinchilla fit missed its own
+optimum.
 """
 
 from __future__ import annotations
@@ -35,9 +35,6 @@ class Curvature(NamedTuple):
     majoriser: Array  # slope / r: the weight of the least-squares problem that lies above ρ
 
 
-_FAR = 1e100  # a start this far off is hopeless, and its square is still a number
-
-
 @dataclass(frozen=True)
 class Objective:
     """One row of the table above; `delta` is None for the squared ones."""
@@ -60,7 +57,6 @@ class Objective:
     def curvature(self, residual: Array) -> Curvature:
         """ρ and its derivatives at `residual` [draws, points]; `residual` is consumed."""
         if self.delta is None:
-            np.clip(residual, -_FAR, _FAR, out=residual)
             two = np.full_like(residual, 2.0)
             return Curvature(residual * residual, 2.0 * residual, two, two.copy())
         majoriser = np.abs(residual)

@@ -1,11 +1,9 @@
 """The data of a law: one point per trained model (or per cell), as plain arrays.
 
 A point says how large a model was (`params`), how long it trained (`tokens`) and where it ended (`loss`). Everything
-else is
-optional and only asked for by the method that needs it: isoFLOP minima need `budget`, paired draws need `cell` or
-    `seed`, the rank laws
-need `factorized_params`. Which of the three parameter counts `params` holds is the caller's choice and is carried in
-`params_column`, because an exponent without its convention is not a result.
+else is optional and only asked for by the method that needs it: isoFLOP minima need `budget`, paired draws need `cell`
+or `seed`, the rank laws need `factorized_params`. Which of the three parameter counts `params` holds is the caller's
+choice and is carried in `params_column`, because an exponent without its convention is not a result.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """Where to start: variable projection.
 
-For fixed exponents (and stretch parameters, and outer power) a law is linear in its coefficients and floor, all of them
-non-negative. So a grid over the few non-linear parameters, with a non-negative least squares of at most three columns
-at each node,
-scans every basin; the Gram matrices of all nodes come from one matrix product per pair of columns. The least squares
-is on relative
-residuals, the first order of the log residuals; the best nodes are then ranked by the exact objective.
-(Golub and Pereyra 1973; for scaling laws, vpnls.)
+For fixed exponents (and stretch parameters, and outer power) a law is linear in its coefficients and floor, all of
+them non-negative. So a grid over the few non-linear parameters, with a non-negative least squares of at most three
+columns at each node, scans every basin; the Gram matrices of all nodes come from one matrix product per pair of
+columns. The least squares is on relative residuals, the first order of the log residuals; the best nodes are then
+ranked by the exact objective. (Golub and Pereyra 1973; for scaling laws, vpnls.)
 """
 
 from __future__ import annotations
@@ -105,7 +103,7 @@ def _scan(system: System, outer: Outer, exponents: Array, weight: Array, count: 
     """
     thetas, power = outer
     form, layout, points = system.layout.form, system.layout, system.points
-    relative = np.exp(np.log(points.loss) / power)
+    relative = np.exp(np.log(points.loss / layout.loss_scale) / power)
     root = np.sqrt(weight)
     grids, columns = [], []
     for k, term in enumerate(form.terms):
@@ -217,19 +215,22 @@ def _vectors(
     lower: Array,
     upper: Array,
 ) -> Array:
-    """Grid nodes and their coefficients -> internal vectors; every line of a joint form starts alike."""
+    """Grid nodes and their coefficients, for losses in units of `loss_scale` -> internal vectors; every line of a
+    joint form starts alike.
+    """
     layout, form = system.layout, system.layout.form
     vectors = np.zeros((len(coefficients), system.size))
-    floor = np.log(np.maximum(coefficients, 1e-300))
+    log_unit = np.log(layout.loss_scale) / power
+    log_coefficients = np.log(np.maximum(coefficients, 1e-300)) + log_unit
     for k, term in enumerate(form.terms):
         for name in layout.per_line(term.coefficient):
-            vectors[:, layout.index(name)] = floor[:, k]
+            vectors[:, layout.index(name)] = log_coefficients[:, k]
         if isinstance(term.exponent, str):
             for name in layout.per_line(term.exponent):
                 vectors[:, layout.index(name)] = grids[k][nodes[k]]
     if form.floor:
         for name in layout.floors:
-            vectors[:, layout.index(name)] = coefficients[:, -1] / layout.loss_scale
+            vectors[:, layout.index(name)] = coefficients[:, -1] * np.exp(log_unit) / layout.loss_scale
     if form.power:
         vectors[:, layout.index(form.power)] = power
     for i, theta in thetas.items():

@@ -1,10 +1,9 @@
 """One law, one set of points, the global optimum: `fit`.
 
 The grid of `project` finds the basins, `newton` polishes the best of them on the exact objective, and the result says
-how it got
-there: whether a parameter ended at a bound, how well conditioned the problem is, and how many of the polished starts
-    agree. A fit is
-a value with a status and a message; only points from which a law cannot be identified at all raise (`identify`).
+how it got there: whether a parameter ended at a bound, how well conditioned the problem is, and how many of the
+polished starts agree. A fit is a value with a status and a message; only points from which a law cannot be identified
+at all raise (`identify`).
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from scaling.laws.objectives import Objective
 from scaling.laws.points import Array, Indices, Points
 
 _LARGEST_LOG = 300.0  # of a term: a wilder trial step is turned back by its loss all the same
+_LARGEST_LOG_LOSS = 115.0  # 1e50: products of squares of it are still numbers
 Entry = tuple[int, int, Array]  # row, column, and what is added there for each draw [R]
 
 
@@ -97,7 +98,7 @@ class System:
     def value(self, vector: Array, objective: Objective, target: Array, weight: Array) -> Array:
         """Summed objective of each draw [draws]; `target` is log L or L, as the objective asks."""
         log_loss = self.log_loss(vector)
-        residual = (log_loss if objective.in_log else np.exp(log_loss)) - target
+        residual = (log_loss if objective.in_log else _loss(log_loss)) - target
         return _weighted_sum(objective.rho(residual), weight)
 
     def local(self, vector: Array, objective: Objective, target: Array, weight: Array, damping: Array) -> Local:
@@ -112,7 +113,7 @@ class System:
         log_total = np.log(total, out=total)
         outer = None if self.power is None else vector[:, self.power, None]
         log_loss = log_total if outer is None else outer * log_total
-        predicted = None if objective.in_log else np.exp(log_loss)
+        predicted = None if objective.in_log else _loss(log_loss)
         value, slope, second, majoriser = objective.curvature((log_loss if predicted is None else predicted) - target)
         summed = _weighted_sum(value, weight)
         slope *= weight
@@ -257,6 +258,12 @@ class System:
             entries = (cross * part) @ self._sets[a].columns.T
             hessian[:, s, index] += entries
             hessian[:, index, s] += entries
+
+
+def _loss(log_loss: Array) -> Array:
+    """The predicted loss; a hopeless start's is cut where its square would leave the range of floats."""
+    predicted: Array = np.exp(np.minimum(log_loss, _LARGEST_LOG_LOSS))
+    return predicted
 
 
 def _weighted_sum(value: Array, weight: Array) -> Array:

@@ -4,7 +4,7 @@ that looks good.
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from laws_cases import HOFFMANN, chinchilla_loss, isoflop_design, isoflop_points, random_case
 
@@ -92,6 +92,7 @@ def test_a_study_of_bad_points_has_a_status_or_a_check():
     objective=st.sampled_from(["log_huber", "log_mse", "mse", "huber"]),
     law=st.sampled_from(["chinchilla", "kaplan", "power"]),
 )
+@example(seed=439, scale=1.0, noise=0.5, objective="mse", law="kaplan")
 def test_any_positive_table_is_fitted_or_refused(seed, scale, noise, objective, law):
     rng = np.random.default_rng(seed)
     _, points = random_case(rng, seed)

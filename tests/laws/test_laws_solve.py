@@ -170,6 +170,16 @@ def test_a_law_without_floor_ends_at_the_bound_and_says_so():
     assert "E = 0" in made.message
 
 
+@pytest.mark.parametrize("case", [84, 91, 103, 118, 121, 218])
+def test_an_optimum_with_a_residual_on_the_huber_kink_is_found_and_called_one(case):
+    rng = np.random.default_rng((3, case))
+    _, points = random_case(rng, case)
+    noise = rng.normal(size=len(points)) if case % 2 else rng.standard_t(2, size=len(points))
+    made = fit(points.with_loss(points.loss * np.exp(0.01 * noise)))
+    assert made.status == ("at_bound" if case == 218 else "ok")
+    assert made.starts_agreement == 1.0
+
+
 def test_units_of_loss_and_tokens_do_not_matter():
     points = isoflop_points(noise=0.01)
     base = fit(points)

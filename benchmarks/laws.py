@@ -248,7 +248,7 @@ def speed(sample: int) -> str:
     data = (np.log(points.params), np.log(points.tokens), np.log(points.loss), np.ones(len(points)))
 
     made = fit(points)
-    ours = median_seconds(lambda: fit(points), 15)
+    ours = median_seconds(lambda: fit(points), 61)
     table = [["ours: grid, projection, 3 polished starts", ours, made.objective_value]]
     table += [scipy_fit(data, made.objective_value, sample), scipy_least_squares(data, 9)]
     package = chinchilla_package(points)

@@ -51,10 +51,12 @@ def read_table(path: Path, *, columns: Mapping[str, str] | None = None) -> list[
     path = Path(path)
     if not path.is_file():
         raise DataError("no such table", where=str(path), allowed="a .csv, .jsonl or .parquet file, or a sweep")
-    names = {theirs: ours for ours, theirs in (columns or {}).items()}
-    lines = [(number, {names.get(k, k): v for k, v in row.items()}) for number, row in _read(path)]
+    lines = list(_read(path))
     if not lines:
         raise DataError("the table has no rows", where=str(path))
+    if columns:
+        _check_columns(path, lines[0][1], columns)
+        lines = [(number, _renamed(row, columns)) for number, row in lines]
     header = lines[0][1]
     ours = is_runs_table(header)
     missing = [name for name in (*REQUIRED[1:], "params_total") if name not in header] if ours else _missing(header)
@@ -68,6 +70,32 @@ def read_table(path: Path, *, columns: Mapping[str, str] | None = None) -> list[
         )
     kept = COLUMNS if ours else (*REQUIRED, *OPTIONAL, *(name for name in COLUMNS if name in header))
     return [_row(f"{path}:{number}", row, dict.fromkeys(kept), ours=ours) for number, row in lines]
+
+
+def _check_columns(path: Path, header: Iterable[str], columns: Mapping[str, str]) -> None:
+    """Refuses names that are not ours, and names that are not the file's."""
+    known = dict.fromkeys((*REQUIRED, *OPTIONAL, *COLUMNS))
+    unknown = [name for name in columns if name not in known]
+    if unknown:
+        raise DataError(
+            f"--columns gives a name to {', '.join(unknown)}, which no table has",
+            where=str(path),
+            got=", ".join(f"{ours}={theirs}" for ours, theirs in columns.items()),
+            allowed=f"{', '.join((*REQUIRED, *OPTIONAL))} on the left of each =",
+        )
+    absent = [theirs for theirs in columns.values() if theirs not in header]
+    if absent:
+        raise DataError(
+            f"--columns names {', '.join(absent)}, which the table does not have",
+            where=str(path),
+            allowed=f"one of {', '.join(header)} on the right of each =",
+        )
+
+
+def _renamed(row: Row, columns: Mapping[str, str]) -> Row:
+    """The row under our names; a column of the file that has one of our names without being chosen is left out."""
+    kept = {name: value for name, value in row.items() if name not in columns and name not in columns.values()}
+    return kept | {ours: row.get(theirs) for ours, theirs in columns.items()}
 
 
 def is_runs_table(header: Iterable[str]) -> bool:

@@ -56,7 +56,10 @@ class Columns(click.ParamType[dict[str, str]]):
         pairs = [part.partition("=") for part in str(value).split(",")]
         if not all(ours and sign and theirs for ours, sign, theirs in pairs):
             self.fail(f"{value!r} is not a list such as params=N,tokens=D,loss=L", param, ctx)
-        return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+        names = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+        if len(names) < len(pairs):
+            self.fail(f"{value!r} names one of our columns twice", param, ctx)
+        return names
 
 
 def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -46,6 +46,11 @@ def test_columns_can_be_named(tmp_path):
     assert (rows[0]["params"], rows[0]["tokens"], rows[0]["loss"]) == (1, 2, 3)
 
 
+def test_a_chosen_column_stands_before_one_that_has_our_name(tmp_path):
+    path = table(tmp_path, "N,params,tokens,loss\n1,7,2,3\n")
+    assert read_table(path, columns={"params": "N"})[0]["params"] == 1
+
+
 def test_our_own_table_round_trips(tmp_path, simulate):
     rows = simulate()
     rows[3] |= {"status": "failed", "loss": None}

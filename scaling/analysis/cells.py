@@ -190,7 +190,8 @@ def _label(row: Row, params_column: str) -> str:
     spent = f"D {row['tokens']:g}" if row.get("budget") is None else f"C {row['budget']:g}"
     if any(row.get(name) is None for name in _SHAPE):
         # Without a shape, equal N at one budget still differ in D: several horizons of one model.
-        return f"{spent}, N {row[params_column]:g}, D {row['tokens']:g}"
+        unique = f", of {row['unique_tokens']:g} distinct" if row.get("unique_tokens") is not None else ""
+        return f"{spent}, N {row[params_column]:g}, D {row['tokens']:g}{unique}"
     return f"{spent}, layers {row['layers']}, width {row['width']}, heads {row['heads']}, ff {row['ff_width']}"
 
 

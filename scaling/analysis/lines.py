@@ -15,6 +15,7 @@ import numpy as np
 
 from scaling.analysis.cells import Cell, trials_of
 from scaling.analysis.costs import Models, PerToken, axes, models_of_rows
+from scaling.analysis.rows import POINT_COLUMNS, Row
 from scaling.analysis.settings import Settings
 from scaling.errors import FitError
 from scaling.inference.curve import Curve
@@ -22,7 +23,7 @@ from scaling.laws.bootstrap import Draws
 from scaling.laws.frontier import Frontier, frontier
 from scaling.laws.isoflop import IsoFlop, isoflop
 from scaling.laws.noise import SeedNoise
-from scaling.laws.points import Points
+from scaling.laws.points import Array, Points
 from scaling.laws.selection import Choice, Trials, choose, selection_draws
 from scaling.laws.study import LineStudy, study_line
 
@@ -155,6 +156,7 @@ def points_of(cells: Sequence[Cell], params_column: str, column: str | None = No
         trunk=np.array([trunk or f"run {n}" for n, trunk in enumerate(trunks)]) if any(trunks) else None,
         params_column=column or params_column,
         **{name: None if None in values else np.array(values) for name, values in every.items()},
+        **{name: _whole_column(name, [row for _, row in runs]) for name in POINT_COLUMNS},
     )
 
 
@@ -164,6 +166,19 @@ def _conventions(cells: Sequence[Cell], params_column: str) -> dict[str, Points]
         return {}
     others = [name for name in PARAMS_COLUMNS if name != params_column and all(cell.row.get(name) for cell in cells)]
     return {name: points_of(cells, params_column, name) for name in others}
+
+
+def _whole_column(name: str, rows: Sequence[Row]) -> Array | None:
+    """A column that all rows have, None where none has.
+
+    Raises:
+        FitError: some rows have it.
+    """
+    values = [row.get(name) for row in rows]
+    missing = values.count(None)
+    if 0 < missing < len(values):
+        raise FitError(f"column {name} is empty in some rows", got=f"{missing} of {len(values)}", allowed="all or none")
+    return None if missing else np.array(values, dtype=float)
 
 
 def _tuned(cells: Sequence[Cell], noise: SeedNoise | None) -> tuple[Trials | None, tuple[Choice, ...]]:

@@ -1,9 +1,9 @@
 """Rows: a table of finished trainings, ours or somebody else's.
 
 A row is a dictionary. Ours come from `results/<sweep>/runs.csv` and have a status and three parameter counts. A
-foreign table needs `params`, `tokens` and `loss`, and may have `family`, `rank_ratio`, `flops`, `budget` and `seed`.
-CSV, JSON lines and Parquet are read to the same rows; a value that no law could use is an error that names the file,
-the row and the column.
+foreign table needs `params`, `tokens` and `loss`, and may have `family`, `rank_ratio`, `flops`, `budget`, `seed` and
+the columns that a law or a weighted fit reads. CSV, JSON lines and Parquet are read to the same rows; a value that no
+law could use is an error that names the file, the row and the column.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from scaling.results.collect import COLUMNS
 Row = dict[str, Any]
 
 REQUIRED = ("params", "tokens", "loss")
-OPTIONAL = ("family", "rank_ratio", "flops", "budget", "seed")
+POINT_COLUMNS = ("weight", "factorized_params", "relative_rank", "unique_tokens", "unique_params")  # as in laws.Points
+OPTIONAL = ("family", "rank_ratio", "flops", "budget", "seed", *POINT_COLUMNS)
 _TEXTS = {
     "id",
     "family",

@@ -24,8 +24,10 @@ def fit_together(lines: Sequence[Line], settings: Settings) -> tuple[Fit, Draws 
     """
     points = points_of([cell for line in lines for cell in line.cells], settings.params_column)
     ratios = np.array([_ratio(line) for line in lines for cell in line.cells for _ in cell.rows])
-    factorized, relative = _factorized(lines)
-    points = replace(points, rank_ratio=ratios, factorized_params=factorized, relative_rank=relative)
+    points = replace(points, rank_ratio=ratios)
+    if all(line.curve for line in lines):
+        factorized, relative = _factorized(lines)
+        points = replace(points, factorized_params=factorized, relative_rank=relative)
     made = fit(points, settings.law, objective=settings.objective, delta=settings.delta)
     if not settings.bootstrap:
         return made, None
@@ -40,10 +42,8 @@ def _ratio(line: Line) -> float:
     return float("nan") if line.rank_ratio is None else float(line.rank_ratio)
 
 
-def _factorized(lines: Sequence[Line]) -> tuple[Array | None, Array | None]:
-    """Factorized parameters and mean r/min(in, out) of every point; None where a line's shapes are unknown."""
-    if any(line.curve is None for line in lines):
-        return None, None
+def _factorized(lines: Sequence[Line]) -> tuple[Array, Array]:
+    """Factorized parameters and mean r/min(in, out) of every point, from the shapes of the lines."""
     factorized, relative = [], []
     for line in lines:
         assert line.curve is not None

@@ -66,7 +66,11 @@ def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """How a fit is made: written in the sweep's `analysis:` block, or chosen on the line."""
     options: Sequence[Option] = (
         click.option(
-            "--columns", type=Columns(), help="What a foreign table calls its columns: params=N,tokens=D,loss=L."
+            "--columns",
+            type=Columns(),
+            help="What a foreign table calls its columns: params=N,tokens=D,loss=L. It may also have family, "
+            "rank_ratio, flops, budget, seed, weight; for the rank laws factorized_params and relative_rank; for "
+            "data_constrained unique_tokens and unique_params.",
         ),
         click.option("--law", help="chinchilla, kaplan, power, rank, rank_power, joint or data_constrained."),
         click.option("--objective", type=click.Choice(["log_huber", "log_mse", "mse", "huber"])),

@@ -71,11 +71,6 @@ class TokenData:
         """Tokens in one epoch."""
         return len(self.train)
 
-    @property
-    def bytes_per_token(self) -> float:
-        """UTF-8 bytes per training token, separators included."""
-        return float(self.describe["bytes"]["train"]) / self.train_tokens
-
 
 def prepare(ref: DataRef, *, root: Path, store: Path) -> TokenData:
     """The prepared data of `ref`, built now where the store has none.

@@ -88,19 +88,6 @@ class Frontier:
             raise FitError("this frontier has no draws", hint="pass draws=bootstrap(fit, …) to frontier")
         return self._minimum(compute, self.draws.vectors)[2]
 
-    def compute_for(self, loss: float) -> float | None:
-        """The least training FLOPs with which this line reaches `loss`; None where it never does."""
-        low, high = np.log(self.fit.points.compute.min()) - 10.0, np.log(self.fit.points.compute.max()) + 30.0
-        if self._loss_at(high) > loss:
-            return None
-        for _ in range(60):
-            middle = 0.5 * (low + high)
-            low, high = (middle, high) if self._loss_at(middle) > loss else (low, middle)
-        return float(np.exp(high))
-
-    def _loss_at(self, log_compute: float) -> float:
-        return float(self._minimum(float(np.exp(log_compute)), self.fit.vector[None])[2][0])
-
     def _intervals(self, compute: float, best: tuple[float, float, float, float]) -> dict[str, Interval]:
         assert self.draws is not None
         vectors = self.draws.vectors
@@ -203,20 +190,3 @@ def _vertex_value(grid: Array, values: Array, best: Array) -> Array:
     bend = left - 2.0 * middle + right
     lower: Array = middle - np.where(bend > 0, (left - right) ** 2 / (8.0 * np.where(bend > 0, bend, 1.0)), 0.0)
     return lower
-
-
-def balanced_params(fit: Fit, tokens: Array) -> Array:
-    """Parameters for which `tokens` are compute-optimal under C = 6·N·D: α·A/N^α = β·B/D^β.
-
-    With the unique tokens of a corpus these are the `unique_params` of `data_constrained` (2305.16264, section 5):
-    its base law is
-    fitted to the runs of one epoch first.
-
-    Raises:
-        FitError: the law is not `chinchilla`.
-    """
-    if fit.law != "chinchilla":
-        raise FitError("the balance of model and data is taken from the plain law", got=fit.law, allowed="chinchilla")
-    p = fit.parameters
-    balanced: Array = (p["alpha"] * p["A"] / (p["beta"] * p["B"]) * tokens ** p["beta"]) ** (1.0 / p["alpha"])
-    return balanced

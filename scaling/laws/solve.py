@@ -8,7 +8,6 @@ at all raise (`identify`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -261,21 +260,3 @@ def _bound_text(layout: Layout, name: str) -> str:
     if name.split("[")[0] == layout.form.floor:
         return f"{name} = 0, no irreducible loss can be told from these points"
     return f"{name}, the term is not told apart from the rest"
-
-
-def with_parameters(fitted: Fit, parameters: Mapping[str, float]) -> Fit:
-    """The same fit with other numbers (a published law on our points): residuals and objective are computed anew."""
-    vector = fitted.layout.vector(parameters)
-    system = System(fitted.layout, fitted.points)
-    chosen = objective_named(fitted.objective, fitted.delta)
-    target = target_of(chosen, fitted.points.loss)
-    value = float(system.value(vector[None], chosen, target, fitted.points.weights)[0])
-    residuals = np.log(fitted.points.loss) - system.log_loss(vector[None])[0]
-    return replace(
-        fitted,
-        parameters=dict(parameters),
-        vector=vector,
-        objective_value=value,
-        residuals=residuals,
-        message="parameters given, not fitted",
-    )

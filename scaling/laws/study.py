@@ -23,6 +23,7 @@ from scaling.laws.isoflop import Curve, IsoFlop, isoflop
 from scaling.laws.noise import SeedNoise, seed_noise
 from scaling.laws.points import Points
 from scaling.laws.profile import profile_intervals
+from scaling.laws.repeats import with_unique_params
 from scaling.laws.selection import Trials, bootstrap_tuned, tuned_deviations
 from scaling.laws.sensitivity import Choice, objective_row
 from scaling.laws.solve import Fit, fit
@@ -138,6 +139,8 @@ def study_line(
         FitError: the law cannot be identified from these points.
     """
     kept = points.drop_highest(drop_highest) if drop_highest else points
+    if law == "data_constrained" and kept.unique_params is None:
+        kept = with_unique_params(kept, objective=objective, delta=delta)
     noise = seed_noise(kept)
     sigma_log = noise.sigma_log if noise else None
     sigma_nats = noise.sigma if noise else None

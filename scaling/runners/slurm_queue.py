@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-QUERY_SECONDS = 30.0  # a dead controller lets squeue hang for 9 s (SLURM 22.05, MessageTimeout 10 s)
+QUERY_SECONDS = 30.0  # a dead controller lets squeue hang for 9 or 18 s (SLURM 22.05, MessageTimeout 10 s)
 INTERVAL_SECONDS = 10.0  # assumption: what a cluster's operators accept from one status that refreshes
 
 # squeue(1), JOB STATE CODES (SLURM 22.05–24.11)
@@ -81,6 +81,7 @@ class SlurmQueue:
         stale = [j for j in jobs if j not in self._seen or now - self._seen[j][0] >= INTERVAL_SECONDS]
         if stale:
             answer = self._ask(",".join(sorted(stale, key=int)))
+            now = self._clock()  # a dead controller takes longer to not answer than the answer is remembered
             found: dict[str, dict[str, JobState]] = {job: {} for job in stale}
             for job_id, state in answer.items():
                 found.get(job_id.partition("_")[0], {})[job_id] = state

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from micro_sweep import MICRO
 
 
@@ -18,7 +20,7 @@ class Scaling:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.sweep = root / "sweeps" / "micro.yaml"
-        self.sweep.parent.mkdir(parents=True)
+        self.sweep.parent.mkdir(parents=True, exist_ok=True)
         self.sweep.write_text(MICRO)
 
     def start(self, *arguments: str, **more: object) -> subprocess.Popen[str]:
@@ -49,10 +51,29 @@ def scaling(tmp_path: Path) -> Scaling:
     return Scaling(tmp_path / "project")
 
 
+@pytest.fixture
+def one_line(scaling: Scaling) -> Scaling:
+    """The low-rank half of the micro sweep: 13 runs."""
+    kept = [line for line in MICRO.splitlines() if not line.startswith("  dense:")]
+    scaling.sweep.write_text("\n".join(kept) + "\n")
+    return scaling
+
+
 @pytest.fixture(scope="session")
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Scaling:
-    """The micro sweep, launched to its end without disturbance. Tests only read it."""
-    scaling = Scaling(tmp_path_factory.mktemp("launched") / "project")
-    done = scaling("launch", "sweeps/micro.yaml", "--yes")
-    scaling.first_launch = done
+    """The micro sweep, launched to its end without disturbance. Tests only read it.
+
+    The first of pytest's processes trains it, the others copy it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    told = shared / "launched.txt"
+    with FileLock(shared / "launched.lock"):
+        if not told.exists():
+            done = Scaling(shared / "launched")("launch", "sweeps/micro.yaml", "--yes")
+            told.write_text(done.stderr)
+    own = tmp_path_factory.mktemp("launched") / "project"
+    shutil.copytree(shared / "launched", own)
+    scaling = Scaling(own)
+    scaling.first_launch = told.read_text()
     return scaling

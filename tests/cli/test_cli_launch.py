@@ -55,7 +55,7 @@ def test_launch_trains_collects_fits_and_reports(launched) -> None:
     report = launched.root / "results" / "micro" / "report.html"
     assert report.exists()
     assert (launched.root / "results" / "micro" / "runs.csv").exists()
-    assert launched.first_launch.stderr.rstrip().splitlines()[-1] == f"report: {report}"
+    assert launched.first_launch.rstrip().endswith("results/micro/report.html")
     status = launched.json("status", SWEEP)
     assert status["counts"] == {
         "completed": 26, "diverged": 0, "failed": 0, "running": 0, "queued": 0, "planned": 0, "stale": 0
@@ -72,18 +72,18 @@ def test_a_second_launch_trains_nothing(launched) -> None:
     assert sorted((launched.root / ".scaling" / "store").glob("*/attempts/*.json")) == before
 
 
-def test_killed_launcher_and_workers_lose_nothing(scaling, launched) -> None:
-    first = scaling.start("launch", SWEEP, "--yes")
-    wait_until(lambda: results_on_disk(scaling) >= 4)
+def test_killed_launcher_and_workers_lose_nothing(one_line, launched) -> None:
+    first = one_line.start("launch", SWEEP, "--yes")
+    wait_until(lambda: results_on_disk(one_line) >= 4)
     workers = children(first.pid)
     assert workers
     for pid in (first.pid, *workers):
         os.kill(pid, signal.SIGKILL)
     first.communicate()
-    half = results_on_disk(scaling)
-    assert 4 <= half < 26
-    scaling("launch", SWEEP, "--yes")
-    assert scaling.losses() == launched.losses()
+    half = results_on_disk(one_line)
+    assert 4 <= half < 13
+    one_line("launch", SWEEP, "--yes")
+    assert one_line.losses().items() <= launched.losses().items()
 
 
 def test_a_killed_launcher_leaves_no_worker_behind(scaling) -> None:
@@ -97,16 +97,16 @@ def test_a_killed_launcher_leaves_no_worker_behind(scaling) -> None:
     assert status["counts"]["running"] == 0
 
 
-def test_interrupt_checkpoints_exits_130_and_the_next_launch_continues(scaling, launched) -> None:
-    launcher = scaling.start("launch", SWEEP, "--yes", start_new_session=True)
-    wait_until(lambda: results_on_disk(scaling) >= 2)
+def test_interrupt_checkpoints_exits_130_and_the_next_launch_continues(one_line, launched) -> None:
+    launcher = one_line.start("launch", SWEEP, "--yes", start_new_session=True)
+    wait_until(lambda: results_on_disk(one_line) >= 2)
     os.killpg(launcher.pid, signal.SIGINT)
     _, err = launcher.communicate(timeout=60)
     assert launcher.returncode == 130, err
     assert "continues where it was" in err
-    assert scaling.json("status", SWEEP)["counts"]["running"] == 0
-    scaling("launch", SWEEP, "--yes")
-    assert scaling.losses() == launched.losses()
+    assert one_line.json("status", SWEEP)["counts"]["running"] == 0
+    one_line("launch", SWEEP, "--yes")
+    assert one_line.losses().items() <= launched.losses().items()
 
 
 def test_cancel_stops_only_what_this_sweep_launched(scaling) -> None:
@@ -118,16 +118,16 @@ def test_cancel_stops_only_what_this_sweep_launched(scaling) -> None:
     assert "no launch of micro runs" in scaling("cancel", SWEEP).stderr
 
 
-def test_two_launches_at_once_and_a_second_user_train_nothing_twice(scaling, launched) -> None:
-    other = scaling.root / "sweeps" / "other.yaml"
-    other.write_text(scaling.sweep.read_text().replace("sweep: micro", "sweep: other"))
-    both = [scaling.start("launch", f"sweeps/{name}.yaml", "--yes") for name in ("micro", "other")]
+def test_two_launches_at_once_and_a_second_user_train_nothing_twice(one_line, launched) -> None:
+    other = one_line.root / "sweeps" / "other.yaml"
+    other.write_text(one_line.sweep.read_text().replace("sweep: micro", "sweep: other"))
+    both = [one_line.start("launch", f"sweeps/{name}.yaml", "--yes") for name in ("micro", "other")]
     for process in both:
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
-    attempts = list((scaling.root / ".scaling" / "store").glob("*/attempts/[0-9]*.json"))
-    assert len(attempts) == 26, "one attempt per run although two launches raced"
-    assert scaling.losses() == launched.losses()
+    attempts = list((one_line.root / ".scaling" / "store").glob("*/attempts/[0-9]*.json"))
+    assert len(attempts) == 13, "one attempt per run although two launches raced"
+    assert one_line.losses().items() <= launched.losses().items()
 
 
 def test_a_changed_sweep_is_refused_until_replanned(launched, tmp_path) -> None:
@@ -145,19 +145,19 @@ def test_a_question_without_a_terminal_is_wrong_usage(scaling) -> None:
     assert not (scaling.root / ".scaling").exists()
 
 
-def test_a_crashed_run_is_shown_and_never_becomes_a_point(launched, scaling, tmp_path) -> None:
+def test_a_crashed_run_is_shown_and_never_becomes_a_point(one_line) -> None:
     """A run whose corpus vanished from the store fails; the others finish; exit status 1; its loss stays empty."""
-    document = scaling.json("plan", SWEEP)
+    document = one_line.json("plan", SWEEP)
     victim = document["runs"][0]["id"]
-    folder = scaling.root / ".scaling" / "store" / victim
+    folder = one_line.root / ".scaling" / "store" / victim
     folder.mkdir(parents=True)
     (folder / "checkpoints").write_text("a file where a folder should be")
-    done = scaling("launch", SWEEP, "--yes", status=1)
+    done = one_line("launch", SWEEP, "--yes", status=1)
     assert f"failed: {victim}" in done.stderr
-    status = scaling.json("status", SWEEP)
-    assert (status["counts"]["failed"], status["counts"]["completed"]) == (1, 25)
-    assert "Traceback" in scaling("logs", SWEEP, victim[:6]).stdout
-    rows = (scaling.root / "results" / "micro" / "runs.csv").read_text().splitlines()
+    status = one_line.json("status", SWEEP)
+    assert (status["counts"]["failed"], status["counts"]["completed"]) == (1, 12)
+    assert "Traceback" in one_line("logs", SWEEP, victim[:6]).stdout
+    rows = (one_line.root / "results" / "micro" / "runs.csv").read_text().splitlines()
     assert sum("failed" in row for row in rows) == 1
-    fits = json.loads(scaling("fit", SWEEP, "--json").stdout)["fits"]
-    assert sum(fit["points"] for fit in fits if fit["approach"] == 3) == 25
+    fits = json.loads(one_line("fit", SWEEP, "--json").stdout)["fits"]
+    assert sum(fit["points"] for fit in fits if fit["approach"] == 3) == 12

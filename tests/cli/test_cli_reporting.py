@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -67,6 +68,24 @@ def test_an_approach_with_nothing_to_read_says_why(table: Path, capsys) -> None:
     arguments = ["fit", str(table), "--columns", "params=N,tokens=D,loss=L", "--bootstrap", "0", "--approach"]
     assert main([*arguments, "2"]) == 0
     assert "needs the compute budget of every point" in capsys.readouterr().out
+
+
+def test_a_foreign_table_feeds_weights_and_the_rank_law(tmp_path: Path, capsys) -> None:
+    lines = ["params,tokens,loss,family,rank_ratio,factorized_params,weight"]
+    for params, tokens in itertools.product((1e7, 3e7, 1e8, 3e8), (1e9, 4e9, 1.6e10)):
+        for family, ratio, share in (("dense", "", 0.0), ("low_rank", "0.25", 0.5)):
+            worth = params * (1 - share + 0.6 * share)
+            loss = 1.8 + 480 / worth**0.35 + 2100 / tokens**0.37
+            lines.append(f"{params},{tokens},{loss},{family},{ratio},{share * params},1")
+    lines.append("2e7,1e9,9.9,dense,,0,0")
+    path = tmp_path / "ranks.csv"
+    path.write_text("\n".join(lines) + "\n")
+    fits = document(["fit", str(path), "--law", "rank", "--bootstrap", "0", "--json"], capsys)["fits"]
+    (rank,) = (fit for fit in fits if fit["law"] == "rank")
+    assert rank["parameters"]["kappa@0.25"] == pytest.approx(0.6, rel=1e-4)
+    path.write_text("\n".join([*lines, "2e7,1e9,4.0,dense,,0,"]) + "\n")
+    assert main(["fit", str(path)]) == 1
+    assert "column weight is empty in some rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

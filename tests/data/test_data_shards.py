@@ -42,9 +42,6 @@ def test_the_files_hold_every_document_in_order(write_corpus, tokenizer):
     held = data.validation["validation"]
     assert held.document_bytes.tolist() == [len(d.text.encode()) + 1 for d in documents if d.held_out]
     assert held.document_starts[1:].tolist() == (np.flatnonzero(held.tokens == model.separator) + 1)[:-1].tolist()
-    assert data.bytes_per_token == pytest.approx(
-        1.0 if tokenizer == "bytes" else data.describe["bytes"]["train"] / len(data.train)
-    )
     assert (data.train_tokens, data.vocab_size) == (len(data.train), model.vocab_size)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from laws_cases import HOFFMANN, chinchilla_loss, isoflop_design, isoflop_points
@@ -5,7 +7,9 @@ from laws_cases import HOFFMANN, chinchilla_loss, isoflop_design, isoflop_points
 from scaling.errors import FitError
 from scaling.laws.forms import CHINCHILLA, FORMS, KAPLAN, form_named, joint
 from scaling.laws.points import Points
+from scaling.laws.repeats import with_unique_params
 from scaling.laws.solve import fit
+from scaling.laws.study import study_line
 
 RATIOS = (np.nan, 0.125, 0.25, 0.5)
 
@@ -115,20 +119,42 @@ def test_joint_shares_a_coefficient_at_one_parameter_not_at_the_centre():
     assert made.parameters["alpha[low_rank@0.25]"] == pytest.approx(0.33, rel=1e-6)
 
 
-def test_data_constrained_finds_how_repeated_tokens_wear_out():
+WORN = HOFFMANN | {"R_N": 5.3, "R_D": 15.4}
+
+
+def repeated_points(deserved):
+    """120 runs of one to 100 epochs; `deserved(U)` are the compute-optimal parameters of U distinct tokens."""
     rng = np.random.default_rng(0)
     unique = 10 ** rng.uniform(8.5, 9.5, 120)
     epochs = np.where(np.arange(120) % 3 == 0, 1.0, 10 ** rng.uniform(0, 2, 120))
     tokens, params = unique * epochs, 10 ** rng.uniform(7, 9.5, 120)
-    unique_params = np.minimum(0.05 * unique, params)
+    unique_params = np.minimum(deserved(unique), params)
 
     def worn(used, first, scale):
         return first * (1 + scale * (1 - np.exp(-(used / first - 1) / scale)))
 
-    loss = chinchilla_loss(HOFFMANN, worn(params, unique_params, 5.3), worn(tokens, unique, 15.4))
-    points = Points(params, tokens, loss, unique_tokens=unique, unique_params=unique_params)
-    made = fit(points, "data_constrained")
-    assert made.parameters == pytest.approx(HOFFMANN | {"R_N": 5.3, "R_D": 15.4}, rel=1e-5)
+    loss = chinchilla_loss(WORN, worn(params, unique_params, WORN["R_N"]), worn(tokens, unique, WORN["R_D"]))
+    return Points(params, tokens, loss, unique_tokens=unique, unique_params=unique_params)
+
+
+def test_data_constrained_finds_how_repeated_tokens_wear_out():
+    made = fit(repeated_points(lambda unique: 0.05 * unique), "data_constrained")
+    assert made.parameters == pytest.approx(WORN, rel=1e-5)
+
+
+def test_data_constrained_finds_the_parameters_that_the_distinct_tokens_deserve():
+    p = WORN
+    points = repeated_points(
+        lambda unique: (p["alpha"] * p["A"] / (p["beta"] * p["B"]) * unique ** p["beta"]) ** (1 / p["alpha"])
+    )
+    bare = replace(points, unique_params=None)
+    assert with_unique_params(bare).unique_params == pytest.approx(points.unique_params, rel=1e-4)
+    assert study_line(bare, law="data_constrained", draws=0).fit.parameters == pytest.approx(WORN, rel=1e-3)
+    number = np.arange(120)
+    with pytest.raises(FitError, match=r"do not determine a law[\s\S]*3 of 83 runs"):
+        with_unique_params(bare.select(np.flatnonzero((number % 3 > 0) | (number < 9))))
+    with pytest.raises(FitError, match="unique_tokens"):
+        study_line(replace(bare, unique_tokens=None), law="data_constrained", draws=0)
 
 
 def test_formula_and_solver_agree():

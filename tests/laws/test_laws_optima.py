@@ -5,9 +5,10 @@ from laws_cases import HOFFMANN, chinchilla_loss, isoflop_points, public_points
 from scaling.errors import FitError
 from scaling.laws.bootstrap import bootstrap
 from scaling.laws.envelope import envelope
-from scaling.laws.frontier import balanced_params, frontier
+from scaling.laws.frontier import frontier
 from scaling.laws.isoflop import isoflop
 from scaling.laws.points import Points
+from scaling.laws.repeats import balanced_params
 from scaling.laws.solve import fit
 
 
@@ -154,21 +155,12 @@ def test_balanced_params_are_the_optimum_for_their_tokens():
     made = fit(isoflop_points())
     best = frontier(made).at(1e21)
     assert balanced_params(made, np.array([best.tokens]))[0] == pytest.approx(best.params, rel=1e-9)
-    with pytest.raises(FitError, match="plain law"):
-        balanced_params(fit(isoflop_points(noise=0.01), "kaplan"), np.array([1e9]))
 
 
 def test_frontier_says_when_the_best_size_is_the_last_one_searched():
     made = fit(isoflop_points())
     best = frontier(made, flops_per_token=lambda n: 6.0 * n, params_range=(1e6, 1e8)).at(1e24)
     assert best.at_edge
-
-
-def test_least_compute_for_a_loss_inverts_the_frontier():
-    line = frontier(fit(isoflop_points()))
-    compute = line.compute_for(2.2)
-    assert line.at(compute).loss == pytest.approx(2.2, rel=1e-9)
-    assert line.compute_for(1.8) is None
 
 
 def test_frontier_of_a_line_of_a_joint_law():

@@ -23,6 +23,7 @@ from scaling.runners.arrays import Work
 from scaling.runners.profile import load_profile
 from scaling.runners.slurm import Slurm
 from scaling.runners.slurm_check import check_cluster, check_shared, file_system
+from scaling.runners.slurm_queue import SlurmQueue
 from scaling.runners.slurm_script import check_folder, check_profile
 from scaling.runners.submissions import all_submitted, launch_name, same_sweep
 
@@ -178,6 +179,20 @@ def test_a_controller_that_does_not_answer_never_reads_as_failed(slurm, cluster,
     assert [runner.jobs.queue.active(f"{job}_{task}") for task in range(4)] == [None] * 4
     with pytest.raises(RunnerError, match="controller"):
         submit(runner, work(6))
+
+
+def test_a_dead_controller_is_waited_for_once():
+    """squeue takes longer to give up than an answer is remembered."""
+    now, asked = [0.0], []
+
+    def hanging(command):
+        asked.append(command[0])
+        now[0] += 18.0
+        return subprocess.CompletedProcess(command, 1, "", "Unable to contact slurm controller (connect failure)")
+
+    queue = SlurmQueue(run=hanging, clock=lambda: now[0])
+    assert [queue.active("7"), queue.active("7"), queue.active("7_1")] == [None, None, None]
+    assert asked == ["squeue", "sacct"]
 
 
 def test_without_accounting_squeue_alone_is_enough(slurm, cluster, empty_store):

@@ -23,5 +23,5 @@ for trouble in read-only full; do
 done
 "$here/cluster.sh" start
 cd "$here/../.."
-"$python" -m pytest tests/slurm -m "$2" -n ${CLUSTER_TESTS:-8} --dist worksteal --durations=5
-if [ -n "${3:-}" ]; then "$python" -m pytest tests/slurm -m "$3" --durations=5; fi
+"$python" -m pytest -p no:hypothesispytest tests/slurm -m "$2" -n ${CLUSTER_TESTS:-8} --dist worksteal --durations=5
+if [ -n "${3:-}" ]; then "$python" -m pytest -p no:hypothesispytest tests/slurm -m "$3" --durations=5; fi

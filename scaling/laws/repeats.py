@@ -1,0 +1,60 @@
+"""Before a law of repeated tokens: how large a model the distinct tokens of each run deserve.
+
+`data_constrained` compares N with U_N, the compute-optimal parameters of the U distinct tokens under the same law with
+nothing repeated (Muennighoff et al. 2305.16264, section 3.1). A table without that column gets it from the law itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from scaling.errors import FitError
+from scaling.laws.points import Array, Points
+from scaling.laws.solve import Fit, fit
+
+_ONE_EPOCH = 1.0 + 1e-6  # tokens over distinct tokens, written as rounded numbers
+_ROUNDS, _SETTLED = 40, 1e-6  # each round halves the distance; U_N matters far less than this, relative
+
+
+def with_unique_params(points: Points, *, objective: str = "log_huber", delta: float | None = None) -> Points:
+    """The points with `unique_params` = min(N, U_N) such that `data_constrained`, fitted to them, gives the same U_N.
+
+    The first guess is `chinchilla` fitted to the runs that repeat no token. Draws made later hold U_N as it is.
+
+    Raises:
+        FitError: no `unique_tokens`, too few runs of at most one epoch for a first guess, or U_N does not settle.
+    """
+    distinct = points.unique_tokens
+    if distinct is None:
+        raise FitError("law data_constrained reads the distinct tokens of every run, column unique_tokens")
+    once = points.tokens <= _ONE_EPOCH * distinct
+    try:
+        law = fit(points.select(np.flatnonzero(once)), "chinchilla", objective=objective, delta=delta)
+    except FitError as error:
+        raise FitError(
+            f"the runs without repeated tokens do not determine a law: {error.what}",
+            got=f"{int(once.sum())} of {len(points)} runs with tokens at most unique_tokens",
+            allowed="more of them, or a column unique_params (compute-optimal parameters for unique_tokens)",
+        ) from error
+    unique = np.minimum(points.params, balanced_params(law, distinct))
+    for _ in range(_ROUNDS):
+        points = replace(points, unique_params=unique)
+        law = fit(points, "data_constrained", objective=objective, delta=delta)
+        settled = np.minimum(points.params, balanced_params(law, distinct))
+        if np.abs(np.log(settled / unique)).max() <= _SETTLED:
+            return points
+        unique = np.sqrt(unique * settled)  # whole rounds overshoot, to and fro
+    raise FitError(
+        "the compute-optimal parameters for unique_tokens do not settle",
+        got=f"{_ROUNDS} rounds",
+        allowed="a column unique_params",
+    )
+
+
+def balanced_params(law: Fit, tokens: Array) -> Array:
+    """Parameters for which `tokens` are compute-optimal under C = 6·N·D, where α·A/N^α = β·B/D^β."""
+    p = law.parameters
+    balanced: Array = (p["alpha"] * p["A"] / (p["beta"] * p["B"]) * tokens ** p["beta"]) ** (1.0 / p["alpha"])
+    return balanced

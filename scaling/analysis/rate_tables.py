@@ -7,11 +7,11 @@ from typing import Any
 
 from scaling.analysis.rates import MULTIPLES, Tuned, claimed_pairs, pair, tunings
 from scaling.analysis.study import Study
-from scaling.analysis.table import Column, Table, fixed, significant
+from scaling.analysis.table import Column, Table, difference_columns, fixed, significant
 from scaling.quantity import format_number
 
 _LINE = Column("line", "line")
-_LOSS, _DIFFERENCE, _SIGMAS, _RATE = fixed(3), fixed(3, sign=True), fixed(1, sign=True), significant(3)
+_LOSS, _RATE = fixed(3), significant(3)
 _PLACE = (Column("shape", "shape"), Column("tokens", "D", format_number))
 
 
@@ -36,9 +36,7 @@ def best_rates_table(study: Study) -> Table:
         Column("bracketed", "between two others"),
         Column("seeds", "seeds", fixed(0)),
         Column("loss_nats", "loss", _LOSS),
-        Column("difference_nats", "minus the first", _DIFFERENCE),
-        Column("difference_interval", "95 %", _DIFFERENCE),
-        Column("difference_sigma", "in σ", _SIGMAS),
+        *difference_columns("minus the first"),
         Column("verdict", "verdict"),
     )
     note = (
@@ -60,9 +58,7 @@ def claims_table(study: Study) -> Table:
         Column("source", "claimed by"),
         Column("better", "lower loss"),
         Column("than", "than"),
-        Column("difference_nats", "difference here", _DIFFERENCE),
-        Column("difference_interval", "95 %", _DIFFERENCE),
-        Column("difference_sigma", "in σ", _SIGMAS),
+        *difference_columns("difference here"),
         Column("outcome", "here"),
     )
     note = (

@@ -78,6 +78,15 @@ class Column:
         return self.show is not text
 
 
+def difference_columns(title: str) -> tuple[Column, Column, Column]:
+    """A difference of losses, its interval, and the difference in units of seed noise."""
+    return (
+        Column("difference_nats", title, fixed(3, sign=True)),
+        Column("difference_interval", "95 %", fixed(3, sign=True)),
+        Column("difference_sigma", "in σ", fixed(1, sign=True)),
+    )
+
+
 @dataclass(frozen=True)
 class Table:
     """A named table. A row has one value per column: a number, a text, an interval (low, high), or None for unknown."""

@@ -9,12 +9,12 @@ from scaling.analysis.predictions import predict
 from scaling.analysis.rate_tables import RATE_TABLES
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
-from scaling.analysis.table import Column, Table, fixed, significant
+from scaling.analysis.table import Column, Table, difference_columns, fixed, significant
 from scaling.laws.verdict import AXES
 from scaling.quantity import format_duration, format_number
 
 _LINE = Column("line", "line")
-_N, _LOSS, _DIFFERENCE = significant(3), fixed(3), fixed(3, sign=True)
+_N, _LOSS = significant(3), fixed(3)
 
 
 def compute_text(value: Any) -> str:
@@ -50,9 +50,7 @@ def differences_table(study: Study) -> Table:
         Column("reference", "against"),
         Column("axis", "held equal"),
         Column("cost", "at", compute_text),
-        Column("difference_nats", "loss difference", _DIFFERENCE),
-        Column("difference_interval", "95 %", _DIFFERENCE),
-        Column("difference_sigma", "in σ", fixed(1, sign=True)),
+        *difference_columns("loss difference"),
         Column("verdict", "verdict"),
         Column("method", "from"),
     )

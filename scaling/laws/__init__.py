@@ -11,6 +11,7 @@
     project       a grid over the non-linear parameters: where to start
     newton        second-order descent, all bootstrap draws in one batch
     solve         `fit`: approach 3, the global optimum with its status
+    repeats       compute-optimal parameters of distinct tokens, for data_constrained
     isoflop       approach 2: the minimum of each compute budget
     envelope      approach 1: the lower envelope of all runs
     bootstrap     uncertainty by resampling: cases, residuals, clusters

@@ -45,7 +45,7 @@ def refuse_unidentified(form: Form, points: Points) -> None:
     if missing:
         raise FitError(
             f"law {form.name} reads columns these points do not have",
-            got="no " + ", ".join(missing),
+            got="without " + ", ".join(missing),
             allowed=form.formula,
         )
     if levels(points.loss) < 2:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.errors import FitError
 from scaling.laws.forms import Form, Term
 from scaling.laws.points import Array, Points
 
@@ -86,18 +85,7 @@ class Layout:
 
 
 def lay_out(form: Form, points: Points) -> Layout:
-    """The parameter vector of `form` for these points.
-
-    Raises:
-        FitError: the points lack a column the form reads.
-    """
-    missing = [name for name in form.needs if getattr(points, name) is None]
-    if missing:
-        raise FitError(
-            f"law {form.name} reads columns these points do not have",
-            got="without " + ", ".join(missing),
-            allowed=form.formula,
-        )
+    """The parameter vector of `form` for these points, which have the columns it reads (`identify`)."""
     lines = tuple(dict.fromkeys(points.line.tolist())) if form.free and points.line is not None else ("",)
     ratios = _ratios(points)
     names: list[str] = []

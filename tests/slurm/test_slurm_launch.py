@@ -26,6 +26,21 @@ families: {dense: {parameterization: dense, optimizer: adamw, lr: 0.01}}
 training: {sequence_length: 64, batch_tokens: 256, keep: none}
 analysis: {bootstrap: 20}
 """
+BRANCHES = """
+sweep: tiny
+question: Do branches of a trunk survive a cluster?
+data: {corpus: corpus.jsonl, validation_tokens: 4k}
+grid:
+  kind: tokens_per_param
+  multiples: [20, 40, 80]
+  ladder: [{layers: 1, width: 8, heads: 1, ff_width: 24}, {layers: 1, width: 16, heads: 1, ff_width: 48}]
+families: {dense: {parameterization: dense, optimizer: adamw, lr: 0.01}}
+training:
+  sequence_length: 64
+  batch_tokens: 256
+  schedule: {kind: wsd, warmup_steps: 10, decay: 0.2, final: 0.0}
+analysis: {bootstrap: 20}
+"""
 RUNNER = """
 runner: slurm
 partition: main
@@ -87,6 +102,22 @@ def test_cancel_and_launch_again(project: Path) -> None:
     status = scaling(project, "status")
     assert "4 completed" in status.stdout, waited.stderr
     assert not status.stderr, "nothing is left to do"
+
+
+@pytest.mark.extra
+def test_branches_of_a_trunk_end_as_on_one_machine(project: Path) -> None:
+    (project / "sweeps" / "tiny.yaml").write_text(BRANCHES)
+    twin = project.with_name("alone")
+    shutil.copytree(project, twin)
+    done = scaling(project, "launch", "--runner", str(project / "slurm.yaml"), "--yes", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert scaling(twin, "launch", "--yes").returncode == 0
+    here, there = (json.loads(scaling(root, "status", "--json").stdout)["runs"] for root in (project, twin))
+    assert len(here) == 6
+    assert {run["id"]: run["loss"] for run in here} == {run["id"]: run["loss"] for run in there}
+    assert None not in {run["loss"] for run in here}
+    with (project / "results" / "tiny" / "runs.csv").open() as file:
+        assert len({row["trunk"] for row in csv.DictReader(file)}) == 2
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,17 @@ def test_adamw_is_torch_adamw_on_every_parameter(a_run, ratio):
         torch.testing.assert_close(parameter.detach(), twin[name].detach(), rtol=1e-5, atol=1e-6, msg=name)
 
 
+def step_both(model, optimizers, twin, oracle):
+    """Three steps on the same gradients for ours and for an oracle over the parameters `twin`."""
+    for step in range(3):
+        fill_gradients(model, step)
+        for name, parameter in model.named_parameters():
+            if name in twin:
+                twin[name].grad = parameter.grad.clone()
+        optimizers.step(1.0)
+        oracle.step()
+
+
 @pytest.mark.parametrize("ratio", [None, 0.5])
 @pytest.mark.parametrize("nesterov", [True, None])
 @pytest.mark.parametrize("factor", ["original", "match_rms_adamw"])
@@ -89,12 +100,7 @@ def test_muon_is_torch_muon_up_to_its_bfloat16(a_run, ratio, nesterov, factor):
         adjust_lr_fn=factor,
     )  # fmt: skip
     start = copies(model)
-    for step in range(3):
-        fill_gradients(model, step)
-        for name in names:
-            twin[name].grad = dict(model.named_parameters())[name].grad.clone()
-        optimizers.step(1.0)
-        oracle.step()
+    step_both(model, optimizers, twin, oracle)
     for name in names:
         ours, theirs = (p[name].detach() - start[name].detach() for p in (dict(model.named_parameters()), twin))
         assert (ours - theirs).norm() < 0.03 * theirs.norm(), name
@@ -110,12 +116,7 @@ def test_steps_agree_with_emerging_optimizers(a_run):
         [twin[n] for n in names], lr=0.02, momentum=0.95, weight_decay=0.0, nesterov=True,
         fp32_matmul_prec="highest", coefficient_type="simple", scale_mode="shape_scaling",
     )  # fmt: skip
-    for step in range(3):
-        fill_gradients(model, step)
-        for name in names:
-            twin[name].grad = dict(model.named_parameters())[name].grad.clone()
-        optimizers.step(1.0)
-        oracle.step()
+    step_both(model, optimizers, twin, oracle)
     for name, parameter in model.named_parameters():
         if name in names:
             torch.testing.assert_close(parameter.detach(), twin[name].detach(), rtol=1e-4, atol=1e-5, msg=name)

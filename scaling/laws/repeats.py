@@ -39,9 +39,10 @@ def with_unique_params(points: Points, *, objective: str = "log_huber", delta: f
             allowed="more of them, or a column unique_params (compute-optimal parameters for unique_tokens)",
         ) from error
     unique = np.minimum(points.params, balanced_params(law, distinct))
+    near = None
     for _ in range(_ROUNDS):
         points = replace(points, unique_params=unique)
-        law = fit(points, "data_constrained", objective=objective, delta=delta)
+        law = near = fit(points, "data_constrained", objective=objective, delta=delta, near=near)
         settled = np.minimum(points.params, balanced_params(law, distinct))
         if np.abs(np.log(settled / unique)).max() <= _SETTLED:
             return points

@@ -103,6 +103,7 @@ def fit(
     objective: str = "log_huber",
     delta: float | None = None,
     polished: int | None = None,
+    near: Fit | None = None,
 ) -> Fit:
     """The global optimum of `law` on `points`.
 
@@ -112,6 +113,7 @@ def fit(
         objective: `log_huber`, `log_mse`, `mse` or `huber`.
         delta: Huber width, None for 1e-3.
         polished: grid nodes polished; None is 3, and more below 100 points.
+        near: a fit of nearly the same points, whose parameters are then the only start: fast, and local.
 
     Raises:
         FitError: the law cannot be identified from these points; the message says why and what would do.
@@ -128,10 +130,13 @@ def fit(
         )
     system = System(layout, points)
     target = target_of(chosen, points.loss)
-    count = polished or int(np.clip((_POLISHED_AT / len(points)) ** 2, *_POLISHED))
-    start = starts(system, chosen, target, points.weights, count)
-    if form.free:
-        start = np.concatenate([start, _separate_start(system, form, objective, delta)])
+    if near:
+        start = layout.vector(near.parameters)[None]
+    else:
+        count = polished or int(np.clip((_POLISHED_AT / len(points)) ** 2, *_POLISHED))
+        start = starts(system, chosen, target, points.weights, count)
+        if form.free:
+            start = np.concatenate([start, _separate_start(system, form, objective, delta)])
     return _result(form, chosen, system, _polish(system, start, chosen, target))
 
 

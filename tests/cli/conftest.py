@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,19 +60,12 @@ def one_line(scaling: Scaling) -> Scaling:
 
 @pytest.fixture(scope="session")
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Scaling:
-    """The micro sweep, launched to its end without disturbance. Tests only read it.
-
-    The first of pytest's processes trains it, the others copy it.
-    """
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    told = shared / "launched.txt"
+    """The micro sweep, launched to its end undisturbed by the first of pytest's processes. Tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    scaling, told = Scaling(shared / "launched"), shared / "launched.txt"
     with FileLock(shared / "launched.lock"):
         if not told.exists():
-            done = Scaling(shared / "launched")("launch", "sweeps/micro.yaml", "--yes")
-            told.write_text(done.stderr)
-    own = tmp_path_factory.mktemp("launched") / "project"
-    shutil.copytree(shared / "launched", own)
-    scaling = Scaling(own)
+            told.write_text(scaling("launch", "sweeps/micro.yaml", "--yes").stderr)
     scaling.first_launch = told.read_text()
     return scaling

@@ -6,7 +6,7 @@ question: Does any of this work?
 data: {corpus: python-stdlib, tokenizer: bytes, validation_tokens: 4k}
 grid:
   kind: isoflop
-  budgets: [1e8, 2e8, 4e8]
+  budgets: [7e7, 1.4e8, 2.8e8]
   ladder:
     - {layers: 1, width: 8, heads: 1, ff_width: 24}
     - {layers: 1, width: 12, heads: 1, ff_width: 32}

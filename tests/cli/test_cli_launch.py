@@ -55,7 +55,7 @@ def test_launch_trains_collects_fits_and_reports(launched) -> None:
     report = launched.root / "results" / "micro" / "report.html"
     assert report.exists()
     assert (launched.root / "results" / "micro" / "runs.csv").exists()
-    assert launched.first_launch.rstrip().endswith("results/micro/report.html")
+    assert launched.first_launch.rstrip().splitlines()[-1] == f"report: {report}"
     status = launched.json("status", SWEEP)
     assert status["counts"] == {
         "completed": 26, "diverged": 0, "failed": 0, "running": 0, "queued": 0, "planned": 0, "stale": 0

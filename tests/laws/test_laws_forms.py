@@ -149,12 +149,13 @@ def test_data_constrained_finds_the_parameters_that_the_distinct_tokens_deserve(
     )
     bare = replace(points, unique_params=None)
     assert with_unique_params(bare).unique_params == pytest.approx(points.unique_params, rel=1e-4)
-    assert study_line(bare, law="data_constrained", draws=0).fit.parameters == pytest.approx(WORN, rel=1e-3)
     number = np.arange(120)
     with pytest.raises(FitError, match=r"do not determine a law[\s\S]*3 of 83 runs"):
         with_unique_params(bare.select(np.flatnonzero((number % 3 > 0) | (number < 9))))
     with pytest.raises(FitError, match="unique_tokens"):
         study_line(replace(bare, unique_tokens=None), law="data_constrained", draws=0)
+    study = study_line(bare, law="data_constrained", draws=0, with_audit=False, with_sensitivity=False)
+    assert study.fit.parameters == pytest.approx(WORN, rel=1e-3)
 
 
 def test_formula_and_solver_agree():

@@ -32,7 +32,7 @@ def fit_together(lines: Sequence[Line], settings: Settings) -> tuple[Fit, Draws 
     if not settings.bootstrap:
         return made, None
     noise = seed_noise(points)
-    kind: Kind = "residuals" if points.budget is not None else "cases"
+    kind: Kind = "residuals" if points.designed else "cases"
     sigma = noise.sigma_log if noise else None
     draws = bootstrap(made, draws=settings.bootstrap, seed=line_seed("", settings.seed), kind=kind, noise=sigma)
     return made, draws

@@ -24,6 +24,7 @@ MIN_AGREEMENT = 0.25  # assumption: below it the landscape is rough enough to do
 FEW_POINTS_PER_PARAMETER = 5.0  # below it some 95 % intervals held less than 93 %: results/benchmarks/laws_coverage.md
 WIDE_E = 0.5  # assumption: an interval of E wider than half of E says no more than that it is positive
 EXPLAINS_LITTLE = 0.5  # assumption: a law that leaves half of the median deviation is not worth its parameters
+_NAMED = 4  # budgets in one message
 SAME_EXPONENT = 0.02  # differences of exponents below this are of no consequence: assumption
 
 CODES: dict[str, str] = {
@@ -151,10 +152,15 @@ def _of_floor(fit: Fit, draws: Draws | None) -> Iterator[Check]:
 
 
 def _of_minima(isoflop: IsoFlop) -> Iterator[Check]:
+    budgets: dict[str | None, list[str]] = {}
     for minimum in isoflop.minima:
         if not minimum.bracketed:
-            message = f"budget {minimum.budget:.3g}: {minimum.reason}; no optimum is taken from it"
-            yield Check("minimum_at_edge", "warning", message)
+            budgets.setdefault(minimum.reason, []).append(f"{minimum.budget:.3g}")
+    for reason, found in budgets.items():
+        several = "s" if len(found) > 1 else ""
+        named = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+        message = f"budget{several} {named}: {reason}; no optimum is taken from {'them' if several else 'it'}"
+        yield Check("minimum_at_edge", "warning", message)
 
 
 def _of_choices(

@@ -106,6 +106,11 @@ class Points:
         """Weight of every point (ones where none were given)."""
         return self.weight if self.weight is not None else np.ones(len(self))
 
+    @property
+    def designed(self) -> bool:
+        """Whether the budgets hold two points or more each, on average: a grid somebody chose, no column of compute."""
+        return self.budget is not None and 2 * len(np.unique(self.budget)) <= len(self)
+
     def select(self, rows: Indices | npt.NDArray[np.bool_] | Sequence[int]) -> Points:
         """The points at `rows` (indices or a mask)."""
         index = np.asarray(rows)

@@ -124,8 +124,7 @@ def study_line(
         points: one line.
         law, objective, delta: of approach 3.
         draws: bootstrap draws, 0 for none. seed: of them.
-        kind: `residuals` or `cases`; None is residuals for a designed grid (points with budgets) and cases for any
-            other table.
+        kind: `residuals` or `cases`; None is residuals for a grid (`Points.designed`) and cases for any other table.
         curve: of approach 2.
         drop_highest: how many of the highest losses to leave out.
         compute: FLOPs at which the law will be used (for the extrapolation check).
@@ -144,7 +143,7 @@ def study_line(
     noise = seed_noise(kept)
     sigma_log = noise.sigma_log if noise else None
     sigma_nats = noise.sigma if noise else None
-    drawing: Kind = kind or ("residuals" if kept.budget is not None else "cases")
+    drawing: Kind = kind or ("residuals" if kept.designed else "cases")
     made = fit(kept, law, objective=objective, delta=delta)
     drawn, deviations = None, None
     if draws and trials is not None:

@@ -390,6 +390,10 @@ def test_minimum_at_edge():
     small = points.select(points.params < 0.09 * points.budget**0.5)
     found = fit_checks(fit(small), isoflop=isoflop(small, draws=10))
     assert [c for c in found if c.code == "minimum_at_edge"]
+    compute = points.budget * np.geomspace(1.0, 1.1, len(points))  # a column of compute is no isoFLOP design
+    alone = dataclasses.replace(points, budget=compute)
+    [check] = [c for c in fit_checks(fit(alone), isoflop=isoflop(alone, draws=10)) if c.code == "minimum_at_edge"]
+    assert "31 more: 1 size" in check.message
 
 
 def test_approaches_disagree():

@@ -54,6 +54,9 @@ def test_a_foreign_table_is_drawn_by_cases_and_has_no_approach_two():
     points = isoflop_points(noise=0.01)
     study = study_line(Points(points.params, points.tokens, points.loss), draws=50)
     assert study.draws.kind == "cases"
+    compute = points.params * points.tokens * np.geomspace(6.0, 7.0, len(points))  # a budget of its own for every point
+    alone = Points(points.params, points.tokens, points.loss, budget=compute)
+    assert study_line(alone, draws=50).draws.kind == "cases"
     assert study.isoflop is None
     assert "no column budget" in study.skipped["isoflop"]
 

@@ -94,7 +94,8 @@ def read_yaml(path: Path) -> Document:
     except yaml.YAMLError as error:  # a reader error: a control character
         raise SpecError("not YAML: a character that a text file does not have", where=f"{path}:1") from error
     if not isinstance(value, dict):
-        found = "an empty file" if value is None else type(value).__name__
+        kinds = {type(None): "an empty file", list: "a list", str: "text without keys"}
+        found = kinds.get(type(value), repr(value))
         raise SpecError("not a file of `key: value` lines", where=f"{path}:1", got=found)
     return Document(path, value, lines)
 

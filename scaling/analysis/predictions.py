@@ -64,7 +64,9 @@ def _checks(line: Line, frontier: Frontier, best: Optimum) -> Iterator[Check]:
         yield Check("extrapolation", "warning", message)
     if line.curve is None and line.axis == "6ND":
         yield Check("flops_6nd_assumed", "info", "The table has no shapes, so C is counted as 6·N·D.")
-    elif line.curve is not None and line.curve.extrapolated(best.params):
+    if "unique_tokens" in frontier.fit.form.needs:
+        yield Check("tokens_not_repeated", "info", "The optimum is that of fresh tokens: none is seen twice.")
+    if line.curve is not None and line.curve.extrapolated(best.params):
         message = f"N = {best.params:.3g} is outside the shapes of {line.name}: FLOPs per token are extrapolated."
         yield Check("size_extrapolated", "info", message)
     if best.at_edge:

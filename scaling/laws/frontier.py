@@ -47,8 +47,8 @@ class Optimum:
 
 
 def plain_points(params: Array, tokens: Array) -> Points:
-    """Points of a law without lines or ranks: only N and D."""
-    return Points(params, tokens, np.ones(len(params)))
+    """Points of a law without lines or ranks: only N and D, no token seen twice."""
+    return Points(params, tokens, np.ones(len(params)), unique_tokens=tokens, unique_params=params)
 
 
 def six(params: Array) -> Array:
@@ -158,7 +158,7 @@ def frontier(
         flops_per_token: training FLOPs per token at sizes N [m]; None is 6·N.
         params_range: sizes searched; None is four decades beyond the points on each side.
         place: N [m] and D [m] -> `Points`, for laws that read more (a line, factorized parameters); None gives only N
-            and D.
+            and D, of tokens that are not repeated.
 
     Raises:
         FitError: the law has no trade-off between N and D.

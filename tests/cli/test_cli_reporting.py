@@ -88,6 +88,22 @@ def test_a_foreign_table_feeds_weights_and_the_rank_law(tmp_path: Path, capsys) 
     assert "column weight is empty in some rows" in capsys.readouterr().err
 
 
+def test_a_law_of_repeated_tokens_predicts_for_fresh_ones(tmp_path: Path, capsys) -> None:
+    lines = ["params,tokens,loss,unique_tokens,unique_params"]
+    for params, unique, epochs in itertools.product((1e7, 1e8, 1e9), (1e9, 1e10), (1.0, 3.0, 30.0)):
+        worn, fit = unique * (1 + 15 * (1 - np.exp(-(epochs - 1) / 15))), min(params, 0.02 * unique)
+        large = fit * (1 + 5 * (1 - np.exp(-(params / fit - 1) / 5)))
+        loss = 1.7 + 400 / large**0.34 + 410 / worn**0.28
+        lines.append(f"{params!r},{unique * epochs!r},{float(loss)!r},{unique!r},{fit!r}")
+    path = tmp_path / "repeated.csv"
+    path.write_text("\n".join(lines) + "\n")
+    arguments = ["predict", str(path), "--law", "data_constrained", "--bootstrap", "0", "-c", "1e22", "--json"]
+    [found] = document(arguments, capsys)["predictions"]
+    scale = (0.34 * 400 / (0.28 * 410)) ** (1 / 0.62)
+    assert found["N"] == pytest.approx(scale * (1e22 / 6) ** (0.28 / 0.62), rel=1e-3)
+    assert "tokens_not_repeated" in {check["code"] for check in found["checks"]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "word"),
     [

@@ -99,7 +99,7 @@ def make_line(
     curve = Curve(known, params=settings.params_column) if known and settings.params_column in PARAMS_COLUMNS else None
     costs = axes(curve, cells, sequence_length=sequence_length)
     axis = settings.convention if settings.convention in costs else "6ND"
-    trials, choices = _tuned(cells, noise)
+    trials, choices = tuned_trials(cells, noise)
     law, refused = None, None
     seed = line_seed(name, settings.seed)
     try:
@@ -181,8 +181,8 @@ def _whole_column(name: str, rows: Sequence[Row]) -> Array | None:
     return None if missing else np.array(values, dtype=float)
 
 
-def _tuned(cells: Sequence[Cell], noise: SeedNoise | None) -> tuple[Trials | None, tuple[Choice, ...]]:
-    """All runs of the line and what was chosen in its tuned cells; None where none was tuned."""
+def tuned_trials(cells: Sequence[Cell], noise: SeedNoise | None) -> tuple[Trials | None, tuple[Choice, ...]]:
+    """All runs of some cells and what was chosen in the tuned ones; None where none was tuned."""
     if all(cell.settings == 1 for cell in cells):
         return None, ()
     trials = trials_of([(cell.label, cell.trials) for cell in cells])

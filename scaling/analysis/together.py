@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from scaling.analysis.lines import Line, line_seed, points_of
+from scaling.analysis.lines import Line, line_seed, points_of, tuned_trials
 from scaling.analysis.settings import Settings
 from scaling.laws.bootstrap import Draws, Kind, bootstrap
 from scaling.laws.noise import seed_noise
 from scaling.laws.points import Array
+from scaling.laws.selection import bootstrap_tuned, tuned_deviations
 from scaling.laws.solve import Fit, fit
 from scaling.sweeps.counting import count
 
@@ -22,7 +23,8 @@ def fit_together(lines: Sequence[Line], settings: Settings) -> tuple[Fit, Draws 
     Raises:
         FitError: the lines do not determine it, or their shapes are unknown.
     """
-    points = points_of([cell for line in lines for cell in line.cells], settings.params_column)
+    cells = [cell for line in lines for cell in line.cells]
+    points = points_of(cells, settings.params_column)
     ratios = np.array([_ratio(line) for line in lines for cell in line.cells for _ in cell.rows])
     points = replace(points, rank_ratio=ratios)
     if all(line.curve for line in lines):
@@ -31,11 +33,15 @@ def fit_together(lines: Sequence[Line], settings: Settings) -> tuple[Fit, Draws 
     made = fit(points, settings.law, objective=settings.objective, delta=settings.delta)
     if not settings.bootstrap:
         return made, None
-    noise = seed_noise(points)
+    noise, seed = seed_noise(points), line_seed("", settings.seed)
+    trials, _ = tuned_trials(cells, noise)
+    if trials is not None:
+        sigma = noise.sigma if noise else None
+        deviations = tuned_deviations(trials, made, draws=settings.bootstrap, seed=seed, sigma=sigma)
+        return made, bootstrap_tuned(made, deviations)
     kind: Kind = "residuals" if points.designed else "cases"
-    sigma = noise.sigma_log if noise else None
-    draws = bootstrap(made, draws=settings.bootstrap, seed=line_seed("", settings.seed), kind=kind, noise=sigma)
-    return made, draws
+    sigma_log = noise.sigma_log if noise else None
+    return made, bootstrap(made, draws=settings.bootstrap, seed=seed, kind=kind, noise=sigma_log)
 
 
 def _ratio(line: Line) -> float:

@@ -17,6 +17,7 @@ from scaling.analysis.settings import Settings
 from scaling.analysis.study import settings_for_table, study_rows
 from scaling.analysis.tables import study_tables
 from scaling.errors import FitError
+from scaling.laws.system import System
 
 settings = Settings(params_column="params_matmul", convention="exact", bootstrap=200, devices=("h200",))
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -312,6 +313,19 @@ def test_tuned_cells_are_parabolas_and_the_bias_of_choosing_is_told(simulate, se
     assert "of low_rank@0.25 by about 0.000 and of dense by 0.000 nats/token" in told[0]
     table = next(table for table in study_tables(made) if table.name == "selection")
     assert len(table.rows) == 15
+
+
+def test_a_law_over_all_lines_chooses_again_in_every_draw(simulate, settings):
+    """Five equally good rates in one line: the draws of the joint law lie above its fit there, by the bias."""
+    rows = [row for row in simulate(noise=0.0) if row["line"] != "low_rank@0.5"]
+    made = study_rows(tuned_runs(rows, depth=0.0), settings=replace(settings, law="joint", bootstrap=100))
+    fitted, draws = made.together
+    system = System(fitted.layout, made.lines[1].points)
+    above = (
+        np.exp(system.log_loss(draws.vectors)).mean(axis=0) - np.exp(system.log_loss(fitted.vector[None])[0])
+    ).mean()
+    bias = np.mean([choice.bias_nats for choice in made.lines[1].choices])
+    assert 0.5 * bias < above < 1.5 * bias
 
 
 def test_an_interval_that_ignores_choosing_is_wrong_and_one_that_chooses_again_is_not(simulate, law_of, settings):

@@ -1,15 +1,14 @@
 """Could the law have predicted the largest budget? Refit without it, predict it, and compare with a plain log-log line.
 
-Every choice that looked at the data is made again without the held-out budget (the fit, its draws, the isoFLOP
-minima; the caller passes `choose` where cells were tuned). Errors are signed, observed − predicted, in nats and in
-units of seed noise. The rival is the simplest one there is: log L linear in log N and log D for single runs, linear
-in log C for optima. A law that does not beat it has not earned its extrapolation. The 95 % *prediction* interval of a
-run holds the law's uncertainty and the noise of one run.
+Everything that looked at the data is made again without the held-out budget: the fit, its draws (in which tuned cells
+choose their settings anew; a choice looks at its own cell alone), the isoFLOP minima. Errors are signed, observed −
+predicted, in nats and in units of seed noise. The rival is the simplest one there is: log L linear in log N and log D
+for single runs, linear in log C for optima. A law that does not beat it has not earned its extrapolation. The 95 %
+*prediction* interval of a run holds the law's uncertainty and the noise of one run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from scaling.laws.frontier import FlopsPerToken, frontier
 from scaling.laws.isoflop import isoflop
 from scaling.laws.newton import Flags
 from scaling.laws.points import Array, Points
+from scaling.laws.selection import Trials, bootstrap_tuned, tuned_deviations
 from scaling.laws.solve import Fit, fit
 from scaling.laws.system import System
 
@@ -100,27 +100,28 @@ def audit(
     kind: Kind = "cases",
     noise: float | None = None,
     flops_per_token: FlopsPerToken | None = None,
-    choose: Callable[[Points], Points] | None = None,
+    trials: Trials | None = None,
 ) -> Audit:
     """Predicts the largest budget from the others.
 
     Args:
-        points: one line (before `choose`).
+        points: one line.
         law, objective, delta, kind: as the fit that is audited.
         draws, seed: of the prediction intervals.
         noise: standard deviation of one seed in nats; the unit of `error_sigma`.
         flops_per_token: training FLOPs per token at N, for the optimum; None is 6·N.
-        choose: makes the data-driven choices (tuned settings) on the kept and on the held-out runs separately.
+        trials: all runs of tuned cells, of which `points` were chosen.
 
     Raises:
         FitError: what is left does not identify the law.
     """
     held_rows = _held_out(points)
     kept, held = points.select(~held_rows), points.select(held_rows)
-    if choose is not None:
-        kept, held = choose(kept), choose(held)
     refit = fit(kept, law, objective=objective, delta=delta)
-    drawn = bootstrap(refit, draws=draws, seed=seed, kind=kind, noise=_relative(noise, kept))
+    if trials is None:
+        drawn = bootstrap(refit, draws=draws, seed=seed, kind=kind, noise=_relative(noise, kept))
+    else:
+        drawn = bootstrap_tuned(refit, tuned_deviations(trials, refit, draws=draws, seed=seed, sigma=noise))
     predicted = refit.predict(held)
     sigma = max(refit.sigma_log, _relative(noise, held) or 0.0)
     spread = np.exp(System(refit.layout, held).log_loss(drawn.vectors))

@@ -112,7 +112,6 @@ def study_line(
     compute: Sequence[float] = (),
     conventions: Mapping[str, Points] | None = None,
     flops_per_token: FlopsPerToken | None = None,
-    choose: Callable[[Points], Points] | None = None,
     trials: Trials | None = None,
     sigma: float | None = None,
     with_audit: bool = True,
@@ -130,7 +129,6 @@ def study_line(
         compute: FLOPs at which the law will be used (for the extrapolation check).
         conventions: the same points with other parameter counts, by column name.
         flops_per_token: training FLOPs per token at N; None is 6·N.
-        choose: data-driven choices to be re-made by the audit.
         trials: all runs, where `points` are those that `selection.choose` kept: every draw then chooses again.
         sigma: seed noise in nats for those choices; None takes that of `points`.
 
@@ -173,7 +171,7 @@ def study_line(
                 kind=drawing,
                 noise=sigma_nats,
                 flops_per_token=flops_per_token,
-                choose=choose,
+                trials=trials,
             )
 
         held = _or_reason(skipped, "audit", run_audit)

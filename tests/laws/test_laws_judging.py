@@ -72,15 +72,21 @@ def test_audit_without_budgets_holds_out_the_most_compute():
     assert held.beats_line
 
 
-def test_audit_makes_the_choices_again():
-    seen = []
-
-    def choose_first(points):
-        seen.append(len(points))
-        return points
-
-    audit(isoflop_points(budgets=6), draws=20, choose=choose_first)
-    assert seen == [35, 7]
+def test_audit_of_tuned_cells_is_as_unsure_as_the_choices():
+    points = isoflop_points(budgets=6, noise=0.001)
+    cells = np.array([f"cell {n}" for n in range(len(points))])
+    settings, sigma = 5, 0.03
+    rng = np.random.default_rng(0)
+    every = dataclasses.replace(points, cell=cells).select(np.repeat(np.arange(len(points)), settings))
+    every = every.with_loss(every.loss + sigma * rng.normal(size=len(every)))
+    names = np.array([f"lr {n % settings}" for n in range(len(every))])
+    trials = Trials(every, names, np.full(len(every), np.nan))
+    kept = choose(trials, sigma=sigma)[0]
+    unsure, sure = (audit(kept, draws=200, kind="residuals", noise=sigma, trials=t) for t in (trials, None))
+    widths = [np.mean([run.interval[1] - run.interval[0] for run in held.runs]) for held in (unsure, sure)]
+    middles = [np.mean([sum(run.interval) / 2 for run in held.runs]) for held in (unsure, sure)]
+    assert widths[0] > 0.5 * widths[1]
+    assert middles[0] > middles[1] + 0.3 * sigma  # every draw takes the bias of choosing away
 
 
 def test_audit_of_three_budgets_is_refused():

@@ -15,6 +15,8 @@ from scaling.laws.points import Array, Points
 from scaling.laws.solve import Fit, fit
 
 _ONE_EPOCH = 1.0 + 1e-6  # tokens over distinct tokens, written as rounded numbers
+_TINY, _FAR = 1e-300, 300.0  # a law without one of its terms balances nothing: N or 1 is as good as infinity or nought
+_LEAST = 1e-3  # of the smallest model tried: what is worn out below that is worn out
 _ROUNDS, _SETTLED = 40, 1e-6  # each round halves the distance; U_N matters far less than this, relative
 
 
@@ -26,10 +28,9 @@ def with_unique_params(points: Points, *, objective: str = "log_huber", delta: f
     Raises:
         FitError: no `unique_tokens`, too few runs of at most one epoch for a first guess, or U_N does not settle.
     """
-    distinct = points.unique_tokens
-    if distinct is None:
+    if points.unique_tokens is None:
         raise FitError("law data_constrained reads the distinct tokens of every run, column unique_tokens")
-    once = points.tokens <= _ONE_EPOCH * distinct
+    once = points.tokens <= _ONE_EPOCH * points.unique_tokens
     try:
         law = fit(points.select(np.flatnonzero(once)), "chinchilla", objective=objective, delta=delta)
     except FitError as error:
@@ -38,12 +39,12 @@ def with_unique_params(points: Points, *, objective: str = "log_huber", delta: f
             got=f"{int(once.sum())} of {len(points)} runs with tokens at most unique_tokens",
             allowed="more of them, or a column unique_params (compute-optimal parameters for unique_tokens)",
         ) from error
-    unique = np.minimum(points.params, balanced_params(law, distinct))
-    near = None
+    unique = _deserved(law, points)
+    before = None
     for _ in range(_ROUNDS):
         points = replace(points, unique_params=unique)
-        law = near = fit(points, "data_constrained", objective=objective, delta=delta, near=near)
-        settled = np.minimum(points.params, balanced_params(law, distinct))
+        before = fit(points, "data_constrained", objective=objective, delta=delta, near=before)
+        settled = _deserved(before, points)
         if np.abs(np.log(settled / unique)).max() <= _SETTLED:
             return points
         unique = np.sqrt(unique * settled)  # whole rounds overshoot, to and fro
@@ -54,8 +55,17 @@ def with_unique_params(points: Points, *, objective: str = "log_huber", delta: f
     )
 
 
+def _deserved(law: Fit, points: Points) -> Array:
+    """U_N of every point, at most N."""
+    assert points.unique_tokens is not None
+    deserved: Array = np.clip(balanced_params(law, points.unique_tokens), _LEAST * points.params.min(), points.params)
+    return deserved
+
+
 def balanced_params(law: Fit, tokens: Array) -> Array:
     """Parameters for which `tokens` are compute-optimal under C = 6·N·D, where α·A/N^α = β·B/D^β."""
     p = law.parameters
-    balanced: Array = (p["alpha"] * p["A"] / (p["beta"] * p["B"]) * tokens ** p["beta"]) ** (1.0 / p["alpha"])
+    model, data = (np.log(np.maximum(p[e] * p[c], _TINY)) for e, c in (("alpha", "A"), ("beta", "B")))
+    log_params = (model - data + p["beta"] * np.log(tokens)) / p["alpha"]
+    balanced: Array = np.exp(np.clip(log_params, -_FAR, _FAR))
     return balanced

@@ -165,13 +165,14 @@ def _figures(study: Study) -> list[tuple[str, str, int, Draw]]:
         found.append(
             ("isoflop", caption, min(64, 8 + 20 * len(isoflop.panels)), lambda: figures.isoflop_figure(isoflop))
         )
-    if any(line.frontier or line.budgets for line in study.lines):
-        optima, frontier = numbers.optima_data(study), numbers.frontier_data(study)
+    optima, frontier = numbers.optima_data(study), numbers.frontier_data(study)
+    if any(line.compute or line.law for line in optima.params):
         caption = (
             "Compute-optimal parameters and tokens. Markers are isoFLOP minima (approach 2), curves the parametric "
             "law (approach 3), bars and bands 95 % intervals; exponents are those of approach 3."
         )
         found.append(("optima", caption, 56, lambda: figures.optima_figure(optima)))
+    if any(line.frontier or line.budgets for line in study.lines):
         caption = (
             "The least loss each line's law can buy with a compute, with its 95 % band; faint markers are the cells. "
             "Below: measured minus fitted loss, with twice the seed noise in grey."

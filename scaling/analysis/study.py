@@ -58,19 +58,28 @@ class Study:
         found = (contest(line, self.reference, sigma_seed=sigma, seed=self.settings.seed) for line in others)
         return tuple(one for one in found if one is not None)
 
-    @cached_property
+    @property
     def together(self) -> tuple[Fit, Draws | None] | None:
-        """The law over all lines, where `settings.law` is one (`rank`, `rank_power`, `joint`).
+        """The law over all lines, where `settings.law` is one (`rank`, `rank_power`, `joint`) and they determine it."""
+        return None if isinstance(self._over_lines, FitError) else self._over_lines
 
-        Raises:
-            FitError: the lines do not determine it.
-        """
-        return fit_together(self.lines, self.settings) if self.settings.law in JOINT_LAWS else None
+    @cached_property
+    def _over_lines(self) -> tuple[Fit, Draws | None] | FitError | None:
+        if self.settings.law not in JOINT_LAWS:
+            return None
+        try:
+            return fit_together(self.lines, self.settings)
+        except FitError as error:
+            return error
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
         """What could be wrong, over all lines; a line's own suspicions name it."""
-        return study_checks(self.lines, self.contests, self.rows, self.noise)
+        found = study_checks(self.lines, self.contests, self.rows, self.noise)
+        if not isinstance(refused := self._over_lines, FitError):
+            return found
+        why = refused.what + (f" ({refused.got})" if refused.got else "")
+        return (Check("no_law", "warning", f"No law {self.settings.law} over all lines: {why}."), *found)
 
     @property
     def cells(self) -> list[Cell]:
@@ -83,7 +92,9 @@ class Study:
         return self.lines[0].axis
 
     def require_law(self) -> None:
-        """Raises `FitError` where no line has a law, with the first line's reason."""
+        """Raises `FitError` where the law over all lines, or every single one, is not determined, with the reason."""
+        if isinstance(self._over_lines, FitError):
+            raise self._over_lines
         if not any(line.law for line in self.lines):
             first = self.lines[0]
             raise FitError(f"no law can be fitted: {first.refused}", where=f"line {first.name}")

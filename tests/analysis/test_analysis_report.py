@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -87,6 +88,16 @@ def test_the_same_study_gives_the_same_page(made, tmp_path):
     study, _, path, context = made
     again = write_page(study, tmp_path, context)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_two_budgets_without_an_optimum_still_have_a_report(simulate, settings, tmp_path):
+    rows = [row for row in simulate() if row["line"] == "dense" and row["budget"] < 1e11]
+    small = [row for row in rows if row["params_matmul"] <= 7.1e3]  # every loss falls with N: no valley, no law
+    page = write_page(study_rows(small, settings=replace(settings, law="joint")), tmp_path, Context("two", "Why not?"))
+    told = words(page.read_text())
+    assert "dense has no law" in told
+    assert "No law joint over all lines:" in told
+    assert page.read_text().count("<svg") == 2
 
 
 def test_a_single_line_still_has_a_report(simulate, settings, tmp_path):

@@ -81,7 +81,7 @@ def test_killed_launcher_and_workers_lose_nothing(one_line, launched) -> None:
         os.kill(pid, signal.SIGKILL)
     first.communicate()
     half = results_on_disk(one_line)
-    assert 4 <= half < 13
+    assert 4 <= half < 9
     one_line("launch", SWEEP, "--yes")
     assert one_line.losses().items() <= launched.losses().items()
 
@@ -126,7 +126,7 @@ def test_two_launches_at_once_and_a_second_user_train_nothing_twice(one_line, la
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
     attempts = list((one_line.root / ".scaling" / "store").glob("*/attempts/[0-9]*.json"))
-    assert len(attempts) == 13, "one attempt per run although two launches raced"
+    assert len(attempts) == 9, "one attempt per run although two launches raced"
     assert one_line.losses().items() <= launched.losses().items()
 
 
@@ -155,9 +155,9 @@ def test_a_crashed_run_is_shown_and_never_becomes_a_point(one_line) -> None:
     done = one_line("launch", SWEEP, "--yes", status=1)
     assert f"failed: {victim}" in done.stderr
     status = one_line.json("status", SWEEP)
-    assert (status["counts"]["failed"], status["counts"]["completed"]) == (1, 12)
+    assert (status["counts"]["failed"], status["counts"]["completed"]) == (1, 8)
     assert "Traceback" in one_line("logs", SWEEP, victim[:6]).stdout
     rows = (one_line.root / "results" / "micro" / "runs.csv").read_text().splitlines()
     assert sum("failed" in row for row in rows) == 1
-    fits = json.loads(one_line("fit", SWEEP, "--json").stdout)["fits"]
-    assert sum(fit["points"] for fit in fits if fit["approach"] == 3) == 12
+    fits = json.loads(one_line("fit", SWEEP, "--json", status=1).stdout)["fits"]  # two budgets give no law
+    assert sum(fit["points"] for fit in fits if fit["approach"] == 3) == 8

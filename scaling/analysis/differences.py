@@ -18,7 +18,7 @@ import numpy as np
 
 from scaling.analysis.lines import Line, line_seed
 from scaling.check import Check
-from scaling.laws.bootstrap import Draws
+from scaling.laws.bootstrap import Draws, percentile_interval
 from scaling.laws.frontier import Frontier
 from scaling.laws.isoflop import Minimum
 from scaling.laws.verdict import Axis, Verdict, compare, judge, paired_bootstrap, verdict_checks
@@ -165,16 +165,17 @@ def _other_axes(
 
 
 def _exponents(line: Line, reference: Line, pair: Pair | None) -> ExponentDifference | None:
-    """None without two laws with draws."""
+    """None without two laws with draws that converged."""
     laws = (line.law, reference.law)
     if any(law is None or law.draws is None or "N" not in law.draws.exponents for law in laws):
         return None
     drawn = pair or tuple(law.draws for law in laws if law and law.draws)
     first, second = (draws.exponents["N"] for draws in drawn)
     count = min(len(first), len(second))
-    low, high = np.quantile(first[:count] - second[:count], [0.025, 0.975])
+    if not count:
+        return None
     values = [law.fit.exponents["N"] for law in laws if law]
-    return values[0] - values[1], (float(low), float(high))
+    return values[0] - values[1], percentile_interval(first[:count] - second[:count])
 
 
 def frontiers_cross(differences: Sequence[Difference]) -> bool:

@@ -34,6 +34,7 @@ from scaling.laws.system import System
 Kind = Literal["cases", "residuals"]
 Interval = tuple[float, float]
 
+_HUGE = 1e300  # a coefficient of a degenerate draw may be infinite; a quantile interpolates
 _DRAW_TOLERANCE = 1e-10  # of the objective: far below the spread of draws, and one evaluation in ten cheaper
 _LEAST_FREEDOM = 3  # below it the noise level of a draw has no variance
 UNRELIABLE_SHARE = 0.05  # DESIGN section 5
@@ -106,7 +107,9 @@ class Draws:
 
     @cached_property
     def correlations(self) -> dict[tuple[str, str], float]:
-        """Rank correlation over draws of every pair of parameters."""
+        """Rank correlation over draws of every pair of parameters; empty where no two draws converged."""
+        if len(self.vectors) < 2:
+            return {}
         names = list(self.parameters)
         ranks = np.array([np.argsort(np.argsort(self.parameters[name])) for name in names], dtype=float)
         flat = {name for name in names if np.ptp(self.parameters[name]) == 0.0}
@@ -119,7 +122,8 @@ def percentile_interval(values: Array, level: float = 0.95) -> Interval:
     """Equal-tailed interval of draws; NaN where there are none."""
     if not len(values):
         return (float("nan"), float("nan"))
-    low, high = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    within = np.clip(values, -_HUGE, _HUGE)
+    low, high = np.quantile(within, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return float(low), float(high)
 
 

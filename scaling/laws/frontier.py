@@ -24,6 +24,7 @@ Place = Callable[[Array, Array], Points]
 
 _NODES = 241
 _REFINEMENTS = 3
+_FAR = 300.0  # in the log of a size or a loss
 _SLOPE_STEP = 0.05  # in log C, each way
 _SEARCH_DECADES = 4.0  # beyond the sizes fitted, each way
 
@@ -135,11 +136,19 @@ class Frontier:
             return None
         values = self.fit.layout.natural(vectors)
         a, alpha, b, beta = (values[name] for name in ("A", "alpha", "B", "beta"))
-        ratio = np.exp(np.log(alpha * a / (beta * b)) / (alpha + beta))
-        params = ratio * (compute / FLOPS_PER_PARAM_TOKEN) ** (beta / (alpha + beta))
-        tokens = compute / FLOPS_PER_PARAM_TOKEN / params
+        log_six, balance = np.log(compute / FLOPS_PER_PARAM_TOKEN), _log(alpha * a) - _log(beta * b)
+        # A degenerate draw puts the optimum anywhere: the bounds keep it a number.
+        log_params = np.clip((balance + beta * log_six) / (alpha + beta), -_FAR, _FAR)
         floor = values[form.floor] if form.floor else 0.0
-        return params, tokens, floor + a * params**-alpha + b * tokens**-beta
+        model, data = _log(a) - alpha * log_params, _log(b) - beta * (log_six - log_params)
+        loss = floor + np.exp(np.minimum(model, _FAR)) + np.exp(np.minimum(data, _FAR))
+        return np.exp(log_params), np.exp(log_six - log_params), loss
+
+
+def _log(value: Array) -> Array:
+    """Logarithm of a coefficient that may have ended at zero."""
+    logarithm: Array = np.log(np.maximum(value, 1e-300))
+    return logarithm
 
 
 def frontier(

@@ -54,8 +54,8 @@ def judge(
 
 
 def word_for(difference: float, interval: Interval, sigma_seed: float | None) -> Word:
-    """What may be said of a difference (a − b, nats) with its 95 % interval and the seed noise."""
-    if interval[0] <= 0 <= interval[1]:
+    """What may be said of a difference (a − b, nats) with its 95 % interval (NaN without draws) and the seed noise."""
+    if not (interval[0] > 0 or interval[1] < 0):
         return "no difference shown"
     if not sigma_seed:
         return "noise unknown"

@@ -339,6 +339,7 @@ def test_verdicts_that_disagree_are_checked():
     b = judge(0.1, draws + 0.1, axis="device_seconds", cost=100.0, sigma_seed=0.01)
     assert codes(verdict_checks([a, b])) == {"verdict_depends_on_cost"}
     assert codes(verdict_checks([a])) == set()
+    assert judge(0.1, draws[:0], axis="exact", cost=1e20, sigma_seed=0.01).word == "no difference shown"
     unknown = judge(-0.1, draws - 0.1, axis="exact", cost=1e20, sigma_seed=None)
     assert codes(verdict_checks([unknown])) == {"seed_noise_unknown"}
     assert a.sigmas == pytest.approx(-10)
@@ -382,6 +383,19 @@ def test_few_points_and_budgets_and_duplicates():
     repeated = points.select([*range(12), 0, 1])
     message = next(c.message for c in fit_checks(fit(repeated)) if c.code == "duplicate_points")
     assert "2 points repeat" in message
+
+
+def test_draws_that_all_failed_or_ran_away_give_no_number_and_no_warning():
+    made = fit(isoflop_points({"E": 0.1, "A": 30.0, "B": 60.0, "alpha": 0.2, "beta": 0.2}, noise=0.04))
+    draws = bootstrap(made, draws=20)
+    none = dataclasses.replace(draws, vectors=draws.vectors[:0], failed=20)
+    assert none.correlations == {}
+    assert np.isnan(none.interval("alpha")).all()
+    far = draws.vectors.copy()
+    far[:, [1, 3]] = 1e-3  # exponents at their bound: the optimum lies anywhere
+    far[::2, 0] += 60.0
+    found = frontier(made, draws=dataclasses.replace(draws, vectors=far)).at(1e24)
+    assert np.isfinite([*found.intervals["N"], *found.intervals["loss"]]).all()
 
 
 def test_wide_floor_and_unreliable_interval():

@@ -145,7 +145,7 @@ class Frontier:
         return np.exp(log_params), np.exp(log_six - log_params), loss
 
 
-def _log(value: Array) -> Array:
+def _log(value: Array | float) -> Array:
     """Logarithm of a coefficient that may have ended at zero."""
     logarithm: Array = np.log(np.maximum(value, 1e-300))
     return logarithm
@@ -181,6 +181,14 @@ def frontier(
     reach = 10.0**_SEARCH_DECADES
     span = params_range or (float(fit.points.params.min()) / reach, float(fit.points.params.max()) * reach)
     return Frontier(fit, draws, flops_per_token or six, span, place or plain_points)
+
+
+def balanced_params(law: Fit, tokens: Array) -> Array:
+    """Parameters for which `tokens` are compute-optimal under C = 6·N·D, where α·A/N^α = β·B/D^β."""
+    p = law.parameters
+    balance = _log(p["alpha"] * p["A"]) - _log(p["beta"] * p["B"])
+    balanced: Array = np.exp(np.clip((balance + p["beta"] * np.log(tokens)) / p["alpha"], -_FAR, _FAR))
+    return balanced
 
 
 def _vertex(grid: Array, values: Array, best: Array) -> Array:

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from scaling.errors import FitError
+from scaling.laws.frontier import balanced_params
 from scaling.laws.points import Array, Points
 from scaling.laws.solve import Fit, fit
 
 _ONE_EPOCH = 1.0 + 1e-6  # tokens over distinct tokens, written as rounded numbers
-_TINY, _FAR = 1e-300, 300.0  # a law without one of its terms balances nothing: N or 1 is as good as infinity or nought
 _LEAST = 1e-3  # of the smallest model tried: what is worn out below that is worn out
 _ROUNDS, _SETTLED = 40, 1e-6  # each round halves the distance; U_N matters far less than this, relative
 
@@ -23,7 +23,7 @@ _ROUNDS, _SETTLED = 40, 1e-6  # each round halves the distance; U_N matters far 
 def with_unique_params(points: Points, *, objective: str = "log_huber", delta: float | None = None) -> Points:
     """The points with `unique_params` = min(N, U_N) such that `data_constrained`, fitted to them, gives the same U_N.
 
-    The first guess is `chinchilla` fitted to the runs that repeat no token. Draws made later hold U_N as it is.
+    The first guess is `chinchilla` fitted to the runs that repeat no token. Draws and audits made later hold U_N.
 
     Raises:
         FitError: no `unique_tokens`, too few runs of at most one epoch for a first guess, or U_N does not settle.
@@ -60,12 +60,3 @@ def _deserved(law: Fit, points: Points) -> Array:
     assert points.unique_tokens is not None
     deserved: Array = np.clip(balanced_params(law, points.unique_tokens), _LEAST * points.params.min(), points.params)
     return deserved
-
-
-def balanced_params(law: Fit, tokens: Array) -> Array:
-    """Parameters for which `tokens` are compute-optimal under C = 6·N·D, where α·A/N^α = β·B/D^β."""
-    p = law.parameters
-    model, data = (np.log(np.maximum(p[e] * p[c], _TINY)) for e, c in (("alpha", "A"), ("beta", "B")))
-    log_params = (model - data + p["beta"] * np.log(tokens)) / p["alpha"]
-    balanced: Array = np.exp(np.clip(log_params, -_FAR, _FAR))
-    return balanced

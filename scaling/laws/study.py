@@ -17,7 +17,7 @@ from scaling.laws.audit import Audit, audit
 from scaling.laws.bootstrap import Draws, Interval, Kind, bootstrap
 from scaling.laws.checks import fit_checks
 from scaling.laws.envelope import Envelope, envelope
-from scaling.laws.forms import Form
+from scaling.laws.forms import Form, form_named
 from scaling.laws.frontier import FlopsPerToken
 from scaling.laws.isoflop import Curve, IsoFlop, isoflop
 from scaling.laws.noise import SeedNoise, seed_noise
@@ -136,7 +136,7 @@ def study_line(
         FitError: the law cannot be identified from these points.
     """
     kept = points.drop_highest(drop_highest) if drop_highest else points
-    if law == "data_constrained" and kept.unique_params is None:
+    if "unique_params" in form_named(law).needs and kept.unique_params is None:
         kept = with_unique_params(kept, objective=objective, delta=delta)
     noise = seed_noise(kept)
     sigma_log = noise.sigma_log if noise else None

@@ -5,10 +5,9 @@ from laws_cases import HOFFMANN, chinchilla_loss, isoflop_points, public_points
 from scaling.errors import FitError
 from scaling.laws.bootstrap import bootstrap
 from scaling.laws.envelope import envelope
-from scaling.laws.frontier import frontier
+from scaling.laws.frontier import balanced_params, frontier
 from scaling.laws.isoflop import isoflop
 from scaling.laws.points import Points
-from scaling.laws.repeats import balanced_params
 from scaling.laws.solve import fit
 
 

@@ -20,10 +20,10 @@ def main(path: Path) -> None:
     rows = scaling.read_table(path)
     settings = scaling.settings_for_table(rows, scaling.Settings(bootstrap=300))
     study = scaling.study_rows(rows, settings=settings)
-    if not study.contests or study.noise is None:
+    if not study.comparisons or study.noise is None:
         sys.exit("needs two lines that share a budget, and a cell with several seeds")
-    line, reference = study.contests[0].line.name, study.reference.name
-    found = study.contests[0].headline.verdict.difference_nats
+    line, reference = study.comparisons[0].line.name, study.reference.name
+    found = study.comparisons[0].headline.verdict.difference_nats
     print(
         f"{line} against {reference}; measured difference {found:+.3f}, seed noise {study.noise.sigma:.3f} nats/token"
     )
@@ -31,7 +31,7 @@ def main(path: Path) -> None:
         # Centred first, so that the shift is the difference.
         extra = shift - found
         moved = [row | {"loss": row["loss"] + extra} if row["loss"] and row["line"] == line else row for row in rows]
-        verdict = scaling.study_rows(moved, settings=settings).contests[0].headline.verdict
+        verdict = scaling.study_rows(moved, settings=settings).comparisons[0].headline.verdict
         low, high = verdict.interval
         print(f"  true difference {shift:+.2f}: {verdict.word} ({low:+.3f} to {high:+.3f})")
 

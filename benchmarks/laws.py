@@ -29,10 +29,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 
-from scaling.laws.bootstrap import bootstrap
-from scaling.laws.layout import MAX_EXPONENT, MIN_EXPONENT
+from scaling.laws.draws import bootstrap
+from scaling.laws.fitting import Fit, fit
 from scaling.laws.points import Points
-from scaling.laws.solve import Fit, fit
+from scaling.laws.solver.parameters import MAX_EXPONENT, MIN_EXPONENT
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT.parent / "shared" / "data" / "chinchilla_svg.csv"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.laws.bootstrap import bootstrap
+from scaling.laws.draws import bootstrap
+from scaling.laws.fitting import fit
 from scaling.laws.frontier import frontier
 from scaling.laws.points import Points
-from scaling.laws.solve import fit
 
 LAWS = {
     "hoffmann": {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},

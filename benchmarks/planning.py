@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.laws.bootstrap import Draws, bootstrap, refit
+from scaling.laws.draws import Draws, bootstrap, refit
+from scaling.laws.fitting import fit
 from scaling.laws.frontier import frontier
 from scaling.laws.points import Points
-from scaling.laws.solve import fit
-from scaling.sweeps.design import Array, Ensemble, choose, ensemble
 from scaling.sweeps.grids import plan
+from scaling.sweeps.optimal_design import Array, Ensemble, choose, ensemble
 from scaling.sweeps.schema import load_sweep
 from scaling.sweeps.simulate import loss_of
 

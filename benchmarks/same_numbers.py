@@ -76,11 +76,11 @@ def micro_runs() -> dict[str, Any]:
 
 def studies() -> dict[str, Any]:
     """The documents of fit, predict and compare, and every table, of the committed results."""
-    from scaling.analysis.documents import comparisons_json, fits_json, predictions_json
-    from scaling.analysis.rows import read_table
     from scaling.analysis.settings import settings_of
     from scaling.analysis.study import study_rows
-    from scaling.analysis.tables import study_tables
+    from scaling.analysis.table_reader import read_table
+    from scaling.report.documents import comparisons_json, fits_json, predictions_json
+    from scaling.report.tables import study_tables
     from scaling.sweeps.schema import load_sweep
 
     documents = {}

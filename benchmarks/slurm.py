@@ -109,7 +109,7 @@ def cpu_seconds() -> float:
 def packed() -> None:
     from box import Box, make_reference, wait_until
 
-    from scaling.runners.arrays import Work
+    from scaling.runners.slurm.arrays import Work
 
     with tempfile.TemporaryDirectory(prefix="scaling-bench-") as folder:
         store, corpus_hash, [run] = make_reference(Path(folder), steps=[PACKED_STEPS])

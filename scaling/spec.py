@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Document:
+class YamlDocument:
     """One parsed file: plain values, and the line (from 1) of every key and list item."""
 
     path: Path
@@ -78,7 +78,7 @@ def dotted(place: Sequence[str | int]) -> str:
     return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
 
 
-def read_yaml(path: Path) -> Document:
+def read_yaml(path: Path) -> YamlDocument:
     """The mapping in a YAML file.
 
     Raises:
@@ -97,7 +97,7 @@ def read_yaml(path: Path) -> Document:
         kinds = {type(None): "an empty file", list: "a list", str: "text without keys"}
         found = kinds.get(type(value), repr(value))
         raise SpecError("not a file of `key: value` lines", where=f"{path}:1", got=found)
-    return Document(path, value, lines)
+    return YamlDocument(path, value, lines)
 
 
 def read_spec(path: Path, model: type[Model]) -> Model:
@@ -105,7 +105,7 @@ def read_spec(path: Path, model: type[Model]) -> Model:
     return check(read_yaml(path), model)
 
 
-def check(document: Document, model: type[Model]) -> Model:
+def check(document: YamlDocument, model: type[Model]) -> Model:
     """The document as a `model`, or a SpecError that shows the first mistake in the order of the file."""
     try:
         return model.model_validate(document.value)
@@ -300,7 +300,7 @@ def _scalar(event: Any) -> Any:
 _FOUND = {"dict_type": "a block of `key: value`", "model_type": "a block of `key: value`", "tuple_type": "a list"}
 
 
-def _explain(document: Document, mistake: Any) -> tuple[int, SpecError]:
+def _explain(document: YamlDocument, mistake: Any) -> tuple[int, SpecError]:
     """The line and the error for one entry of pydantic's list."""
     context = mistake.get("ctx", {})
     place: Place = mistake["loc"]

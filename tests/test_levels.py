@@ -13,21 +13,24 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "scaling"
 LEVELS = {
-    **dict.fromkeys(("errors", "check", "quantity", "files"), 0),
+    **dict.fromkeys(("errors", "checks", "quantity", "files"), 0),
     **dict.fromkeys(("spec", "run", "hardware", "laws"), 1),
-    **dict.fromkeys(("sweeps", "data"), 2),
-    **dict.fromkeys(("training", "results"), 3),
-    "inference": 4,
-    "runners": 5,
-    "analysis": 6,
-    "cli": 7,
+    **dict.fromkeys(("optimizers", "parameterizations", "rows"), 2),
+    **dict.fromkeys(("sweeps", "data"), 3),
+    **dict.fromkeys(("training", "results"), 4),
+    "inference": 5,
+    "runners": 6,
+    "analysis": 7,
+    "report": 8,
+    "project": 9,
+    "cli": 10,
 }
 # third-party package -> the only places that may import it
 ONLY_IN = {
     "torch": ("training", "inference/generate", "inference/measure"),
     "submitit": ("runners/slurm",),
-    "matplotlib": ("analysis/figures",),
-    "seaborn": ("analysis/figures",),
+    "matplotlib": ("report/figures",),
+    "seaborn": ("report/figures",),
     "click": ("cli",),
     "rich": ("cli",),
 }
@@ -61,6 +64,19 @@ def test_heavy_packages_stay_where_they_belong(path: Path) -> None:
     for name in imports(path):
         allowed = ONLY_IN.get(name.split(".")[0])
         assert allowed is None or place.startswith(allowed), f"{place} imports {name}"
+
+
+def test_no_module_of_a_folder_leads_back_to_itself() -> None:
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in modules()
+    }
+    needs = {
+        name: {found for one in imports(path) for found in (one, one.rpartition(".")[0]) if found in names} - {name}
+        for name, path in names.items()
+    }
+    while free := {name for name, needed in needs.items() if not needed}:
+        needs = {name: needed - free for name, needed in needs.items() if name not in free}
+    assert not needs, f"imports in a circle: {needs}"
 
 
 def test_content_folders_are_no_packages() -> None:

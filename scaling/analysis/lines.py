@@ -13,19 +13,19 @@ from functools import cached_property
 
 import numpy as np
 
-from scaling.analysis.cells import Cell, trials_of
-from scaling.analysis.costs import Models, PerToken, axes, models_of_rows
-from scaling.analysis.rows import POINT_COLUMNS, Row
+from scaling.analysis.data_points import Cell, trials_of
 from scaling.analysis.settings import Settings
+from scaling.analysis.table_reader import POINT_COLUMNS, Row
+from scaling.analysis.training_costs import Models, PerToken, axes, models_of_rows
 from scaling.errors import FitError
 from scaling.inference.curve import Curve
-from scaling.laws.bootstrap import Draws
+from scaling.laws.draws import Draws
 from scaling.laws.frontier import Frontier, frontier
 from scaling.laws.isoflop import IsoFlop, isoflop
-from scaling.laws.noise import SeedNoise
+from scaling.laws.line_study import LineStudy, study_line
 from scaling.laws.points import Array, Points
-from scaling.laws.selection import Choice, Trials, choose, selection_draws
-from scaling.laws.study import LineStudy, study_line
+from scaling.laws.seed_noise import SeedNoise
+from scaling.laws.tuning_bias import Selection, Trials, choose, selection_draws
 
 _REACH = 100.0  # sizes searched beyond those trained, each way
 PARAMS_COLUMNS = ("params_total", "params_non_embedding", "params_matmul")
@@ -51,7 +51,7 @@ class Line:
     order: int
     cells: tuple[Cell, ...]
     points: Points = field(repr=False)
-    choices: tuple[Choice, ...]
+    choices: tuple[Selection, ...]
     law: LineStudy | None
     refused: str | None
     isoflop: IsoFlop | None
@@ -181,7 +181,7 @@ def _whole_column(name: str, rows: Sequence[Row]) -> Array | None:
     return None if missing else np.array(values, dtype=float)
 
 
-def tuned_trials(cells: Sequence[Cell], noise: SeedNoise | None) -> tuple[Trials | None, tuple[Choice, ...]]:
+def tuned_trials(cells: Sequence[Cell], noise: SeedNoise | None) -> tuple[Trials | None, tuple[Selection, ...]]:
     """All runs of some cells and what was chosen in the tuned ones; None where none was tuned."""
     if all(cell.settings == 1 for cell in cells):
         return None, ()

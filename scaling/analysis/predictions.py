@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.analysis.lines import Line
-from scaling.check import Check
+from scaling.checks import Check
 from scaling.errors import FitError
 from scaling.laws.frontier import Frontier, Optimum
 from scaling.laws.sensitivity import form_range

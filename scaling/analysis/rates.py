@@ -6,7 +6,7 @@ updates should lose little at 2 and 4 times its best rate; one that does not let
 of `training.stability`, losses nats per token.
 
 A difference between two lines is one of means over seeds. Its 95 % interval is Student's t with the seed noise of all
-lines, and it gets the word that any difference of losses gets (`laws.verdict`).
+lines, and it gets the word that any difference of losses gets (`laws.comparison`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
-from scaling.analysis.cells import line_name
-from scaling.analysis.rows import Row
+from scaling.analysis.data_points import line_name
 from scaling.analysis.settings import Claim
 from scaling.analysis.study import Study
-from scaling.laws.noise import SeedNoise
-from scaling.laws.verdict import Word, word_for
+from scaling.analysis.table_reader import Row
+from scaling.laws.comparison import Word, word_for
+from scaling.laws.seed_noise import SeedNoise
 
 MULTIPLES = (1, 2, 4)  # of the best rate: where the low-rank paper's rules part (2602.12429)
 LEAST = 3  # rates; with fewer there is no best one between two others

@@ -1,4 +1,4 @@
-"""Serving cost at equal loss: the lines of a study that have a law, handed to `inference.compare`.
+"""Serving cost at equal loss: the lines of a study that have a law, handed to `inference.serving_comparison`.
 
 Target losses are what the worst of the lines can reach with each budget. Prices are for the context the models were
 trained with: a model that saw 128 tokens at a time is not asked to remember 2,048.
@@ -14,8 +14,9 @@ import numpy as np
 
 from scaling.analysis.lines import Line
 from scaling.analysis.study import Study
-from scaling.check import Check
-from scaling.inference import compare, equal_loss
+from scaling.checks import Check
+from scaling.inference import equal_loss
+from scaling.inference import serving_comparison as compare
 from scaling.inference.cost import Setting
 
 BATCHES = (1, 64)
@@ -24,7 +25,7 @@ DRAWS = 200  # of the bootstrap, evenly taken
 
 @dataclass(frozen=True)
 class Serving:
-    """`inference.compare` at every target loss, and why there may be nothing."""
+    """`inference.serving_comparison` at every target loss, and why there may be nothing."""
 
     comparisons: tuple[dict[str, Any], ...]
     checks: tuple[Check, ...]
@@ -65,15 +66,15 @@ def _missing(line: Line) -> Check:
     return Check("not_priced", "info", f"{line.name} is not in the comparison at equal loss: {reason}.")
 
 
-def _priced(line: Line) -> equal_loss.Line:
+def _priced(line: Line) -> equal_loss.LineLaw:
     frontier, curve = line.frontier, line.curve
     assert frontier is not None
     assert curve is not None
     # No measured training speed: it is of the machine that trained, and the prices are of other devices too.
-    return equal_loss.Line(line.name, frontier.fit.loss, curve, line.costs[line.axis], _draws(line))
+    return equal_loss.LineLaw(line.name, frontier.fit.loss, curve, line.costs[line.axis], _draws(line))
 
 
-def _draws(line: Line) -> equal_loss.Draws | None:
+def _draws(line: Line) -> equal_loss.LawDraws | None:
     """Some of the bootstrap draws of the law, all at once."""
     if line.law is None or line.law.draws is None or not len(line.law.draws.vectors):
         return None
@@ -81,4 +82,4 @@ def _draws(line: Line) -> equal_loss.Draws | None:
     count = min(DRAWS, len(line.law.draws.vectors))
     rows = np.linspace(0, len(line.law.draws.vectors) - 1, count).astype(int)
     parameters: dict[str, Any] = {name: values[rows, None] for name, values in drawn.items()}
-    return equal_loss.Draws(count, lambda params, tokens: form.loss(parameters, params, tokens))
+    return equal_loss.LawDraws(count, lambda params, tokens: form.loss(parameters, params, tokens))

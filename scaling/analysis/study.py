@@ -1,7 +1,7 @@
 """A study: all lines of a table, their laws, their differences, and what could be wrong with any of it.
 
 study = study_rows(rows, settings=Settings(...))
-study.lines[0].law.fit.parameters, study.contests[0].headline.verdict
+study.lines[0].law.fit.parameters, study.comparisons[0].headline.verdict
 
 `rows` are those of `results/<sweep>/runs.csv` (or what `collect` returned), or any table that `read_table` read. The
 same rows and settings give the same study, to the last bit.
@@ -13,19 +13,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from scaling.analysis.cells import Cell, Dropped, gather
-from scaling.analysis.costs import Models
-from scaling.analysis.differences import Contest, contest, reference_of
+from scaling.analysis.comparisons import Comparison, compare_lines, reference_of
+from scaling.analysis.data_points import Cell, DroppedRun, gather
+from scaling.analysis.joint_law import fit_together
 from scaling.analysis.lines import PARAMS_COLUMNS, Line, make_line, points_of
-from scaling.analysis.rows import Row, is_runs_table
 from scaling.analysis.settings import JOINT_LAWS, Settings
-from scaling.analysis.suspicions import study_checks
-from scaling.analysis.together import fit_together
-from scaling.check import Check
+from scaling.analysis.study_checks import study_checks
+from scaling.analysis.table_reader import Row, is_runs_table
+from scaling.analysis.training_costs import Models
+from scaling.checks import Check
 from scaling.errors import FitError
-from scaling.laws.bootstrap import Draws
-from scaling.laws.noise import SeedNoise, seed_noise
-from scaling.laws.solve import Fit
+from scaling.laws.draws import Draws
+from scaling.laws.fitting import Fit
+from scaling.laws.seed_noise import SeedNoise, seed_noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Study:
     settings: Settings
     rows: tuple[Row, ...]
     lines: tuple[Line, ...]
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[DroppedRun, ...]
     noise: SeedNoise | None
 
     @cached_property
@@ -51,11 +51,11 @@ class Study:
         return reference_of(self.lines)
 
     @cached_property
-    def contests(self) -> tuple[Contest, ...]:
+    def comparisons(self) -> tuple[Comparison, ...]:
         """Every other line against the reference, where they share compute."""
         others = (line for line in self.lines if line is not self.reference)
         sigma = self.noise.sigma if self.noise else None
-        found = (contest(line, self.reference, sigma_seed=sigma, seed=self.settings.seed) for line in others)
+        found = (compare_lines(line, self.reference, sigma_seed=sigma, seed=self.settings.seed) for line in others)
         return tuple(one for one in found if one is not None)
 
     @property
@@ -75,7 +75,7 @@ class Study:
     @cached_property
     def checks(self) -> tuple[Check, ...]:
         """What could be wrong, over all lines; a line's own suspicions name it."""
-        found = study_checks(self.lines, self.contests, self.rows, self.noise)
+        found = study_checks(self.lines, self.comparisons, self.rows, self.noise)
         if not isinstance(refused := self._over_lines, FitError):
             return found
         why = refused.what + (f" ({refused.got})" if refused.got else "")

@@ -17,13 +17,13 @@ from scaling.cli.screen import print_json, say
 from scaling.results.launches import Launch, last_launch
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
-from scaling.runners.arrays import Work
 from scaling.runners.packing import in_order
-from scaling.runners.profile import Profile
-from scaling.runners.slurm import Slurm
-from scaling.runners.slurm_check import check_cluster, check_shared
-from scaling.runners.slurm_script import check_profile
-from scaling.runners.submissions import launch_name
+from scaling.runners.runner_file import Runner
+from scaling.runners.slurm.arrays import Work
+from scaling.runners.slurm.preflight import check_cluster, check_shared
+from scaling.runners.slurm.scheduler import Slurm
+from scaling.runners.slurm.script import check_runner
+from scaling.runners.slurm.submissions import launch_name
 
 WAIT_SECONDS = 5.0
 
@@ -35,15 +35,15 @@ class Cluster:
     """One sweep and one slurm runner file."""
 
     project: Project
-    profile: Profile
+    profile: Runner
     runner: Path
 
     @classmethod
-    def of(cls, project: Project, profile: Profile, runner: Path | None) -> Cluster | None:
+    def of(cls, project: Project, profile: Runner, runner: Path | None) -> Cluster | None:
         """The cluster of a runner file; None where it describes this machine. Raises SpecError."""
         if profile.runner != "slurm" or runner is None:
             return None
-        check_profile(profile, where=str(runner))
+        check_runner(profile, where=str(runner))
         return cls(project, profile, runner)
 
     def dry_run(self, rows: Rows, store: Store, *, as_json: bool) -> None:

@@ -23,7 +23,7 @@ from scaling.quantity import format_number
 @root_option
 def next(sweep: Path, spend: float, target: float, out: Path | None, root: Path | None) -> None:
     """Propose, as a sweep file, the runs that most sharpen the prediction at --target for at most --spend FLOPs."""
-    from scaling.sweeps.design import candidates, propose, proposed_sweep
+    from scaling.sweeps.optimal_design import candidates, propose, proposed_sweep
 
     project = Project.open(sweep, root)
     study = study_of(sweep, root, {})

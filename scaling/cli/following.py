@@ -23,7 +23,7 @@ from scaling.results.launches import Launch, all_launches
 from scaling.results.owner import Owner
 from scaling.results.status import RunStatus, code_changes, counts
 from scaling.results.store import Attempt, Store
-from scaling.runners.submissions import launch_name
+from scaling.runners.slurm.submissions import launch_name
 
 _MARKS = {
     "diverged": "div",

@@ -31,10 +31,10 @@ from scaling.results.launches import Launch, freeze, last_launch
 from scaling.results.owner import Owner, code_version
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
-from scaling.runners.job import WorkList
 from scaling.runners.local import LocalPool, local_devices
 from scaling.runners.packing import in_order
-from scaling.runners.profile import PACKAGED_LOCAL, Profile, load_profile
+from scaling.runners.runner_file import PACKAGED_LOCAL, Runner, load_runner
+from scaling.runners.worker import WorkList
 from scaling.sweeps.price import Priced
 
 Rows = Sequence[Mapping[str, Any]]
@@ -65,7 +65,7 @@ def launch(
 ) -> int:
     """Train what has no result yet, then collect, fit and report. Safe to repeat at any moment."""
     project = Project.open(sweep, root)
-    profile = load_profile(runner)
+    profile = load_runner(runner)
     cluster = Cluster.of(project, profile, runner)
     plan = priced(project, profile)
     _refuse_errors(project, plan)
@@ -91,7 +91,7 @@ def launch(
     return 0 if runs is None else _conclude(project, frozen, runs)
 
 
-def prepare(project: Project, profile: Profile, runner: Path | None, plan: Priced, store: Store) -> Launch:
+def prepare(project: Project, profile: Runner, runner: Path | None, plan: Priced, store: Store) -> Launch:
     """Everything that happens once, before any training: data, run folders, stale results, the frozen launch."""
     from scaling.data.shards import prepare as prepare_data
 
@@ -130,7 +130,7 @@ def _hold(store: Path) -> Iterator[None]:
 
 
 def _freeze(
-    project: Project, profile: Profile, runner: Path | None, plan: Priced, store: Store, corpus_hash: str
+    project: Project, profile: Runner, runner: Path | None, plan: Priced, store: Store, corpus_hash: str
 ) -> Launch:
     """The last launch where it asked for just this, else a new one."""
     rows = _rows(plan)
@@ -163,7 +163,7 @@ def _rows(plan: Priced) -> tuple[dict[str, Any], ...]:
 
 
 def _launch_locally(
-    project: Project, profile: Profile, runner: Path | None, plan: Priced, store: Store, *, as_json: bool
+    project: Project, profile: Runner, runner: Path | None, plan: Priced, store: Store, *, as_json: bool
 ) -> int:
     """Train on this machine, stage by stage, and stay; then collect, fit and report whatever there is."""
     submitted: set[str] = set()
@@ -194,7 +194,7 @@ def _conclude(project: Project, frozen: Launch, runs: list[RunStatus]) -> int:
     return 1 if failed else 0
 
 
-def _train(project: Project, profile: Profile, frozen: Launch, todo: Rows) -> list[RunStatus]:
+def _train(project: Project, profile: Runner, frozen: Launch, todo: Rows) -> list[RunStatus]:
     """Run the pool to its end, showing progress; Ctrl-C and TERM let the workers checkpoint first."""
     worklist = WorkList.of(
         [row["id"] for row in in_order(todo)],

@@ -19,9 +19,9 @@ from scaling.cli.screen import print_json, print_table
 from scaling.data.corpus import open_corpus
 from scaling.errors import ScalingError
 from scaling.hardware import Device
-from scaling.runners.profile import load_profile
-from scaling.runners.slurm_check import diagnose
-from scaling.runners.slurm_script import check_profile
+from scaling.runners.runner_file import load_runner
+from scaling.runners.slurm.preflight import diagnose
+from scaling.runners.slurm.script import check_runner
 
 _PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "submitit", "datasets", "transformers", "tiktoken")
 _SLURM = ("sbatch", "squeue", "sacct", "scontrol")
@@ -34,7 +34,7 @@ _SLURM = ("sbatch", "squeue", "sacct", "scontrol")
 @json_option
 def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: bool) -> int:
     """What this machine can do: processors, packages, built-in corpora, SLURM, and the store."""
-    profile = load_profile(runner)
+    profile = load_runner(runner)
     root = (root or Path.cwd()).resolve()
     store = profile.store_path(root)
     problem: object = _unwritable(store)
@@ -49,7 +49,7 @@ def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: boo
     if calibrate:
         findings["calibration"] = _calibration(calibrate_here(profile.hardware(), root))
     if profile.runner == "slurm" and runner is not None:
-        check_profile(profile, where=str(runner))
+        check_runner(profile, where=str(runner))
         findings["cluster"] = diagnose(profile, store, where=str(runner))
         problem = problem or findings["cluster"]["problem"]
     if as_json:

@@ -15,7 +15,7 @@ from scaling.cli.screen import print_checks, print_json, print_table, say
 from scaling.quantity import format_duration, format_number
 from scaling.results.launches import last_launch
 from scaling.results.store import Store
-from scaling.runners.profile import Profile, load_profile
+from scaling.runners.runner_file import Runner, load_runner
 from scaling.sweeps.price import Priced, Throughput, matrix, price, rank_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def plan(
 ) -> None:
     """The grid of runs and its price; nothing is run."""
     project = Project.open(sweep, root)
-    profile = load_profile(runner)
+    profile = load_runner(runner)
     plan = priced(project, profile)
     expected = expectations(plan) if simulate else None
     if as_json:
@@ -60,13 +60,13 @@ def plan(
 @root_option
 def init(name: str, root: Path | None) -> None:
     """Write a commented sweep sweeps/NAME.yaml, and a runner, to start from."""
-    from scaling.sweeps.start import start
+    from scaling.sweeps.templates import start
 
     sweep, runner = start(name, (root or Path.cwd()).resolve())
     say(f"{sweep}\n{runner}\nnext: scaling plan {sweep}")
 
 
-def priced(project: Project, profile: Profile) -> Priced:
+def priced(project: Project, profile: Runner) -> Priced:
     """The plan of a project, priced for a profile, by measured throughput and corpus size where they are known."""
     store = Store(profile.store_path(project.root))
     corpus_tokens = _corpus_tokens(project, store)

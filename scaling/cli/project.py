@@ -24,7 +24,7 @@ from scaling.sweeps.schema import Sweep, load_sweep, sweep_root
 
 if TYPE_CHECKING:
     from scaling.data.shards import TokenData
-    from scaling.runners.slurm_jobs import StoreJobs
+    from scaling.runners.slurm.jobs import StoreJobs
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Project:
 @functools.cache
 def slurm_jobs(store: Path) -> StoreJobs:
     """The jobs of a store; one object for all questions of this process, so that SLURM is asked rarely."""
-    from scaling.runners.slurm_jobs import StoreJobs
-    from scaling.runners.slurm_queue import SlurmQueue
+    from scaling.runners.slurm.jobs import StoreJobs
+    from scaling.runners.slurm.queue import SlurmQueue
 
     return StoreJobs(store, SlurmQueue())
 

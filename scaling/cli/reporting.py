@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scaling.check import Check
+from scaling.checks import Check
 from scaling.cli.calibration import calibrated
 from scaling.cli.options import json_option, root_option, sweep_argument, table_argument
 from scaling.cli.screen import print_checks, print_json, print_table, say
@@ -44,7 +44,7 @@ class Quantity(click.ParamType[float]):
         return number
 
 
-class Columns(click.ParamType[dict[str, str]]):
+class ColumnNames(click.ParamType[dict[str, str]]):
     """Names of a foreign table's columns: params=N,tokens=D,loss=L."""
 
     name = "ours=theirs,..."
@@ -67,7 +67,7 @@ def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     options: Sequence[Option] = (
         click.option(
             "--columns",
-            type=Columns(),
+            type=ColumnNames(),
             help="What a foreign table calls its columns: params=N,tokens=D,loss=L. It may also have family, "
             "rank_ratio, flops, budget, seed, weight; for the rank laws factorized_params and relative_rank; for "
             "data_constrained unique_tokens and unique_params.",
@@ -111,8 +111,8 @@ def collect(sweep: Path, root: Path | None) -> None:
 @json_option
 def fit(table: Path, approach: str | None, root: Path | None, as_json: bool, **choices: Any) -> None:
     """Laws of a sweep's finished runs, or of any table of params, tokens and loss, with intervals."""
-    from scaling.analysis.documents import fits_json
-    from scaling.analysis.text import fit_text
+    from scaling.report.documents import fits_json
+    from scaling.report.terminal import fit_text
 
     study = study_of(table, root, choices)
     if as_json:
@@ -174,8 +174,8 @@ def predict(
 @json_option
 def compare(sweep: Path, measure: bool, root: Path | None, as_json: bool) -> None:
     """Inference cost of the families at equal loss, and their difference in loss at equal compute."""
-    from scaling.analysis.documents import comparisons_json
-    from scaling.analysis.text import compare_text
+    from scaling.report.documents import comparisons_json
+    from scaling.report.terminal import compare_text
 
     study = study_of(sweep, root, {})
     rows = measured_rows(study) if measure else []
@@ -256,9 +256,9 @@ def measured_rows(study: Study) -> list[dict[str, Any]]:
 
 def study_of(table: Path, root: Path | None, choices: dict[str, Any]) -> Study:
     """The study of a sweep's last launch, or of a foreign table; options given on the line replace the settings."""
-    from scaling.analysis.rows import read_table
     from scaling.analysis.settings import Settings
     from scaling.analysis.study import settings_for_table, study_rows
+    from scaling.analysis.table_reader import read_table
     from scaling.laws.forms import form_named
 
     chosen = {name: value for name, value in choices.items() if value is not None and name != "columns"}
@@ -297,7 +297,7 @@ def write_table(project: Project, launch: Launch, runs: list[RunStatus]) -> Path
 
 def collect_and_report(project: Project, launch: Launch, runs: list[RunStatus]) -> tuple[str, Path]:
     """Everything after training, as files; the report's first sentence and its path."""
-    from scaling.analysis.report import write_report
+    from scaling.report.html import write_report
 
     write_table(project, launch, runs)
     study = study_of_launch(project, launch, runs)
@@ -307,7 +307,7 @@ def collect_and_report(project: Project, launch: Launch, runs: list[RunStatus]) 
 def _predict_study(
     table: Path, root: Path | None, compute: tuple[float, ...], choices: dict[str, Any]
 ) -> dict[str, Any]:
-    from scaling.analysis.documents import predictions_json
+    from scaling.report.documents import predictions_json
 
     study = study_of(table, root, choices)
     study.require_law()

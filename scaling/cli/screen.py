@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scaling.check import Check
+from scaling.checks import Check
 
 SCHEMA_VERSION = 1
 PIPE_WIDTH = 160  # columns where standard output is no terminal: wide enough that no table is cut

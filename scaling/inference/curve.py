@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Rung:
+class LadderModel:
     """One real model of the ladder."""
 
     shape: Shape
@@ -47,7 +47,7 @@ class Curve:
         assert models
         self.params = params
         by_size = {count(shape, ranks).column(params): (shape, ranks) for shape, ranks in reversed(models)}
-        self.rungs = tuple(Rung(shape, ranks, float(n)) for n, (shape, ranks) in sorted(by_size.items()))
+        self.rungs = tuple(LadderModel(shape, ranks, float(n)) for n, (shape, ranks) in sorted(by_size.items()))
         self._log_sizes = np.log([rung.params for rung in self.rungs])
         self._training = cache(self._training_quantity)
 
@@ -64,7 +64,7 @@ class Curve:
         """Training FLOPs per token at sizes N: three forwards (``exact``), or 6 · params_total (``6ND``)."""
         return self._training(sequence_length, convention)(params)
 
-    def nearest(self, params: float) -> Rung:
+    def nearest(self, params: float) -> LadderModel:
         """The real model whose N is nearest in log."""
         return self.rungs[int(np.argmin(abs(self._log_sizes - np.log(params))))]
 

@@ -36,7 +36,7 @@ LOG_TOKENS = (0.0, 90.0)  # e^90 is 1e39 tokens: a model that needs more cannot 
 
 
 @dataclass(frozen=True)
-class Draws:
+class LawDraws:
     """`count` draws of a law at once: `loss` takes N and D of shape [count, m], row k for draw k."""
 
     count: int
@@ -44,7 +44,7 @@ class Draws:
 
 
 @dataclass(frozen=True)
-class Line:
+class LineLaw:
     """One line of the comparison.
 
     `loss` takes N and D of one shape, in the law's own N, and gives nats per token. `flops_per_token` is training FLOPs
@@ -55,7 +55,7 @@ class Line:
     loss: Loss
     curve: Curve
     flops_per_token: PerSize
-    draws: Draws | None = None
+    draws: LawDraws | None = None
     training_flops_per_second: PerSize | None = None
 
     def sizes(self, points: int = GRID) -> FloatArray:
@@ -94,27 +94,27 @@ def tokens_to_reach(loss: Loss, target: float, params: FloatArray) -> FloatArray
     return np.where(reachable, np.exp(high), np.inf)
 
 
-def cheapest(line: Line, target: float) -> Trained | None:
+def cheapest(line: LineLaw, target: float) -> Trained | None:
     """The model that reaches `target` with the least compute, None where none does."""
-    return _only(_cheapest(line, Draws(1, line.loss), target, line.sizes()))
+    return _only(_cheapest(line, LawDraws(1, line.loss), target, line.sizes()))
 
 
-def cheapest_draws(line: Line, target: float) -> TrainedDraws | None:
+def cheapest_draws(line: LineLaw, target: float) -> TrainedDraws | None:
     """The same for every draw of the line's law, None where it has none."""
     return None if line.draws is None else _cheapest(line, line.draws, target, line.sizes(GRID_OF_DRAWS))
 
 
-def smallest(line: Line, target: float, budget: float) -> Trained | None:
+def smallest(line: LineLaw, target: float, budget: float) -> Trained | None:
     """The least N that reaches `target` with `budget` training FLOPs, None where no size does."""
-    return _only(_smallest(line, Draws(1, line.loss), target, budget, line.sizes()))
+    return _only(_smallest(line, LawDraws(1, line.loss), target, budget, line.sizes()))
 
 
-def smallest_draws(line: Line, target: float, budget: float) -> TrainedDraws | None:
+def smallest_draws(line: LineLaw, target: float, budget: float) -> TrainedDraws | None:
     """The same for every draw of the line's law, None where it has none."""
     return None if line.draws is None else _smallest(line, line.draws, target, budget, line.sizes(GRID_OF_DRAWS))
 
 
-def best_loss(line: Line, budget: float) -> float:
+def best_loss(line: LineLaw, budget: float) -> float:
     """The least loss of the line with `budget` training FLOPs, nats per token."""
 
     def loss(params: FloatArray) -> FloatArray:
@@ -161,7 +161,7 @@ def break_even(first: Life, second: Life) -> list[float]:
     return crossings
 
 
-def _cheapest(line: Line, draws: Draws, target: float, grid: FloatArray) -> TrainedDraws:
+def _cheapest(line: LineLaw, draws: LawDraws, target: float, grid: FloatArray) -> TrainedDraws:
     def compute(params: FloatArray) -> FloatArray:
         return line.flops_per_token(params) * tokens_to_reach(draws.loss, target, params)
 
@@ -170,7 +170,7 @@ def _cheapest(line: Line, draws: Draws, target: float, grid: FloatArray) -> Trai
     return _reached(best, tokens, line.flops_per_token(best) * tokens)
 
 
-def _smallest(line: Line, draws: Draws, target: float, budget: float, grid: FloatArray) -> TrainedDraws:
+def _smallest(line: LineLaw, draws: LawDraws, target: float, budget: float, grid: FloatArray) -> TrainedDraws:
     def loss(params: FloatArray) -> FloatArray:
         return draws.loss(params, budget / line.flops_per_token(params))
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scaling.errors import TrainingError
-from scaling.training.model import Block, Decoder, rotate
+from scaling.training.model import Decoder, DecoderBlock, rotate
 
 
 class Cache:
@@ -61,7 +61,7 @@ def step(model: Decoder, tokens_BT: Tensor, cache: Cache) -> Tensor:
     places = slice(cache.length, cache.length + length)
     x_BTD: Tensor = model.embedding(tokens_BT)
     for layer, block in enumerate(model.layers):
-        assert isinstance(block, Block)
+        assert isinstance(block, DecoderBlock)
         x_BTD = x_BTD + _attention(
             block, block.attention_norm(x_BTD), model.cos[places], model.sin[places], cache, layer
         )
@@ -83,7 +83,9 @@ def merged(model: Decoder) -> Decoder:
     return dense
 
 
-def _attention(block: Block, x_BTD: Tensor, cos_T1C: Tensor, sin_T1C: Tensor, cache: Cache, layer: int) -> Tensor:
+def _attention(
+    block: DecoderBlock, x_BTD: Tensor, cos_T1C: Tensor, sin_T1C: Tensor, cache: Cache, layer: int
+) -> Tensor:
     batch, length, _ = x_BTD.shape
     q_BTHC = rotate(block.q(x_BTD).view(batch, length, block.heads, block.head_dim), cos_T1C, sin_T1C)
     k_BTKC = rotate(block.k(x_BTD).view(batch, length, block.kv_heads, block.head_dim), cos_T1C, sin_T1C)

@@ -13,7 +13,7 @@ import numpy as np
 from scaling.inference import equal_loss
 from scaling.inference.cost import Form, Setting, cost
 from scaling.inference.curve import FloatArray
-from scaling.inference.equal_loss import Life, Line, Trained
+from scaling.inference.equal_loss import Life, LineLaw, Trained
 
 AXES = ("flops", "device_seconds")
 LIFE_GRID = 1600
@@ -27,7 +27,7 @@ NEAREST = ("params", "weight_bytes", "kv_bytes_per_token", "decode_flops_per_tok
 class Served:
     """See the module."""
 
-    def __init__(self, line: Line, form: Form, setting: Setting) -> None:
+    def __init__(self, line: LineLaw, form: Form, setting: Setting) -> None:
         self.line, self.form, self.setting = line, form, setting
         self._rungs = [cost(rung.shape, rung.ranks, setting, form) for rung in line.curve.rungs]
         self._prices = {name: line.curve.through([row[name] for row in self._rungs]) for name in PRICES}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.errors import FitError
-from scaling.laws.bootstrap import Interval
+from scaling.laws.draws import Interval
 from scaling.laws.points import Array, Points
 
 MIN_HORIZONS = 3

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scaling.errors import FitError
-from scaling.laws.bootstrap import Draws, Interval
+from scaling.laws.draws import Draws, Interval
+from scaling.laws.fitting import Fit
 from scaling.laws.points import FLOPS_PER_PARAM_TOKEN, Array, Points
-from scaling.laws.solve import Fit
-from scaling.laws.system import System
+from scaling.laws.solver.objective_terms import System
 
 FlopsPerToken = Callable[[Array], Array]
 Place = Callable[[Array, Array], Points]

@@ -19,9 +19,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from scaling.errors import FitError
-from scaling.laws.bootstrap import Interval, percentile_interval
-from scaling.laws.newton import Flags
+from scaling.laws.draws import Interval, percentile_interval
 from scaling.laws.points import Array, Indices, Points
+from scaling.laws.solver.newton import Flags
 
 Curve = Literal["parabola", "cubic", "akima"]
 CURVES: tuple[Curve, ...] = ("parabola", "cubic", "akima")

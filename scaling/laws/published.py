@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scaling.check import Check
+from scaling.checks import Check
 from scaling.errors import FitError
 from scaling.laws.forms import form_named
 from scaling.laws.points import FLOPS_PER_PARAM_TOKEN

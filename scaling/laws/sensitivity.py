@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scaling.errors import FitError
+from scaling.laws.fitting import Fit, Status, fit
 from scaling.laws.forms import Form, form_named
 from scaling.laws.frontier import FlopsPerToken, Place, frontier
 from scaling.laws.isoflop import IsoFlop
 from scaling.laws.points import Points
-from scaling.laws.solve import Fit, Status, fit
 
 ROW: tuple[tuple[str, float | None], ...] = (
     ("log_huber", 1e-4),
@@ -25,7 +25,7 @@ ROW: tuple[tuple[str, float | None], ...] = (
 
 
 @dataclass(frozen=True)
-class Choice:
+class Alternative:
     """One way to make the fit, and the exponents it gives."""
 
     objective: str
@@ -34,12 +34,12 @@ class Choice:
     status: Status
 
 
-def objective_row(points: Points, law: str | Form = "chinchilla") -> tuple[Choice, ...]:
+def objective_row(points: Points, law: str | Form = "chinchilla") -> tuple[Alternative, ...]:
     """Exponents at δ 1e-4, 1e-3, 1e-2 and under `log_mse`, as printed beside every fit."""
     choices = []
     for name, delta in ROW:
         made = fit(points, law, objective=name, delta=delta)
-        choices.append(Choice(name, delta, made.exponents, made.status))
+        choices.append(Alternative(name, delta, made.exponents, made.status))
     return tuple(choices)
 
 

@@ -2,5 +2,5 @@
 SLURM.
 
 A scheduler is three verbs, submit, poll and cancel. Everywhere the same program works through the same list of runs
-(`scaling.runners.job`), and all coordination is in the store, so a place adds processes and nothing else.
+(`scaling.runners.worker`), and all coordination is in the store, so a place adds processes and nothing else.
 """

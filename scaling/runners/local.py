@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from scaling.runners.job import EXIT_STOPPED
+from scaling.runners.worker import EXIT_STOPPED
 
 MAX_RESTARTS = 3  # per slot, after a worker was killed by a signal nobody here sent
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -46,7 +46,7 @@ class LocalPool:
         follow: bool = True,
         strategy: str | None = None,
     ) -> None:
-        self._command = [sys.executable, "-P", "-m", "scaling.runners.job", "--lifeline"]
+        self._command = [sys.executable, "-P", "-m", "scaling.runners.program", "--lifeline"]
         self._command += ["--store", str(store), "--runs", str(worklist)] + ["--follow"] * follow
         self._command += ["--strategy", strategy] if strategy else []
         self._max_restarts = 0 if strategy else MAX_RESTARTS

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from scaling.errors import FitError, PlanError
 from scaling.spec import did_you_mean
-from scaling.sweeps.schema import Centre, IsoFlop, Sweep
+from scaling.sweeps.schema import Centre, IsoFlopGrid, Sweep
 
 Law = Callable[[float], float]
 
@@ -29,7 +29,7 @@ def centre_of(sweep: Sweep, *, family: str, line: str, root: Path | None) -> Law
     Raises:
         PlanError: no centre for this line, an unknown law, a law without optima, or results that give none.
     """
-    if not isinstance(sweep.grid, IsoFlop) or sweep.grid.centre is None:
+    if not isinstance(sweep.grid, IsoFlopGrid) or sweep.grid.centre is None:
         return None
     given = sweep.grid.centre
     key = next((name for name in (line, family, "*") if name in given), None)
@@ -62,8 +62,8 @@ def _of_catalogue(name: str, where: str) -> Law:
 
 
 def _of_results(sweep: Sweep, path: Path, family: str, line: str, where: str) -> Law:
+    from scaling.laws.fitting import fit
     from scaling.laws.points import Points
-    from scaling.laws.solve import fit
 
     rows = _finished(path, where)
     own = [row for row in rows if row["line"] == line] or [row for row in rows if row["family"] == family]

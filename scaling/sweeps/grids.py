@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.check import Check
+from scaling.checks import Check
 from scaling.errors import PlanError
-from scaling.sweeps.cells import Batches, Cell, Line, cells, lines, size_of_grid
 from scaling.sweeps.centres import centre_of
-from scaling.sweeps.checks import plan_checks
+from scaling.sweeps.grid_cells import Batches, PlannedCell, PlannedLine, cells, lines, size_of_grid
+from scaling.sweeps.plan_checks import plan_checks
 from scaling.sweeps.recipes import Recipe, Scale
 from scaling.sweeps.resolve import PlannedRun, Resolver
-from scaling.sweeps.schema import IsoFlop, Sweep
+from scaling.sweeps.schema import IsoFlopGrid, Sweep
 from scaling.sweeps.stages import Stages
 from scaling.sweeps.trunks import share, trunk_checks
 
@@ -28,7 +28,7 @@ ROUNDING = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class DroppedCell:
     """A cell that is not run, and why."""
 
     cell: str
@@ -47,7 +47,7 @@ class Plan:
     params_column: str
     runs: tuple[PlannedRun, ...]
     pending: tuple[PlannedRun, ...]
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[DroppedCell, ...]
     checks: tuple[Check, ...]
 
 
@@ -95,7 +95,7 @@ class _Planner:
         self.centres = {
             line.name: centre_of(sweep, family=line.family_name, line=line.name, root=root) for line in self.lines
         }
-        self.dropped: list[Dropped] = []
+        self.dropped: list[DroppedCell] = []
         self.owner: dict[str, str] = {}  # run id -> the first cell that asked for it
 
     def plan(self) -> Plan:
@@ -131,33 +131,33 @@ class _Planner:
                 self.owner[planned.run.id] = planned.cell
                 yield planned
             elif first != planned.cell:
-                self.dropped.append(Dropped(planned.cell, f"the same run as one of {first}"))
+                self.dropped.append(DroppedCell(planned.cell, f"the same run as one of {first}"))
 
-    def _kept(self, line: Line, batches: Batches) -> dict[str, list[Cell]]:
+    def _kept(self, line: PlannedLine, batches: Batches) -> dict[str, list[PlannedCell]]:
         """The cells of a line by group, without the dropped ones; fills in the batch sizes of each."""
-        groups: dict[str, list[Cell]] = {}
+        groups: dict[str, list[PlannedCell]] = {}
         for cell in cells(self.sweep, line, vocab_size=self.vocab_size, centre=self.centres[line.name]):
             if cell.name in batches:
-                self.dropped.append(Dropped(cell.name, "the cell is asked for twice"))
+                self.dropped.append(DroppedCell(cell.name, "the cell is asked for twice"))
                 continue
             batches[cell.name] = []
             for batch in self._batch_sizes(cell):
                 steps = round(cell.tokens / batch)
                 if reason := self._reason(cell, batch, steps):
-                    self.dropped.append(Dropped(cell.name, reason))
+                    self.dropped.append(DroppedCell(cell.name, reason))
                 else:
                     batches[cell.name].append((batch, steps))
             if batches[cell.name]:
                 groups.setdefault(cell.group, []).append(cell)
         return groups
 
-    def _batch_sizes(self, cell: Cell) -> tuple[int, ...]:
+    def _batch_sizes(self, cell: PlannedCell) -> tuple[int, ...]:
         asked = self.sweep.training.batch_tokens
         if isinstance(asked, Recipe):
             return (asked.batch_tokens(Scale(cell.tokens, self.sweep.training.sequence_length)),)
         return tuple(asked)
 
-    def _reason(self, cell: Cell, batch: int, steps: int) -> str | None:
+    def _reason(self, cell: PlannedCell, batch: int, steps: int) -> str | None:
         """Why a cell cannot be run at a batch size; None where it can."""
         filters, size = self.sweep.grid.filters, cell.model.size
         tokens = steps * batch
@@ -194,18 +194,18 @@ class _Planner:
                 allowed=f"at most {MAX_RUNS:,}",
             )
 
-    def _refuse_unspendable(self, kept: Mapping[str, Mapping[str, list[Cell]]]) -> None:
+    def _refuse_unspendable(self, kept: Mapping[str, Mapping[str, list[PlannedCell]]]) -> None:
         """An error for the first budget that no shape of any line can spend, and for a plan without runs."""
         first = {d.cell.split("/")[1]: d for d in reversed(self.dropped)}
         spendable = {group for groups in kept.values() for group in groups}
-        if isinstance(self.sweep.grid, IsoFlop):
+        if isinstance(self.sweep.grid, IsoFlopGrid):
             for n, budget in enumerate(self.sweep.grid.budgets):
                 if f"{budget:g}" not in spendable:
                     self._refuse_budget(("grid", "budgets", n), first.get(f"{budget:g}"))
         if not spendable:
             self._refuse_budget(("grid",), next(iter(self.dropped), None))
 
-    def _refuse_budget(self, place: tuple[str | int, ...], example: Dropped | None) -> None:
+    def _refuse_budget(self, place: tuple[str | int, ...], example: DroppedCell | None) -> None:
         raise PlanError(
             "nothing can be run here: every cell is dropped",
             where=self.sweep.where(*place),

@@ -73,7 +73,7 @@ class ShapeSpec(Block):
         return Rung(name, self.layers, self.width, self.heads, self.ff_width, kv_heads, True if self.tied else None)
 
 
-class Rule(Block):
+class LadderRule(Block):
     """A ladder by rule: `sizes` shapes whose `params_non_embedding` are evenly spaced in log from params[0] to
     params[1].
     """
@@ -86,7 +86,7 @@ class Rule(Block):
     multiple_of: Count = 64
 
     @model_validator(mode="after")
-    def _range(self) -> Rule:
+    def _range(self) -> LadderRule:
         if len(self.params) != 2 or self.params[0] >= self.params[1] or self.params[1] > 1e13:
             refuse("not a range of parameters", at="params", allowed="[smallest, largest], smallest < largest <= 1e13")
         if self.head_dim % 2:
@@ -134,7 +134,7 @@ class Rule(Block):
 class RuleLadder(Block):
     """``{rule: {...}}``."""
 
-    rule: Rule
+    rule: LadderRule
 
 
 def _named_ladder(value: Any) -> Ladder | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaling.check import Check
+from scaling.checks import Check
 from scaling.hardware import Device
 from scaling.quantity import format_number
 from scaling.sweeps.grids import Plan

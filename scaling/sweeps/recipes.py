@@ -42,7 +42,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Rule:
+class RecipeRule:
     """One recipe: its constants with their defaults, the formula, where it comes from, and how that was checked."""
 
     key: Key
@@ -98,15 +98,15 @@ def _capped_fraction(at: Scale, c: Mapping[str, float]) -> float:
     return min(round(c["fraction"] * at.steps), c["max_steps"]) / at.steps
 
 
-RECIPES: dict[str, Rule] = {
-    "sqrt-tokens": Rule(
+RECIPES: dict[str, RecipeRule] = {
+    "sqrt-tokens": RecipeRule(
         "batch_tokens",
         {"sequences": 4, "at_tokens": 8e5, "smallest": 2, "largest": 16},
         _sqrt_tokens,
         "measured on two cores, bytes, 2026-11-21: steps, not FLOPs, are scarce below 1e12 FLOPs",
         "a measurement of this project at the scale of sweeps/quickstart.yaml; nothing is claimed beyond it",
     ),
-    "critical-batch": Rule(
+    "critical-batch": RecipeRule(
         "batch_tokens",
         {"coefficient": 0.0471 * 2048, "exponent": 0.462},
         _power_of_tokens,
@@ -114,7 +114,7 @@ RECIPES: dict[str, Rule] = {
         "the exponent, by others who quote it; the prefactor was not confirmed. Their D is the least number of tokens "
         "that reaches a loss, about half of what is spent at B_crit itself",
     ),
-    "optimal-batch": Rule(
+    "optimal-batch": RecipeRule(
         "batch_tokens",
         {"coefficient": 0.0306 * 2048, "exponent": 0.383},
         _power_of_tokens,
@@ -122,35 +122,35 @@ RECIPES: dict[str, Rule] = {
         "the exponent, by others who quote it; the prefactor by the paper's 610M models at 20 tokens per parameter: "
         "223 sequences here, 252 the best of those tried there, a factor 2 apart",
     ),
-    "step-law-batch": Rule(
+    "step-law-batch": RecipeRule(
         "batch_tokens",
         {"coefficient": 0.58, "exponent": 0.571},
         _power_of_tokens,
         "Li et al. 2025, arXiv 2503.04715, abstract: B = 0.58 D^0.571 tokens",
         "several transcripts agree",
     ),
-    "inverse-width": Rule(
+    "inverse-width": RecipeRule(
         "lr",
         {"base": 0.006, "base_width": 64},
         _inverse_width,
         "Yang et al. 2022, arXiv 2203.03466, table 8: Adam's rate of hidden matrices falls as 1/fan_in",
         "the rule is the paper's; base and base_width are a choice of this project at width 64, to be tuned",
     ),
-    "step-law-lr": Rule(
+    "step-law-lr": RecipeRule(
         "lr",
         {"coefficient": 1.79, "params": -0.713, "tokens": 0.307},
         _step_law_lr,
         "Li et al. 2025, arXiv 2503.04715, abstract: lr = 1.79 N^-0.713 D^0.307, N non-embedding, AdamW",
         "several transcripts agree, N without the vocabulary among them; fitted on 59M to 1B parameters",
     ),
-    "ema-timescale": Rule(
+    "ema-timescale": RecipeRule(
         "weight_decay",
         {"fraction": 0.25},
         _ema_timescale,
         "Wang and Aitchison 2024, arXiv 2405.13698: 1/(lr · decay) = fraction · steps; .25 is an assumption",
         "the rule; 2505.13738 found .21 best at 20 tokens per parameter, and less where more tokens are read",
     ),
-    "capped-fraction": Rule(
+    "capped-fraction": RecipeRule(
         "warmup",
         {"fraction": 0.05, "max_steps": 100},
         _capped_fraction,

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from scaling.optimizers import CONSTANTS, constants
 from scaling.run import Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.sweeps import counting
-from scaling.sweeps.cells import Cell, Line
 from scaling.sweeps.counting import Counts
-from scaling.sweeps.optimizers import CONSTANTS, constants
+from scaling.sweeps.grid_cells import PlannedCell, PlannedLine
 from scaling.sweeps.recipes import Recipe, Scale
 from scaling.sweeps.schema import Family, Sweep
 
@@ -100,7 +100,7 @@ class Resolver:
         self.costs: dict[tuple[Shape, Optimizer, Any], tuple[float, float]] = {}
 
     def runs(
-        self, cell: Cell, setting: Setting, *, batch: int, steps: int, seeds: Iterable[int], stage: str = "grid"
+        self, cell: PlannedCell, setting: Setting, *, batch: int, steps: int, seeds: Iterable[int], stage: str = "grid"
     ) -> Iterator[PlannedRun]:
         """The run of a cell at one setting of the hyperparameters, once per seed."""
         line, model, training = cell.line, cell.model, self.sweep.training
@@ -148,7 +148,7 @@ class Resolver:
                 stage=stage,
             )
 
-    def _optimizer(self, line: Line, setting: Setting, scale: Scale) -> Optimizer:
+    def _optimizer(self, line: PlannedLine, setting: Setting, scale: Scale) -> Optimizer:
         family = line.family
         recipes = any(isinstance(rule, Recipe) for rule in (family.lr, family.other_lr, family.weight_decay))
         key = (line.family_name, tuple(setting.items()), scale if recipes else None)

@@ -16,16 +16,17 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from scaling.errors import SpecError
 from scaling.hardware import DEVICES
+from scaling.optimizers import CONSTANTS, FACTORED, TUNABLE
 from scaling.run import DataRef
 from scaling.spec import (
     Block,
     Count,
-    Document,
     ListOf,
     Number,
     OneOrMore,
     Positive,
     Whole,
+    YamlDocument,
     check,
     did_you_mean,
     either,
@@ -33,7 +34,6 @@ from scaling.spec import (
     refuse,
 )
 from scaling.sweeps.ladders import LadderSpec, ShapeSpec
-from scaling.sweeps.optimizers import CONSTANTS, FACTORED, TUNABLE
 from scaling.sweeps.recipes import Recipe, recipe_or
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -131,7 +131,7 @@ class Grid(Block):
     filters: Filters = Filters()
 
 
-class IsoFlop(Grid):
+class IsoFlopGrid(Grid):
     """Budgets × shapes: each shape trains for the tokens that spend the budget."""
 
     kind: Literal["isoflop"]
@@ -144,7 +144,7 @@ class IsoFlop(Grid):
     lines: dict[str, Smaller] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _sizes_are_said_once(self) -> IsoFlop:
+    def _sizes_are_said_once(self) -> IsoFlopGrid:
         if (self.sizes is None) == (self.sizes_per_budget is None):
             refuse("say how many sizes", allowed="either `sizes_per_budget: 5` (around `centre`) or `sizes: all`")
         if self.sizes_per_budget is not None and self.centre is None:
@@ -156,7 +156,7 @@ class IsoFlop(Grid):
         return self
 
 
-class TokensPerParam(Grid):
+class TokensPerParamGrid(Grid):
     """A ladder × multiples: each shape trains for a multiple of its N tokens."""
 
     kind: Literal["tokens_per_param"]
@@ -179,7 +179,7 @@ class Point(Block):
         return self
 
 
-class Points(Grid):
+class PointsGrid(Grid):
     """Cells one by one."""
 
     kind: Literal["points"]
@@ -237,7 +237,7 @@ class Family(Block):
         return self
 
 
-class Schedule(Block):
+class ScheduleSpec(Block):
     """Learning-rate factor over the steps."""
 
     kind: Literal["linear", "cosine", "wsd", "constant"] = "linear"
@@ -247,7 +247,7 @@ class Schedule(Block):
     decay: Annotated[Number, Field(gt=0, le=1)] | None = None  # wsd: fraction of the steps
 
     @model_validator(mode="after")
-    def _decay_is_for_wsd(self) -> Schedule:
+    def _decay_is_for_wsd(self) -> ScheduleSpec:
         if (self.kind == "wsd") != (self.decay is not None):
             refuse("`decay` belongs to kind wsd, and wsd needs it", at="decay" if self.decay is not None else "kind")
         if self.warmup_steps is not None and "warmup" in self.model_fields_set:
@@ -278,7 +278,7 @@ class Training(Block):
 
     sequence_length: Annotated[Count, Field(le=2**20)]
     batch_tokens: recipe_or("batch_tokens", OneOrMore[Count])  # type: ignore[valid-type]
-    schedule: Schedule = Schedule()
+    schedule: ScheduleSpec = ScheduleSpec()
     seeds: ListOf[Annotated[Whole, Field(ge=0, lt=2**31)]] = (0,)
     replicates: Replicates | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -367,12 +367,12 @@ class Sweep(Block):
     sweep: Name
     question: str
     data: Data = Data()
-    grid: Annotated[IsoFlop | TokensPerParam | Points, Field(discriminator="kind")]
+    grid: Annotated[IsoFlopGrid | TokensPerParamGrid | PointsGrid, Field(discriminator="kind")]
     families: Annotated[dict[Name, Family], Field(min_length=1)]
     training: Training
     tune: Tune | None = None
     analysis: Analysis = Analysis()
-    _document: Document = PrivateAttr()
+    _document: YamlDocument = PrivateAttr()
 
     @property
     def name(self) -> str:
@@ -418,9 +418,9 @@ class Sweep(Block):
         return self
 
     def _named_lines(self) -> dict[str, list[str]]:
-        if isinstance(self.grid, IsoFlop):
+        if isinstance(self.grid, IsoFlopGrid):
             return {"grid.lines": list(self.grid.lines), "grid.centre": [n for n in self.grid.centre or () if n != "*"]}
-        if isinstance(self.grid, Points):
+        if isinstance(self.grid, PointsGrid):
             return {f"grid.points[{n}].lines": list(p.lines or ()) for n, p in enumerate(self.grid.points)}
         return {}
 
@@ -453,7 +453,7 @@ def sweep_root(path: Path) -> Path:
     return folder.parent if folder.name == "sweeps" else folder
 
 
-def read_sweep(document: Document) -> Sweep:
+def read_sweep(document: YamlDocument) -> Sweep:
     """The sweep in a document. Raises SpecError with file, line and key."""
     sweep = check(document, Sweep)
     sweep._document = document

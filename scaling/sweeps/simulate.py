@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from scaling.errors import FitError
-from scaling.laws.bootstrap import refit
+from scaling.laws.draws import refit
+from scaling.laws.fitting import fit
 from scaling.laws.frontier import frontier
 from scaling.laws.points import Points
-from scaling.laws.solve import fit
 from scaling.sweeps.grids import Plan
 from scaling.sweeps.resolve import PlannedRun
 

@@ -23,9 +23,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaling.check import Check
-from scaling.sweeps.cells import Batches, Cell, Line, nearest_centre, spent
+from scaling.checks import Check
 from scaling.sweeps.centres import Law
+from scaling.sweeps.grid_cells import Batches, PlannedCell, PlannedLine, nearest_centre, spent
 from scaling.sweeps.resolve import PlannedRun, Resolver
 
 Key = tuple[tuple[str, Any], ...]  # a setting as (hyperparameter, value) pairs, the batch among them where it is tuned
@@ -46,8 +46,8 @@ class Stages:
     def __init__(
         self,
         resolver: Resolver,
-        line: Line,
-        groups: Mapping[str, list[Cell]],
+        line: PlannedLine,
+        groups: Mapping[str, list[PlannedCell]],
         batches: Batches,
         centre: Law | None,
         losses: Mapping[str, float],
@@ -81,7 +81,7 @@ class Stages:
             )
             self.checks.append(Check("rate_at_edge", "warning", message))
 
-    def _staged(self, tuned_cells: list[Cell]) -> Iterator[PlannedRun]:
+    def _staged(self, tuned_cells: list[PlannedCell]) -> Iterator[PlannedRun]:
         found = [self._all(cell, "tune", self.training.seeds) for cell in tuned_cells]
         for by_key in found:
             yield from itertools.chain.from_iterable(by_key.values())
@@ -112,16 +112,16 @@ class Stages:
             message = f"{self.line.name}: the setting tuned at the smallest budget is beaten at the largest by {said}."
             self.checks.append(Check("rate_does_not_transfer", "warning", message))
 
-    def _confirm(self, cells: Iterable[Cell], winner: Key | None) -> Iterator[PlannedRun]:
+    def _confirm(self, cells: Iterable[PlannedCell], winner: Key | None) -> Iterator[PlannedRun]:
         count = self.tune.confirm if self.tune else 0
         first = max(self.training.seeds) + 1
         for cell in cells if count else ():
             yield from self._at(cell, winner, "confirm", tuple(range(first, first + count)))
 
-    def _all(self, cell: Cell, stage: str, seeds: Sequence[int]) -> dict[Key, list[PlannedRun]]:
+    def _all(self, cell: PlannedCell, stage: str, seeds: Sequence[int]) -> dict[Key, list[PlannedRun]]:
         return {option.key: list(self._make(cell, option, stage, seeds)) for option in self._options(cell)}
 
-    def _at(self, cell: Cell, key: Key | None, stage: str, seeds: Sequence[int]) -> Iterator[PlannedRun]:
+    def _at(self, cell: PlannedCell, key: Key | None, stage: str, seeds: Sequence[int]) -> Iterator[PlannedRun]:
         """The runs of a cell at one setting; pending where the setting is not known yet."""
         options = self._options(cell)
         if key is None:
@@ -131,11 +131,11 @@ class Stages:
             if option.key == key:
                 yield from self._make(cell, option, stage, seeds)
 
-    def _make(self, cell: Cell, option: Option, stage: str, seeds: Sequence[int]) -> Iterator[PlannedRun]:
+    def _make(self, cell: PlannedCell, option: Option, stage: str, seeds: Sequence[int]) -> Iterator[PlannedRun]:
         setting = {key: value for key, value in option.key if key != "batch_tokens"}
         return self.resolver.runs(cell, setting, batch=option.batch, steps=option.steps, seeds=seeds, stage=stage)
 
-    def _options(self, cell: Cell) -> list[Option]:
+    def _options(self, cell: PlannedCell) -> list[Option]:
         keys = [key for key in self.tuned if key != "batch_tokens"]
         options = []
         for batch, steps in self.batches[cell.name]:

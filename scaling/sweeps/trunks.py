@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from scaling.check import Check
+from scaling.checks import Check
 from scaling.sweeps.counting import state_bytes
 from scaling.sweeps.recipes import Recipe
 from scaling.sweeps.resolve import PlannedRun

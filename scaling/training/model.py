@@ -55,7 +55,7 @@ def rotate(x_BTHC: Tensor, cos_T1C: Tensor, sin_T1C: Tensor) -> Tensor:
     return torch.addcmul(x_BTHC * cos_T1C, swapped, sin_T1C).to(x_BTHC.dtype)
 
 
-class Block(nn.Module):
+class DecoderBlock(nn.Module):
     """Attention and feed-forward, each on a normalised input, each added to the stream."""
 
     q: Dense | LowRank
@@ -122,7 +122,7 @@ class Decoder(nn.Module):
         check_shape(shape, ranks)
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocab_size, shape.width, _weight=torch.empty(shape.vocab_size, shape.width))
-        self.layers = nn.ModuleList(Block(shape, ranks, guided=guided) for _ in range(shape.layers))
+        self.layers = nn.ModuleList(DecoderBlock(shape, ranks, guided=guided) for _ in range(shape.layers))
         self.norm = Norm(shape.width)
         self.head = None if shape.tied else Dense(shape.vocab_size, shape.width)
         cos_T1C, sin_T1C = rotary(sequence_length, shape.head_dim)

@@ -21,10 +21,10 @@ from scaling.training.checkpoint import Checkpoint
 from scaling.training.flat import group
 from scaling.training.history import History
 from scaling.training.model import Decoder, initialise, mean_loss
-from scaling.training.optimizers import Optimizers
 from scaling.training.parallel import ALONE, Team, load_whole, whole
 from scaling.training.schedule import helper_share, rate_factor
 from scaling.training.stability import Stability
+from scaling.training.update_rules import Optimizers
 from scaling.training.validation import Validation, validate
 
 PRECISIONS = ("float32", "bfloat16")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scaling.analysis.cells import gather, line_name
+from scaling.analysis.data_points import gather, line_name
 from scaling.errors import DataError
 
 

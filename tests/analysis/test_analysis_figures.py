@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.analysis import figure_data as numbers
-from scaling.analysis import figures
-from scaling.analysis.ink import GRID, INK, SERIES, css_variables, ramp, spread, themed
 from scaling.analysis.settings import Settings
 from scaling.analysis.study import study_rows
+from scaling.report.figures import data as numbers
+from scaling.report.figures import drawing as figures
+from scaling.report.figures.style import GRID, INK, SERIES, css_variables, ramp, spread, themed
 
 settings = Settings(params_column="params_matmul", convention="exact", bootstrap=100, devices=("h200",))
 
@@ -60,7 +60,7 @@ def test_differences_are_the_verdicts(study):
     data = numbers.difference_data(study)
     assert data.reference == "dense"
     assert [len(line.compute) for line in data.lines] == [3, 2]
-    assert data.lines[0].difference[-1] == study.contests[0].headline.verdict.difference_nats
+    assert data.lines[0].difference[-1] == study.comparisons[0].headline.verdict.difference_nats
 
 
 def test_serving_costs_rise_as_the_loss_falls(study):

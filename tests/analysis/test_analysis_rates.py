@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scaling.analysis import figure_data as numbers
-from scaling.analysis import figures
-from scaling.analysis.answer import answer
-from scaling.analysis.documents import comparisons_json
-from scaling.analysis.rate_tables import RATE_TABLES, best_rates_table, claims_table, stability_table
 from scaling.analysis.rates import claimed_pairs, pair, tunings
-from scaling.analysis.report import Context, write_page
 from scaling.analysis.settings import Claim, Settings
 from scaling.analysis.study import study_rows
-from scaling.analysis.text import compare_text
+from scaling.report.documents import comparisons_json
+from scaling.report.figures import data as numbers
+from scaling.report.figures import drawing as figures
+from scaling.report.html import Context, write_page
+from scaling.report.rate_tables import RATE_TABLES, best_rates_table, claims_table, stability_table
+from scaling.report.summary import answer
+from scaling.report.terminal import compare_text
 from scaling.results.collect import COLUMNS
 
 SEEDS, NOISE = 6, 0.02

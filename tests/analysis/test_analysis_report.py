@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.analysis.answer import answer
-from scaling.analysis.report import Context, write_page
 from scaling.analysis.study import study_rows
-from scaling.check import Check
+from scaling.checks import Check
+from scaling.report.html import Context, write_page
+from scaling.report.summary import answer
 
 QUESTION = "Does <low rank> reach a lower loss?"
 

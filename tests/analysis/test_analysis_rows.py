@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from scaling.analysis.rows import read_table
+from scaling.analysis.table_reader import read_table
 from scaling.errors import DataError
 from scaling.results.collect import COLUMNS, write_runs
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.analysis.answer import answer
-from scaling.analysis.documents import comparisons_json, finite, fits_json, predictions_json
-from scaling.analysis.rows import read_table
 from scaling.analysis.settings import Settings
 from scaling.analysis.study import settings_for_table, study_rows
-from scaling.analysis.tables import study_tables
+from scaling.analysis.table_reader import read_table
 from scaling.errors import FitError
-from scaling.laws.system import System
+from scaling.laws.solver.objective_terms import System
+from scaling.report.documents import comparisons_json, finite, fits_json, predictions_json
+from scaling.report.summary import answer
+from scaling.report.tables import study_tables
 
 settings = Settings(params_column="params_matmul", convention="exact", bootstrap=200, devices=("h200",))
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -66,7 +66,7 @@ def test_intervals_hold_the_truth_and_a_line_without_a_law_has_minima(study, law
 
 def test_the_difference_is_the_true_one(study, law_of):
     """At every budget the true difference of frontiers lies in its interval widened by a half."""
-    first = study.contests[0]
+    first = study.comparisons[0]
     assert (first.line.name, first.reference.name) == ("low_rank@0.25", "dense")
     for difference in first.by_budget:
         truth = _least(study, "low_rank@0.25", law_of, difference.budget) - _least(
@@ -92,7 +92,7 @@ def test_the_first_sentence_says_better_worse_or_undecided(simulate, shift, word
     rows = [row for row in simulate(shift={"low_rank@0.25": shift}) if row["line"] != "low_rank@0.5"]
     made = study_rows(rows, settings=settings)
     sentence = answer(made)[0]
-    assert made.contests[0].headline.verdict.word == word
+    assert made.comparisons[0].headline.verdict.word == word
     assert said in sentence
     assert "At an equal training compute of 2.0e11 exact FLOPs, low_rank@0.25 reaches a validation loss" in sentence
     assert "95 % interval of the difference" in sentence
@@ -105,7 +105,7 @@ def test_without_replicates_no_line_is_called_better(simulate, settings):
     rows = [row for row in simulate() if row["seed"] == 0]
     made = study_rows(rows, settings=settings)
     assert made.noise is None
-    assert made.contests[0].headline.verdict.word == "noise unknown"
+    assert made.comparisons[0].headline.verdict.word == "noise unknown"
     assert answer(made)[0].endswith("the difference has no scale and no line is called better.")
     assert "seed_noise_unknown" in {check.code for check in made.checks}
 
@@ -118,14 +118,14 @@ def test_three_points_on_a_parabola_borrow_the_noise_of_the_other_lines(simulate
     made = study_rows(kept, settings=settings)
     low, high = made.lines[2].isoflop.minima[0].loss_interval
     assert high - low > made.noise.sigma
-    assert [len(one.by_budget) for one in made.contests] == [3, 1]
+    assert [len(one.by_budget) for one in made.comparisons] == [3, 1]
     silent = study_rows([row for row in kept if row["seed"] == 0], settings=settings)
-    assert [len(one.by_budget) for one in silent.contests] == [3]
+    assert [len(one.by_budget) for one in silent.comparisons] == [3]
 
 
 def test_without_draws_nothing_is_compared(simulate, settings):
     made = study_rows(simulate(), settings=replace(settings, bootstrap=0))
-    assert made.contests == ()
+    assert made.comparisons == ()
     assert answer(made)[0] == "By chinchilla on 17 points the compute-optimal size of dense grows as C^0.59."
 
 
@@ -229,7 +229,7 @@ def test_the_comparison_document_prices_lines_at_equal_loss(study):
 
 
 def test_a_line_without_a_law_is_compared_by_its_minima(study):
-    second = study.contests[1].headline
+    second = study.comparisons[1].headline
     assert (second.line, second.method) == ("low_rank@0.5", "isoFLOP minima")
     minima = [line.isoflop.bracketed[-1].loss for line in (study.lines[2], study.lines[0])]
     assert second.verdict.difference_nats == pytest.approx(minima[0] - minima[1])
@@ -277,8 +277,8 @@ def test_lines_of_one_design_are_compared_with_paired_draws(simulate, settings):
         row | {"id": f"b{row['id']}", "family": "other", "line": "other", "loss": row["loss"] + 0.003 * random.normal()}
         for row in dense
     ]
-    verdict = study_rows(dense + other, settings=settings).contests[0].headline.verdict
-    apart = study_rows(dense + other[:-1], settings=settings).contests[0].headline.verdict
+    verdict = study_rows(dense + other, settings=settings).comparisons[0].headline.verdict
+    apart = study_rows(dense + other[:-1], settings=settings).comparisons[0].headline.verdict
     assert (verdict.paired, apart.paired) == (True, False)
     assert np.ptp(verdict.interval) < 0.5 * np.ptp(apart.interval)
 

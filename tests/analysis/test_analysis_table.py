@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import io
 
-from scaling.analysis.table import Column, Table, fixed, latex_text, significant
+from scaling.report.table import Column, Table, fixed, latex_text, significant
 
 TABLE = Table(
     "minima",

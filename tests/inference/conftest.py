@@ -5,7 +5,7 @@ import pytest
 
 from scaling.hardware import Device
 from scaling.inference.curve import Curve
-from scaling.inference.equal_loss import Line
+from scaling.inference.equal_loss import LineLaw
 from scaling.run import Shape
 from scaling.sweeps.counting import matrix_ranks
 
@@ -26,7 +26,7 @@ def law():
 def make_line():
     """A line on a ladder of seven shapes, with the Chinchilla law where no other coefficients are given."""
 
-    def make(name: str, coefficients=CHINCHILLA, ratio: float | None = None, **more) -> Line:
+    def make(name: str, coefficients=CHINCHILLA, ratio: float | None = None, **more) -> LineLaw:
         shapes = [Shape(n, 64 * n, n, 192 * n, 1000) for n in range(2, 9)]
         models = [(s, None if ratio is None else matrix_ranks(s, ratio)) for s in shapes]
         curve = Curve(models, params="params_total")
@@ -34,7 +34,7 @@ def make_line():
         def flops(params):
             return curve.training_flops_per_token(params, sequence_length=256, convention="exact")
 
-        return Line(name, _law(*coefficients), curve, flops, **more)
+        return LineLaw(name, _law(*coefficients), curve, flops, **more)
 
     return make
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from scaling.hardware import DEVICES
-from scaling.inference.compare import BUDGET_MULTIPLES, RATIOS, SERVED_PER_TRAINED, compare, target_losses
 from scaling.inference.cost import Setting, cost
-from scaling.inference.equal_loss import Draws, cheapest
+from scaling.inference.equal_loss import LawDraws, cheapest
 from scaling.inference.served import Served
+from scaling.inference.serving_comparison import BUDGET_MULTIPLES, RATIOS, SERVED_PER_TRAINED, compare, target_losses
 from scaling.sweeps.counting import count
 
 TARGET = 3.0
@@ -148,7 +148,7 @@ def test_intervals_come_from_the_draws(make_line, law, device):
         floors = 1.69 + 0.01 * draw.normal(size=(count, 1))
         floors[:hopeless] = 3.5
         sizes = 406.4 * np.exp(0.02 * draw.normal(size=(count, 1)))
-        line = make_line("dense", draws=Draws(count, law(floors, sizes, 0.34, 410.7, 0.28)))
+        line = make_line("dense", draws=LawDraws(count, law(floors, sizes, 0.34, 410.7, 0.28)))
         return chosen(compare([line], target_loss=TARGET, settings=[Setting(device)])["rows"], "cheapest")[0]
 
     told = row(100, 4)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
 
 from scaling.inference.equal_loss import (
-    Draws,
+    LawDraws,
     best_loss,
     break_even,
     cheapest,
@@ -147,7 +147,7 @@ def test_draws_together_are_draws_one_by_one(make_line, law):
     draw = np.random.default_rng(3)
     laws = [(1.69 + 0.25 * draw.normal(), 400 * np.exp(0.1 * draw.normal()), 0.34, 410.7, 0.28) for _ in range(100)]
     columns = [np.array(c)[:, None] for c in zip(*laws, strict=True)]
-    line = make_line("dense", draws=Draws(100, law(*columns)))
+    line = make_line("dense", draws=LawDraws(100, law(*columns)))
     target, budget = 2.0, 1e22
     one_by_one = [make_line("one", coefficients) for coefficients in laws]
     for together, alone in (

@@ -4,13 +4,13 @@ from laws_cases import HOFFMANN, chinchilla_loss, isoflop_points, public_points
 from numpy.testing import assert_allclose
 
 from scaling.errors import FitError
-from scaling.laws.bootstrap import bootstrap, draw_residuals, refit
+from scaling.laws.draws import bootstrap, draw_residuals, refit
+from scaling.laws.fit_text import report_text
+from scaling.laws.fitting import fit
 from scaling.laws.forms import CHINCHILLA
+from scaling.laws.line_study import study_line
 from scaling.laws.points import Points
-from scaling.laws.profile import profile_interval, profile_intervals
-from scaling.laws.solve import fit
-from scaling.laws.study import study_line
-from scaling.laws.text import report_text
+from scaling.laws.profile_likelihood import profile_interval, profile_intervals
 
 
 def test_chinchilla_case_bootstrap_gives_the_published_intervals():

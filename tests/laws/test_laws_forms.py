@@ -5,11 +5,11 @@ import pytest
 from laws_cases import HOFFMANN, chinchilla_loss, isoflop_design, isoflop_points
 
 from scaling.errors import FitError
+from scaling.laws.fitting import fit
 from scaling.laws.forms import CHINCHILLA, FORMS, KAPLAN, form_named, joint
+from scaling.laws.line_study import study_line
 from scaling.laws.points import Points
-from scaling.laws.repeats import with_unique_params
-from scaling.laws.solve import fit
-from scaling.laws.study import study_line
+from scaling.laws.repeated_tokens import with_unique_params
 
 RATIOS = (np.nan, 0.125, 0.25, 0.5)
 
@@ -70,7 +70,7 @@ def test_rank_power_finds_gamma():
 
 
 def test_rank_recovers_under_noise_and_kappa_is_inside_its_interval():
-    from scaling.laws.bootstrap import bootstrap
+    from scaling.laws.draws import bootstrap
 
     made = fit(ranked_points({0.125: 0.4, 0.25: 0.7, 0.5: 1.3}, noise=0.003), "rank", objective="log_mse")
     draws = bootstrap(made, draws=200, kind="residuals")
@@ -154,7 +154,7 @@ def test_data_constrained_finds_the_parameters_that_the_distinct_tokens_deserve(
         with_unique_params(bare.select(np.flatnonzero((number % 3 > 0) | (number < 9))))
     with pytest.raises(FitError, match="unique_tokens"):
         study_line(replace(bare, unique_tokens=None), law="data_constrained", draws=0)
-    study = study_line(bare, law="data_constrained", draws=0, with_audit=False, with_sensitivity=False)
+    study = study_line(bare, law="data_constrained", draws=0, with_holdout=False, with_sensitivity=False)
     assert study.fit.parameters == pytest.approx(WORN, rel=1e-3)
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from laws_cases import HOFFMANN, chinchilla_loss, isoflop_design, isoflop_points, random_case
 
 from scaling.errors import FitError
+from scaling.laws.fit_text import report_text
+from scaling.laws.fitting import fit
+from scaling.laws.line_study import study_line
 from scaling.laws.points import Points
-from scaling.laws.solve import fit
-from scaling.laws.study import study_line
-from scaling.laws.text import report_text
 
 
 @pytest.mark.parametrize("column", ["params", "tokens", "loss", "flops", "budget"])

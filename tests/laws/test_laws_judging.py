@@ -7,14 +7,18 @@ import pytest
 from laws_cases import HOFFMANN, chinchilla_loss, isoflop_design, isoflop_points, public_points
 
 from scaling.errors import FitError
-from scaling.laws.audit import audit
-from scaling.laws.bootstrap import bootstrap
-from scaling.laws.checks import CODES, fit_checks
+from scaling.laws.comparison import compare, judge, paired_bootstrap, verdict_checks
+from scaling.laws.draws import bootstrap
+from scaling.laws.fit_checks import CODES, fit_checks
+from scaling.laws.fitting import fit
 from scaling.laws.frontier import frontier
+from scaling.laws.holdout import hold_out
 from scaling.laws.isoflop import isoflop
-from scaling.laws.noise import SeedNoise, seed_noise
+from scaling.laws.line_study import study_line
 from scaling.laws.points import Points
-from scaling.laws.selection import (
+from scaling.laws.seed_noise import SeedNoise, seed_noise
+from scaling.laws.sensitivity import form_range, objective_row
+from scaling.laws.tuning_bias import (
     Trials,
     bootstrap_tuned,
     choose,
@@ -22,10 +26,6 @@ from scaling.laws.selection import (
     selection_checks,
     tuned_deviations,
 )
-from scaling.laws.sensitivity import form_range, objective_row
-from scaling.laws.solve import fit
-from scaling.laws.study import study_line
-from scaling.laws.verdict import compare, judge, paired_bootstrap, verdict_checks
 
 
 def codes(checks):
@@ -37,7 +37,7 @@ def codes(checks):
 
 
 def test_audit_of_a_true_law_beats_the_line_and_covers():
-    held = audit(isoflop_points(noise=0.004, budgets=6), objective="log_mse", noise=0.01, kind="residuals")
+    held = hold_out(isoflop_points(noise=0.004, budgets=6), objective="log_mse", noise=0.01, kind="residuals")
     assert held.beats_line
     assert held.rms_nats < 0.05
     assert held.line_rms_nats > 2 * held.rms_nats
@@ -49,7 +49,7 @@ def test_audit_of_a_true_law_beats_the_line_and_covers():
 
 
 def test_audit_of_an_exact_law_has_no_error_and_the_optimum_only_approach_twos_bias():
-    held = audit(isoflop_points(budgets=6, spread=3.0), draws=50)
+    held = hold_out(isoflop_points(budgets=6, spread=3.0), draws=50)
     assert held.rms_nats < 1e-9
     assert abs(held.optimum.error_nats) < 2e-3
     assert abs(held.optimum.log_params_error) < 0.1
@@ -59,14 +59,14 @@ def test_audit_of_an_exact_law_has_no_error_and_the_optimum_only_approach_twos_b
 def test_audit_catches_a_law_that_breaks_at_the_top():
     points = isoflop_points(budgets=6, noise=0.002)
     broken = points.with_loss(np.where(points.budget == points.budget.max(), points.loss * 1.15, points.loss))
-    held = audit(broken)
+    held = hold_out(broken)
     assert held.share_inside < 0.2
     assert all(run.error_nats > 0 for run in held.runs)
-    assert "audit_failed" in codes(fit_checks(fit(broken), audit=held)) or held.beats_line
+    assert "audit_failed" in codes(fit_checks(fit(broken), holdout=held)) or held.beats_line
 
 
 def test_audit_without_budgets_holds_out_the_most_compute():
-    held = audit(public_points("chinchilla_svg.csv").drop_highest(5), draws=100)
+    held = hold_out(public_points("chinchilla_svg.csv").drop_highest(5), draws=100)
     assert held.budget is None
     assert 40 <= len(held.runs) <= 50
     assert held.beats_line
@@ -82,7 +82,7 @@ def test_audit_of_tuned_cells_is_as_unsure_as_the_choices():
     names = np.array([f"lr {n % settings}" for n in range(len(every))])
     trials = Trials(every, names, np.full(len(every), np.nan))
     kept = choose(trials, sigma=sigma)[0]
-    unsure, sure = (audit(kept, draws=200, kind="residuals", noise=sigma, trials=t) for t in (trials, None))
+    unsure, sure = (hold_out(kept, draws=200, kind="residuals", noise=sigma, trials=t) for t in (trials, None))
     widths = [np.mean([run.interval[1] - run.interval[0] for run in held.runs]) for held in (unsure, sure)]
     middles = [np.mean([sum(run.interval) / 2 for run in held.runs]) for held in (unsure, sure)]
     assert widths[0] > 0.5 * widths[1]
@@ -91,7 +91,7 @@ def test_audit_of_tuned_cells_is_as_unsure_as_the_choices():
 
 def test_audit_of_three_budgets_is_refused():
     with pytest.raises(FitError, match="few compute budgets"):
-        audit(isoflop_points(budgets=3))
+        hold_out(isoflop_points(budgets=3))
 
 
 # --- seed noise
@@ -418,7 +418,7 @@ def test_minimum_at_edge():
 
 def test_approaches_disagree():
     points = public_points("llama3_isoflop.csv")
-    assert "approaches_disagree" in codes(study_line(points, draws=300, with_audit=False).checks)
+    assert "approaches_disagree" in codes(study_line(points, draws=300, with_holdout=False).checks)
 
 
 def test_objective_sensitive_and_outliers():
@@ -435,7 +435,7 @@ def test_n_convention():
     points = isoflop_points(noise=0.002)
     embedding = 3e4 * points.params**0.5
     with_embedding = Points(points.params + 30 * embedding, points.tokens, points.loss, budget=points.budget)
-    study = study_line(points, draws=100, conventions={"params_total": with_embedding}, with_audit=False)
+    study = study_line(points, draws=100, conventions={"params_total": with_embedding}, with_holdout=False)
     assert "n_convention" in codes(study.checks)
 
 
@@ -459,9 +459,9 @@ def test_audit_failed():
     loss = 40 * params**-0.06 * tokens**-0.05
     rng = np.random.default_rng(1)
     points = Points(params, tokens, loss * np.exp(0.002 * rng.normal(size=len(loss))), budget=budget)
-    held = audit(points, draws=50)
+    held = hold_out(points, draws=50)
     assert not held.beats_line
-    assert "audit_failed" in codes(fit_checks(fit(points), audit=held))
+    assert "audit_failed" in codes(fit_checks(fit(points), holdout=held))
 
 
 def test_codes_are_documented():

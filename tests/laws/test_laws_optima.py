@@ -3,12 +3,12 @@ import pytest
 from laws_cases import HOFFMANN, chinchilla_loss, isoflop_points, public_points
 
 from scaling.errors import FitError
-from scaling.laws.bootstrap import bootstrap
+from scaling.laws.draws import bootstrap
 from scaling.laws.envelope import envelope
+from scaling.laws.fitting import fit
 from scaling.laws.frontier import balanced_params, frontier
 from scaling.laws.isoflop import isoflop
 from scaling.laws.points import Points
-from scaling.laws.solve import fit
 
 
 @pytest.mark.parametrize(("curve", "third"), [("parabola", 0.0), ("cubic", 0.0005)])

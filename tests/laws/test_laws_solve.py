@@ -3,11 +3,11 @@ import pytest
 from laws_cases import HOFFMANN, isoflop_points, public_points, random_case
 
 from scaling.errors import FitError
-from scaling.laws.layout import lay_out
-from scaling.laws.newton import descend
+from scaling.laws.fitting import fit, target_of
 from scaling.laws.objectives import objective_named
-from scaling.laws.solve import fit, target_of
-from scaling.laws.system import System
+from scaling.laws.solver.newton import descend
+from scaling.laws.solver.objective_terms import System
+from scaling.laws.solver.parameters import lay_out
 
 # The unrounded parameters of approach 3 in Hoffmann et al.
 PUBLISHED = {

@@ -8,11 +8,11 @@ import pytest
 from laws_cases import HOFFMANN, chinchilla_loss, isoflop_points, public_points
 
 from scaling.errors import FitError
+from scaling.laws.fit_text import report_text
+from scaling.laws.fitting import fit
+from scaling.laws.line_study import study_line
 from scaling.laws.points import Points
 from scaling.laws.published import CATALOGUE, published
-from scaling.laws.solve import fit
-from scaling.laws.study import study_line
-from scaling.laws.text import report_text
 
 CONTRACT = {
     "law",
@@ -65,7 +65,7 @@ def test_several_lines_have_no_common_valleys():
     from test_laws_forms import two_lines
 
     study = study_line(
-        two_lines(HOFFMANN | {"A": 700.0}), law="joint", draws=0, with_audit=False, with_sensitivity=False
+        two_lines(HOFFMANN | {"A": 700.0}), law="joint", draws=0, with_holdout=False, with_sensitivity=False
     )
     assert study.fit.parameters["A[low_rank@0.25]"] == pytest.approx(700.0, rel=1e-6)
     assert study.isoflop is None
@@ -75,7 +75,7 @@ def test_several_lines_have_no_common_valleys():
 def test_documents_hold_no_infinity():
     sizes = np.geomspace(1e8, 1e9, 3)
     params, tokens = (side.ravel() for side in np.meshgrid(sizes, np.geomspace(1e9, 1e11, 6)))
-    study = study_line(Points(params, tokens, chinchilla_loss(HOFFMANN, params, tokens)), draws=20, with_audit=False)
+    study = study_line(Points(params, tokens, chinchilla_loss(HOFFMANN, params, tokens)), draws=20, with_holdout=False)
     for approach in (3, *([1] if study.envelope else [])):
         json.dumps(study.to_json(approach), allow_nan=False)
 
@@ -89,7 +89,7 @@ def test_no_bootstrap_means_no_intervals():
 
 def test_importing_laws_is_cheap():
     heavy = ("scipy", "pandas", "torch", "matplotlib")
-    program = f"import sys, scaling.laws.study; print([m for m in {heavy} if m in sys.modules])"
+    program = f"import sys, scaling.laws.line_study; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 

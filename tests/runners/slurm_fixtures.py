@@ -9,7 +9,7 @@ import pytest
 from fake_slurm import FakeSlurm
 
 from scaling.results.store import Store
-from scaling.runners.profile import Profile, load_profile
+from scaling.runners.runner_file import Runner, load_runner
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
 
 
 @pytest.fixture
-def slurm_profile(tmp_path: Path) -> Callable[..., Profile]:
+def slurm_profile(tmp_path: Path) -> Callable[..., Runner]:
     """A slurm runner file with these lines."""
 
-    def make(*lines: str) -> Profile:
+    def make(*lines: str) -> Runner:
         path = tmp_path / "runner.yaml"
         path.write_text("\n".join(["runner: slurm", "device: cpu", "time_limit: 4h", *lines]) + "\n")
-        return load_profile(path)
+        return load_runner(path)
 
     return make
 

@@ -18,10 +18,10 @@ from scaling.data.shards import prepare
 from scaling.results.owner import Owner
 from scaling.results.store import Store
 from scaling.run import DataRef, Run, Schedule
-from scaling.runners.job import EXIT_STOPPED, MAX_DEATHS, StopFlag, Worker, WorkList
+from scaling.runners.worker import EXIT_STOPPED, MAX_DEATHS, StopFlag, Worker, WorkList
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["scaling.runners.job", "scaling.training.loop"])
+FORKS.set_forkserver_preload(["scaling.runners.worker", "scaling.training.loop"])
 
 
 class AtStep(StopFlag):
@@ -181,7 +181,16 @@ def test_the_program_stops_when_its_launcher_is_gone(make_store, tiny_run) -> No
     """End-of-file on the pipe: the worker checkpoints, exits 75, and the next one continues at that step."""
     run = tiny_run(steps=100_000)
     store, worklist = make_store("orphan", [run])
-    command = [sys.executable, "-P", "-m", "scaling.runners.job", "--store", str(store.path), "--runs", str(worklist)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "scaling.runners.program",
+        "--store",
+        str(store.path),
+        "--runs",
+        str(worklist),
+    ]
     worker = subprocess.Popen([*command, "--lifeline"], stdin=subprocess.PIPE)
     _wait_for_steps(store, run.id)
     worker.stdin.close()
@@ -199,7 +208,16 @@ def test_the_program_stops_when_its_launcher_is_gone(make_store, tiny_run) -> No
 
 
 def test_a_missing_list_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-m", "scaling.runners.job", "--store", str(tmp_path), "--runs", "nowhere.json"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "scaling.runners.program",
+        "--store",
+        str(tmp_path),
+        "--runs",
+        "nowhere.json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("scaling worker: ")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scaling.errors import SpecError
-from scaling.runners.profile import load_profile
+from scaling.runners.runner_file import load_runner
 from scaling.sweeps.grids import plan
 from scaling.sweeps.price import price
 from scaling.sweeps.schema import load_sweep
@@ -24,7 +24,7 @@ def test_the_rate_of_a_runner_is_what_its_hours_cost(tmp_path: Path, text: str, 
     runner = tmp_path / "runner.yaml"
     runner.write_text(text)
     priced = price(
-        plan(load_sweep(ROOT / "sweeps" / "quickstart.yaml"), vocab_size=256), device=load_profile(runner).hardware()
+        plan(load_sweep(ROOT / "sweeps" / "quickstart.yaml"), vocab_size=256), device=load_runner(runner).hardware()
     )
     assert priced.cost == pytest.approx(rate * sum(priced.device_hours))
     assert priced.cost > 0
@@ -34,4 +34,4 @@ def test_a_rate_below_zero_is_refused(tmp_path: Path) -> None:
     runner = tmp_path / "runner.yaml"
     runner.write_text("runner: local\ncost_per_hour: -1\n")
     with pytest.raises(SpecError, match="cost_per_hour"):
-        load_profile(runner)
+        load_runner(runner)

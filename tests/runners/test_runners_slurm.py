@@ -19,13 +19,13 @@ from scaling.cli.launching import _hold
 from scaling.errors import RunnerError, SpecError, StoreError
 from scaling.results.owner import Owner
 from scaling.results.store import Attempt
-from scaling.runners.arrays import Work
-from scaling.runners.profile import load_profile
-from scaling.runners.slurm import Slurm
-from scaling.runners.slurm_check import check_cluster, check_shared, file_system
-from scaling.runners.slurm_queue import SlurmQueue
-from scaling.runners.slurm_script import check_folder, check_profile
-from scaling.runners.submissions import all_submitted, launch_name, same_sweep
+from scaling.runners.runner_file import load_runner
+from scaling.runners.slurm.arrays import Work
+from scaling.runners.slurm.preflight import check_cluster, check_shared, file_system
+from scaling.runners.slurm.queue import SlurmQueue
+from scaling.runners.slurm.scheduler import Slurm
+from scaling.runners.slurm.script import check_folder, check_runner
+from scaling.runners.slurm.submissions import all_submitted, launch_name, same_sweep
 
 pytest_plugins = ("slurm_fixtures",)
 
@@ -35,9 +35,9 @@ FIXED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCh
 PROGRAM = """
 import sys
 from pathlib import Path
-from scaling.runners.arrays import Work
-from scaling.runners.profile import load_profile
-from scaling.runners.slurm import Slurm
+from scaling.runners.slurm.arrays import Work
+from scaling.runners.runner_file import load_profile
+from scaling.runners.slurm.scheduler import Slurm
 work = [Work(f"{n:016x}", 1.0, 60.0) for n in range(int(sys.argv[4]))]
 slurm = Slurm(load_profile(Path(sys.argv[1])), Path(sys.argv[2]), launch=sys.argv[3])
 print(len(slurm.submit(work, corpus_hash="c0ffee", keep="none").submitted))
@@ -291,12 +291,12 @@ def test_sbatch_s_own_words_reach_the_user_and_nothing_is_held(slurm, cluster, c
 )
 def test_no_value_reaches_a_shell_unquoted(tmp_path_factory, sweep, value):
     """The script is run by bash with an `srun` that writes down its arguments: they arrive as they were given."""
-    from scaling.runners.profile import Profile
+    from scaling.runners.runner_file import Runner
 
     place = tmp_path_factory.mktemp("quoting")
     store = place / "my store; $(touch owned) 'x'"
-    profile = Profile(runner="slurm", time_limit="1h", partition=value or "p", sbatch={"comment": value})
-    check_profile(profile, where="r.yaml")
+    profile = Runner(runner="slurm", time_limit="1h", partition=value or "p", sbatch={"comment": value})
+    check_runner(profile, where="r.yaml")
     name = launch_name(sweep, 3, root=place, store=store)
     assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
     [text] = Slurm(profile, store, launch=name).scripts(work(1))
@@ -325,15 +325,15 @@ def test_no_value_reaches_a_shell_unquoted(tmp_path_factory, sweep, value):
 )
 def test_what_sbatch_would_misread_is_refused_with_its_place(slurm_profile, lines, message):
     with pytest.raises(SpecError, match=message) as error:
-        check_profile(slurm_profile(*lines), where="runners/x.yaml")
+        check_runner(slurm_profile(*lines), where="runners/x.yaml")
     assert error.value.where.startswith("runners/x.yaml: ")
 
 
 def test_a_time_limit_is_needed(tmp_path):
-    from scaling.runners.profile import Profile
+    from scaling.runners.runner_file import Runner
 
     with pytest.raises(SpecError, match="time limit"):
-        check_profile(Profile(runner="slurm"), where="r.yaml")
+        check_runner(Runner(runner="slurm"), where="r.yaml")
 
 
 @pytest.mark.parametrize("name", ["100%", "a\\b", "a\nb", 'a"b'])
@@ -345,7 +345,7 @@ def test_a_store_that_slurm_reads_as_a_pattern_is_refused(name):
 def test_an_unknown_device_is_refused_with_its_line(tmp_path):
     (tmp_path / "runner.yaml").write_text("runner: local\ndevice: h2000\n")
     with pytest.raises(SpecError, match="no such device") as error:
-        load_profile(tmp_path / "runner.yaml")
+        load_runner(tmp_path / "runner.yaml")
     assert error.value.where == f"{tmp_path}/runner.yaml:2: device"
     assert error.value.hint == "did you mean 'h200'?"
 
@@ -414,8 +414,8 @@ def test_launches_of_one_sweep_differ_in_their_number_only(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(RUNNERS.glob("slurm*.yaml")), ids=lambda path: path.name)
 def test_the_example_profiles_give_a_script(path, empty_store):
-    profile = load_profile(path)
-    check_profile(profile, where=str(path))
+    profile = load_runner(path)
+    check_runner(profile, where=str(path))
     runs = [Work(f"{n:016x}", params, 120.0) for n, params in enumerate((1e6, 1e8, 2e9, 7e9))]
     assert Slurm(profile, empty_store.path, launch="x-1-abcd").scripts(runs)
 

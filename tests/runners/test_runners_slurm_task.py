@@ -13,15 +13,15 @@ import pytest
 
 from scaling.data.shards import prepare
 from scaling.results.store import Store
-from scaling.runners.arrays import Work
-from scaling.runners.job import EXIT_STOPPED, WorkList
 from scaling.runners.local import LocalPool
-from scaling.runners.slurm import Slurm
-from scaling.runners.slurm_task import blocked_signals, requeue
+from scaling.runners.slurm.arrays import Work
+from scaling.runners.slurm.scheduler import Slurm
+from scaling.runners.slurm.task import blocked_signals, requeue
+from scaling.runners.worker import EXIT_STOPPED, WorkList
 
 pytest_plugins = ("slurm_fixtures",)
 
-PROGRAM = "import sys; from scaling.runners.slurm_task import work; work(*sys.argv[1:4], int(sys.argv[4]))"
+PROGRAM = "import sys; from scaling.runners.slurm.task import work; work(*sys.argv[1:4], int(sys.argv[4]))"
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def wait_until(condition) -> None:
 
 def test_the_list_of_a_restart_forgives_lost_workers_and_not_errors(empty_store, tiny_run):
     from scaling.results.owner import Owner
-    from scaling.runners.slurm_task import _worklist
-    from scaling.runners.submissions import Submission
+    from scaling.runners.slurm.submissions import Submission
+    from scaling.runners.slurm.task import _worklist
 
     lost, failed, fresh = (tiny_run(seed=seed) for seed in range(3))
     for run in (lost, failed, fresh):

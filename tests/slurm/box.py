@@ -15,11 +15,11 @@ from pathlib import Path
 from scaling.data.shards import prepare
 from scaling.results.store import ENDED, Store
 from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
-from scaling.runners.arrays import Work
-from scaling.runners.job import WorkList
-from scaling.runners.profile import load_profile
-from scaling.runners.slurm import Slurm
-from scaling.runners.submissions import launch_name
+from scaling.runners.runner_file import load_runner
+from scaling.runners.slurm.arrays import Work
+from scaling.runners.slurm.scheduler import Slurm
+from scaling.runners.slurm.submissions import launch_name
+from scaling.runners.worker import WorkList
 
 ROOT = Path(__file__).parent.parent.parent
 CLUSTER = Path(__file__).parent / "cluster.sh"
@@ -63,7 +63,7 @@ class Box:
         usual = {"runner": "slurm", "partition": "main", "device": "cpu", "time_limit": "60m"}
         head = [f"{key}: {value}" for key, value in usual.items() if not any(line.startswith(key) for line in lines)]
         path.write_text("\n".join([*head, *(lines or (QUIET_NODES,))]) + "\n")
-        return Slurm(load_profile(path), self.store.path, launch=self.launch(number))
+        return Slurm(load_runner(path), self.store.path, launch=self.launch(number))
 
     def launch(self, number: int = 1) -> str:
         """A launch's name, another one for every box."""
@@ -142,7 +142,7 @@ def make_reference(folder: Path, *, steps: Sequence[int]) -> tuple[Store, str, l
     if not all(store.has_result(run.id) for run in runs):
         worklist = WorkList.of([run.id for run in runs], store, corpus_hash=data.hash, keep="none")
         path = worklist.write(folder / "worklist.json")
-        command = [sys.executable, "-P", "-m", "scaling.runners.job", "--store", store.path, "--runs", path]
+        command = [sys.executable, "-P", "-m", "scaling.runners.program", "--store", store.path, "--runs", path]
         workers = [subprocess.Popen(command) for _ in range(2)]
         assert [worker.wait() for worker in workers] == [0, 0]
     return store, data.hash, runs

@@ -74,7 +74,7 @@ class Chaos:
 
     def worker(self, pid: int) -> bool:
         with contextlib.suppress(OSError):
-            return b"scaling.runners.job" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            return b"scaling.runners.program" in Path(f"/proc/{pid}/cmdline").read_bytes()
         return False
 
     def node(self) -> None:

@@ -64,6 +64,6 @@ def ranks_of(job: str) -> list[int]:
     return [
         process.pid
         for process in psutil.process_iter(["cmdline", "environ"])  # None where a process ends while it is looked at
-        if "scaling.runners.job" in (process.info["cmdline"] or [])
+        if "scaling.runners.program" in (process.info["cmdline"] or [])
         and (process.info["environ"] or {}).get("SLURM_JOB_ID") == job
     ]

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from scaling.errors import PlanError, SpecError
-from scaling.laws.bootstrap import Draws, bootstrap
+from scaling.laws.draws import Draws, bootstrap
+from scaling.laws.fitting import fit
 from scaling.laws.frontier import frontier
 from scaling.laws.points import Points
-from scaling.laws.solve import fit
-from scaling.sweeps.design import candidates, choose, ensemble, propose, proposed_sweep, variance_left
 from scaling.sweeps.grids import Plan, plan
+from scaling.sweeps.optimal_design import candidates, choose, ensemble, propose, proposed_sweep, variance_left
 from scaling.sweeps.schema import Sweep, load_sweep
 from scaling.sweeps.simulate import loss_of, plausible_law, points_of, simulate
-from scaling.sweeps.start import start
+from scaling.sweeps.templates import start
 
 Values = dict[str, Any]
 LAW = {"E": 1.7, "A": 400.0, "alpha": 0.34, "B": 1000.0, "beta": 0.36}

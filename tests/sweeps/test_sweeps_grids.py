@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scaling.errors import PlanError
-from scaling.sweeps.cells import around
 from scaling.sweeps.centres import centre_of
+from scaling.sweeps.grid_cells import around
 from scaling.sweeps.grids import Plan
 
 Values = dict[str, Any]

@@ -13,7 +13,7 @@ from scaling.errors import PlanError, ScalingError, SpecError
 from scaling.hardware import find_device
 from scaling.sweeps.counting import count
 from scaling.sweeps.grids import plan
-from scaling.sweeps.ladders import LADDERS, Rule
+from scaling.sweeps.ladders import LADDERS, LadderRule
 from scaling.sweeps.price import price
 from scaling.sweeps.recipes import RECIPES
 from scaling.sweeps.schema import Sweep, load_sweep, sweep_root
@@ -142,7 +142,7 @@ def test_paths_are_found_from_the_root(small: Values, read: Read, tmp_path: Path
     ("low", "high", "sizes", "head_dim"), [("1M", "1B", 12, 64), ("100k", "10M", 5, 16), ("1B", "100B", 20, 128)]
 )
 def test_the_rule_fills_its_range_evenly(low: str, high: str, sizes: int, head_dim: int) -> None:
-    rule = Rule.model_validate({"params": [low, high], "sizes": sizes, "head_dim": head_dim})
+    rule = LadderRule.model_validate({"params": [low, high], "sizes": sizes, "head_dim": head_dim})
     logs = [log(count(rung.shape(1)).params_non_embedding) for rung in rule.ladder()]
     step = log(rule.params[1] / rule.params[0]) / (sizes - 1)
     assert len(logs) == sizes

@@ -9,8 +9,8 @@ import torch
 from scaling.errors import TrainingError
 from scaling.training.flat import group
 from scaling.training.model import Decoder, initialise, mean_loss
-from scaling.training.optimizers import SHAPE_FACTORS, Optimizers
 from scaling.training.spectron import leading_vectors
+from scaling.training.update_rules import SHAPE_FACTORS, Optimizers
 
 
 def build(run, **optimizer):

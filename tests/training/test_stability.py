@@ -5,8 +5,8 @@ import torch
 from scaling.training.flat import group
 from scaling.training.linear import LowRank
 from scaling.training.model import Decoder, initialise
-from scaling.training.optimizers import Optimizers
 from scaling.training.stability import Stability, is_measured, spectral_norm
+from scaling.training.update_rules import Optimizers
 
 
 def built(run):

@@ -1,0 +1,89 @@
+"""What one trained token costs at a size N, on the three axes a comparison can hold equal.
+
+`exact` and `6ND` follow from the shapes of the line (`inference.Curve`: log-interpolated along its ladder);
+`device_seconds` is measured, so it is log-interpolated between the sizes that were trained and grows in proportion to
+N beyond them. A table without shapes knows only 6·N·D, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scaling.analysis.data_points import Cell
+from scaling.inference.curve import Curve, FloatArray
+from scaling.run import Shape
+from scaling.sweeps.counting import Ranks, count, matrix_ranks
+
+PerToken = Callable[[FloatArray], FloatArray]
+Models = Sequence[tuple[Shape, Ranks]]
+
+
+def models_of_rows(rows: Sequence[Mapping[str, Any]]) -> Models | None:
+    """The models of one line as its rows describe them; None where they describe none, or others than were counted."""
+    models: dict[tuple[Any, ...], tuple[Shape, Ranks]] = {}
+    for row in rows:
+        columns = tuple(row.get(name) for name in ("layers", "width", "heads", "ff_width", "vocab_size", "rank_ratio"))
+        if columns not in models:
+            model = _model(row)
+            if model is None:
+                return None
+            models[columns] = model
+    return list(models.values())
+
+
+def _model(row: Mapping[str, Any]) -> tuple[Shape, Ranks] | None:
+    """A shape with the ranks that give the parameters the row counted, among the ways a sweep can write them."""
+    named = {name: row.get(name) for name in ("layers", "width", "heads", "ff_width", "vocab_size")}
+    if None in named.values():
+        return None
+    ratio = row.get("rank_ratio")
+    for tied in (None, True):
+        shape = Shape(**{name: int(value) for name, value in named.items() if value is not None}, tied=tied)
+        choices = [None] if ratio is None else [matrix_ranks(shape, ratio), matrix_ranks(shape, ratio, "min")]
+        for ranks in choices:
+            if count(shape, ranks).params_total == row["params_total"]:
+                return shape, ranks
+    return None
+
+
+def smooth(params: Sequence[float], per_token: Sequence[float]) -> PerToken:
+    """A cost per token as a function of N: a parabola in log–log through (N, cost), proportional to N beyond them."""
+    x, y = np.log(np.array(params)), np.log(np.array(per_token))
+    sizes = len(np.unique(x))
+    centre, low, high = x.mean(), x.min(), x.max()
+    rest = np.polyfit(x - centre, y - x, min(2, sizes - 1)) if sizes > 1 else np.array([(y - x).mean()])
+
+    def cost(n: FloatArray) -> FloatArray:
+        log_n = np.log(n)
+        return np.asarray(np.exp(log_n + np.polyval(rest, np.clip(log_n, low, high) - centre)))
+
+    return cost
+
+
+def seconds_per_token(cells: Sequence[Cell]) -> PerToken | None:
+    """Device seconds per trained token at N, from the runs that were timed."""
+    timed = [
+        (cell.params, row["device_seconds"] / row["tokens"])
+        for cell in cells
+        for row in cell.rows
+        if row.get("device_seconds")
+    ]
+    return smooth(*zip(*timed, strict=True)) if timed else None
+
+
+def axes(curve: Curve | None, cells: Sequence[Cell], *, sequence_length: int | None) -> dict[str, PerToken]:
+    """Cost per trained token by axis; `6ND` alone, as 6·N, where there are no shapes."""
+    if curve is None:
+        return {"6ND": lambda params: 6.0 * params}
+    sizes = [rung.params for rung in curve.rungs]
+    costs: dict[str, PerToken] = {}
+    for convention in ("exact", "6ND") if sequence_length is not None else ("6ND",):
+        known = curve.training_flops_per_token(sizes, sequence_length=sequence_length or 0, convention=convention)
+        costs[convention] = smooth(sizes, known.tolist())
+    seconds = seconds_per_token(cells)
+    if seconds is not None:
+        costs["device_seconds"] = seconds
+    return costs

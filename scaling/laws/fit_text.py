@@ -1,0 +1,127 @@
+"""A fit as a scientist would paste it into a paper: what was fitted to what, values with intervals, and how well it
+sits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from scaling.checks import Check
+from scaling.laws.draws import Draws
+from scaling.laws.fitting import Fit
+from scaling.laws.profile_likelihood import profile_intervals
+from scaling.laws.sensitivity import Alternative
+
+_CORRELATED = 0.9  # rank correlations from here on are printed
+
+
+def report_text(
+    fit: Fit,
+    draws: Draws | None = None,
+    *,
+    dropped: int = 0,
+    sensitivity: Sequence[Alternative] = (),
+    checks: Sequence[Check] = (),
+    correlated: float = _CORRELATED,
+) -> str:
+    """The fit report.
+
+    Args:
+        fit, draws: the law and its bootstrap.
+        dropped: points left out before the fit.
+        sensitivity: the row of exponents under other objectives.
+        checks: what could be wrong; warnings and errors are printed.
+        correlated: threshold of the rank correlations listed.
+    """
+    told = None if fit.status == "degenerate" else draws
+    blocks = [_heading(fit, dropped), _values(fit, told), _residuals(fit)]
+    if told is not None:
+        blocks += [_draws(told), _correlations(told, correlated)]
+    elif draws is not None:
+        blocks.append("  no intervals: these numbers are not determined")
+    if sensitivity:
+        blocks.append(_sensitivity(sensitivity))
+    said = [f"  {check.severity}: {check.message} [{check.code}]" for check in checks if check.severity != "info"]
+    if said:
+        blocks.append("What could be wrong:\n" + "\n".join(said))
+    return "\n".join(block for block in blocks if block) + "\n"
+
+
+def _heading(fit: Fit, dropped: int) -> str:
+    objective = fit.objective + (f", delta {fit.delta:g}" if fit.delta is not None else "")
+    left_out = f" ({dropped} dropped)" if dropped else ""
+    return (
+        f"Law {fit.law}: {fit.form.formula}\n"
+        f"  N is {fit.points.params_column}; {len(fit.points)} points{left_out}; objective {objective}, summed: "
+        f"{fit.objective_value:.8g}\n"
+        f"  status {fit.status}: {fit.message}; {fit.starts_agreement:.0%} of starts agree"
+    )
+
+
+def _values(fit: Fit, draws: Draws | None) -> str:
+    rows = [(name, value, None if draws is None else draws.interval(name)) for name, value in fit.parameters.items()]
+    rows += [
+        (f"{name} ∝ C^", value, None if draws is None else draws.interval(name))
+        for name, value in fit.exponents.items()
+    ]
+    profiles = profile_intervals(fit)
+    head = f"  {'parameter':<16}{'value':>12}"
+    head += f"   {'95 % interval':<26}{'half width':>10}" if draws is not None else ""
+    lines = [head + ("   95 % by profile" if profiles else "")]
+    for name, value, interval in rows:
+        line = f"  {name:<16}{_number(value):>12}"
+        if interval is not None:
+            line += f"   {_pair(interval):<26}{_relative(value, interval):>10}"
+        lines.append(line + (f"   {_pair(profiles[name])}" if name in profiles else ""))
+    return "\n".join(lines)
+
+
+def _pair(interval: tuple[float, float]) -> str:
+    return f"{_number(interval[0])} to {_number(interval[1])}"
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.5g}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.4e}"
+
+
+def _relative(value: float, interval: tuple[float, float]) -> str:
+    if not value:
+        return "–"
+    percent = 50.0 * (interval[1] - interval[0]) / abs(value)
+    return f"±{percent:.0f} %" if percent < 1000.0 else "> 1000 %"
+
+
+def _residuals(fit: Fit) -> str:
+    size = np.abs(fit.residuals)
+    worst = int(size.argmax())
+    points = fit.points
+    return (
+        f"  residuals of log loss: median |r| {np.median(size):.2e}, sd {fit.sigma_log:.2e}, "
+        f"largest {fit.residuals[worst]:+.2e} at N {points.params[worst]:.3g}, D {points.tokens[worst]:.3g}"
+    )
+
+
+def _draws(draws: Draws) -> str:
+    what = {"cases": "points drawn with replacement", "residuals": "residuals drawn onto the law"}[draws.kind]
+    clustered = ", whole trunks at a time" if draws.clustered else ""
+    trust = "; the intervals are not reliable" if draws.unreliable else ""
+    return f"  {draws.drawn} draws ({what}{clustered}); {draws.failed} failed, {draws.at_bound} at a bound{trust}"
+
+
+def _correlations(draws: Draws, threshold: float) -> str:
+    pairs = [f"{a}–{b} {value:+.3f}" for (a, b), value in draws.correlations.items() if abs(value) >= threshold]
+    return f"  rank correlations from {threshold:g}: " + (", ".join(pairs) if pairs else "none")
+
+
+def _sensitivity(choices: Sequence[Alternative]) -> str:
+    cells = []
+    for choice in choices:
+        label = choice.objective + (f" δ {choice.delta:g}" if choice.delta is not None else "")
+        exponents = ", ".join(f"{name} {value:.3f}" for name, value in choice.exponents.items())
+        cells.append(f"{label}: {exponents or 'none'}")
+    return "  exponents under other objectives: " + "; ".join(cells)

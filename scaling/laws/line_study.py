@@ -1,0 +1,216 @@
+"""Everything about one line at once: the law, its draws, approaches 1 and 2, the audit, and what could be wrong.
+
+study = study_line(points)                     # Points of one line
+study.fit.parameters, study.intervals, study.checks
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from scaling.checks import Check
+from scaling.errors import FitError
+from scaling.laws.draws import Draws, Interval, Kind, bootstrap
+from scaling.laws.envelope import Envelope, envelope
+from scaling.laws.fit_checks import fit_checks
+from scaling.laws.fitting import Fit, fit
+from scaling.laws.forms import Form, form_named
+from scaling.laws.frontier import FlopsPerToken
+from scaling.laws.holdout import HoldOut, hold_out
+from scaling.laws.isoflop import Curve, IsoFlop, isoflop
+from scaling.laws.points import Points
+from scaling.laws.profile_likelihood import profile_intervals
+from scaling.laws.repeated_tokens import with_unique_params
+from scaling.laws.seed_noise import SeedNoise, seed_noise
+from scaling.laws.sensitivity import Alternative, objective_row
+from scaling.laws.tuning_bias import Trials, bootstrap_tuned, tuned_deviations
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, eq=False)
+class LineStudy:
+    """What is known of one line. `draws` is None without a bootstrap; approaches that the points cannot feed are None.
+
+    `skipped` says, for each part that is None, why.
+    """
+
+    fit: Fit
+    draws: Draws | None
+    noise: SeedNoise | None
+    isoflop: IsoFlop | None
+    envelope: Envelope | None
+    holdout: HoldOut | None
+    sensitivity: tuple[Alternative, ...]
+    checks: tuple[Check, ...]
+    skipped: Mapping[str, str]
+    dropped: int
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """95 % interval of each parameter; empty without draws."""
+        return self.draws.intervals() if self.draws is not None else {}
+
+    @property
+    def exponent_intervals(self) -> dict[str, Interval]:
+        """95 % interval of each exponent; empty without draws."""
+        return self.draws.exponent_intervals() if self.draws is not None else {}
+
+    def to_json(self, approach: int = 3) -> dict[str, object]:
+        """The numbers of the `fit` document for approach 1, 2 or 3; family and rank ratio are the caller's."""
+        made = self.fit
+        parameters: dict[str, float] = dict(made.parameters)
+        intervals, exponents, exponent_intervals = self.intervals, dict(made.exponents), self.exponent_intervals
+        status, message = str(made.status), made.message
+        if approach == 2:
+            assert self.isoflop is not None
+            parameters, intervals = dict(self.isoflop.coefficients), {}
+            exponents, exponent_intervals = dict(self.isoflop.exponents), dict(self.isoflop.exponent_intervals)
+            status, message = ("ok" if exponents else "too_few_minima"), self.isoflop.message
+        if approach == 1:
+            assert self.envelope is not None
+            parameters, intervals = {}, {}
+            exponents, exponent_intervals = dict(self.envelope.exponents), dict(self.envelope.exponent_intervals)
+            status, message = "ok", f"{self.envelope.winners} of {self.envelope.shapes} shapes on the envelope"
+        third = approach == 3
+        return {
+            "law": made.law if third else None,
+            "approach": approach,
+            "objective": made.objective if third else None,
+            "delta": made.delta if third else None,
+            "params_column": made.points.params_column,
+            "points": len(made.points),
+            "dropped": self.dropped,
+            "parameters": parameters,
+            "intervals": {name: _finite(pair) for name, pair in intervals.items()},
+            "profile_intervals": {name: _finite(pair) for name, pair in profile_intervals(made).items()}
+            if third
+            else {},
+            "exponents": exponents,
+            "exponent_intervals": {name: _finite(pair) for name, pair in exponent_intervals.items()},
+            "objective_value": made.objective_value if third else None,
+            "status": status,
+            "message": message,
+            "checks": [check.to_json() for check in self.checks],
+        }
+
+
+def study_line(
+    points: Points,
+    *,
+    law: str | Form = "chinchilla",
+    objective: str = "log_huber",
+    delta: float | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    kind: Kind | None = None,
+    curve: Curve = "parabola",
+    drop_highest: int = 0,
+    compute: Sequence[float] = (),
+    conventions: Mapping[str, Points] | None = None,
+    flops_per_token: FlopsPerToken | None = None,
+    trials: Trials | None = None,
+    sigma: float | None = None,
+    with_holdout: bool = True,
+    with_sensitivity: bool = True,
+) -> LineStudy:
+    """Fits one line every way its points allow.
+
+    Args:
+        points: one line.
+        law, objective, delta: of approach 3.
+        draws: bootstrap draws, 0 for none. seed: of them.
+        kind: `residuals` or `cases`; None is residuals for a grid (`Points.designed`) and cases for any other table.
+        curve: of approach 2.
+        drop_highest: how many of the highest losses to leave out.
+        compute: FLOPs at which the law will be used (for the extrapolation check).
+        conventions: the same points with other parameter counts, by column name.
+        flops_per_token: training FLOPs per token at N; None is 6·N.
+        trials: all runs, where `points` are those that `selection.choose` kept: every draw then chooses again.
+        sigma: seed noise in nats for those choices; None takes that of `points`.
+
+    Raises:
+        FitError: the law cannot be identified from these points.
+    """
+    kept = points.drop_highest(drop_highest) if drop_highest else points
+    if "unique_params" in form_named(law).needs and kept.unique_params is None:
+        kept = with_unique_params(kept, objective=objective, delta=delta)
+    noise = seed_noise(kept)
+    sigma_log = noise.sigma_log if noise else None
+    sigma_nats = noise.sigma if noise else None
+    drawing: Kind = kind or ("residuals" if kept.designed else "cases")
+    made = fit(kept, law, objective=objective, delta=delta)
+    drawn, deviations = None, None
+    if draws and trials is not None:
+        deviations = tuned_deviations(trials, made, draws=draws, seed=seed, sigma=sigma or sigma_nats)
+        drawn = bootstrap_tuned(made, deviations)
+    elif draws:
+        drawn = bootstrap(made, draws=draws, seed=seed, kind=drawing, noise=sigma_log)
+    skipped: dict[str, str] = {}
+
+    def valleys() -> IsoFlop:
+        line = _one_line(kept)
+        return isoflop(line, curve=curve, draws=draws, seed=seed, noise=sigma_log, deviations=deviations)
+
+    minima = _or_reason(skipped, "isoflop", valleys)
+    lower = _or_reason(skipped, "envelope", lambda: envelope(_one_line(kept)))
+    held = None
+    if with_holdout:
+
+        def run_holdout() -> HoldOut:
+            return hold_out(
+                kept,
+                law,
+                objective=objective,
+                delta=delta,
+                draws=max(200, draws // 2) if draws else 200,
+                seed=seed,
+                kind=drawing,
+                noise=sigma_nats,
+                flops_per_token=flops_per_token,
+                trials=trials,
+            )
+
+        held = _or_reason(skipped, "audit", run_holdout)
+    row = objective_row(kept, law) if with_sensitivity else ()
+    others = {name: fit(other, law, objective=objective, delta=delta) for name, other in (conventions or {}).items()}
+    checks = fit_checks(
+        made,
+        draws=drawn,
+        isoflop=minima,
+        noise=noise,
+        sensitivity=row,
+        holdout=held,
+        conventions=others,
+        compute=compute,
+    )
+    return LineStudy(made, drawn, noise, minima, lower, held, row, checks, skipped, len(points) - len(kept))
+
+
+def _finite(pair: Interval) -> list[float | None]:
+    """An interval for a document: an open or missing end is None."""
+    return [end if math.isfinite(end) else None for end in pair]
+
+
+def _one_line(points: Points) -> Points:
+    """The points, which approaches 1 and 2 read as one line.
+
+    Raises:
+        FitError: they are several.
+    """
+    lines = points.lines()
+    if len(lines) > 1:
+        raise FitError("approaches 1 and 2 are of one line", got=", ".join(lines), allowed="the points of one line")
+    return points
+
+
+def _or_reason(skipped: dict[str, str], name: str, make: Callable[[], Part]) -> Part | None:
+    """`make()`, or None with the reason noted where these points cannot feed it."""
+    try:
+        return make()
+    except FitError as error:
+        skipped[name] = str(error)
+        return None

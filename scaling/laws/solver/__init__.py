@@ -1,0 +1,1 @@
+"""The numerics of a fit: what no user of a law reads."""

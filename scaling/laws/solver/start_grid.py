@@ -1,0 +1,239 @@
+"""Where to start: variable projection.
+
+For fixed exponents (and stretch parameters, and outer power) a law is linear in its coefficients and floor, all of
+them non-negative. So a grid over the few non-linear parameters, with a non-negative least squares of at most three
+columns at each node, scans every basin; the Gram matrices of all nodes come from one matrix product per pair of
+columns. The least squares is on relative residuals, the first order of the log residuals; the best nodes are then
+ranked by the exact objective. (Golub and Pereyra 1973; for scaling laws, vpnls.)
+"""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+import numpy as np
+
+from scaling.laws.objectives import Objective
+from scaling.laws.points import Array, Indices
+from scaling.laws.solver.objective_terms import System
+from scaling.laws.solver.parameters import MAX_EXPONENT
+
+EXPONENTS = np.geomspace(0.02, MAX_EXPONENT, 27)  # assumption: published exponents lie between .05 and .9
+_COARSE = 3  # the first scan, which is for the weights of the second, takes every third exponent
+_POWERS = np.geomspace(0.03, 1.5, 12)
+_THETAS = 7  # nodes for each stretch parameter
+_SHORT_LIST_VALUES = 8_000  # nodes × points whose exact objective is evaluated in each scan …
+_SHORT_LIST = 12  # … and the fewest nodes for each value of the outer parameters
+_FLOORLESS = 4  # nodes of the second scan for E = 0
+_HOPELESS = 2.0  # times the best objective of the grid
+_NEIGHBOUR = 0.2  # relative distance of all parameters within which two starts are one
+
+Outer = tuple[dict[int, float], float]  # values of the stretch parameters (by index) and of the outer power
+
+
+def starts(system: System, objective: Objective, target: Array, weight: Array, count: int) -> Array:
+    """The `count` best grid nodes as internal vectors [count, P], best first; `target` and `weight` are [points].
+
+    Least squares follows outliers where the objective does not, so the scan is made again with the weights under
+    which least squares and the objective agree at the best node so far.
+    """
+    candidates, values = np.empty((0, system.size)), np.empty(0)
+    outer = _outer_nodes(system)
+    kept = max(_SHORT_LIST, _SHORT_LIST_VALUES // (len(system.points) * len(outer)))
+    scan_weight = weight
+    for exponents, bare in ((EXPONENTS[::_COARSE], 0), (EXPONENTS, _FLOORLESS)):
+        found = np.concatenate([_scan(system, node, exponents, scan_weight, kept, bare) for node in outer])
+        candidates = np.concatenate([candidates, found])
+        values = np.concatenate([values, system.value(found, objective, target, weight)])
+        log_loss = system.log_loss(candidates[[np.argmin(values)]])[0]
+        residual = (log_loss if objective.in_log else np.exp(log_loss)) - target
+        majoriser = objective.curvature(residual[None]).majoriser[0]
+        scan_weight = weight * majoriser * (1.0 if objective.in_log else system.points.loss**2)
+    chosen = _spread(candidates, values, count)
+    if system.floor is not None:
+        chosen = _with_edge(chosen, candidates[:, system.floor.index[0]], values)
+    return candidates[chosen]
+
+
+def _with_edge(chosen: Indices, floor: Array, values: Array) -> Indices:
+    """The chosen starts and the best one without a floor, if it is not hopeless.
+
+    Towards E = 0 a flat term and the floor replace each other along a curved valley, down which a descent is slow.
+    """
+    bare = np.flatnonzero(floor == 0.0)
+    edge = bare[values[bare].argmin()]
+    hopeless = values[edge] > _HOPELESS * values.min()
+    return chosen if hopeless or edge in chosen else np.append(chosen, edge)
+
+
+def _spread(candidates: Array, values: Array, count: int) -> Indices:
+    """The best candidates that are not neighbours of a better one (then the best neighbours, if those are too few)."""
+    order = np.argsort(values, kind="stable")
+    ordered = candidates[order]
+    reach = _NEIGHBOUR * (0.1 + np.abs(ordered))
+    near, first = np.zeros(len(order), dtype=bool), 0
+    chosen: list[int] = []
+    while len(chosen) < count and not near.all():
+        first += int(near[first:].argmin())
+        chosen.append(first)
+        near |= (np.abs(ordered - ordered[first]) <= reach[first]).all(axis=1)
+    rest = np.setdiff1d(np.arange(len(order)), chosen)
+    return order[np.concatenate([chosen, rest])[:count].astype(np.intp)]
+
+
+def _outer_nodes(system: System) -> list[Outer]:
+    """Every value of the outer parameters that the grid visits."""
+    layout = system.layout
+    axes: list[tuple[list[int], Array]] = []
+    for term, columns in zip(layout.form.terms, system.terms, strict=True):
+        if term.stretch and columns.stretched:
+            indices = sorted({columns.first_theta + int(i) for i in columns.stretched.group})
+            axes.append((indices, np.linspace(term.stretch.lower, term.stretch.upper, _THETAS + 2)[1:-1]))
+    powers = _POWERS if layout.form.power else np.ones(1)
+    nodes = []
+    for values in product(*(axis for _, axis in axes)):
+        thetas = {i: float(value) for (indices, _), value in zip(axes, values, strict=True) for i in indices}
+        nodes += [(thetas, float(power)) for power in powers]
+    return nodes
+
+
+def _scan(system: System, outer: Outer, exponents: Array, weight: Array, count: int, floorless: int) -> Array:
+    """The best nodes over the exponents for one value of the outer parameters, as internal vectors: `count` of them,
+    and `floorless` with E = 0.
+    """
+    thetas, power = outer
+    form, layout, points = system.layout.form, system.layout, system.points
+    relative = np.exp(np.log(points.loss / layout.loss_scale) / power)
+    root = np.sqrt(weight)
+    grids, columns = [], []
+    for k, term in enumerate(form.terms):
+        grid = exponents if isinstance(term.exponent, str) else np.array([float(term.exponent)])
+        log_variable = _log_variable(system, k, thetas)
+        grids.append(grid)
+        columns.append(np.exp(-grid[:, None] * log_variable) * (root / relative))
+    if form.floor:
+        grids.append(np.zeros(1))
+        columns.append((root / relative)[None])
+    gram, right = _normal_equations(columns, root)
+    coefficients, gain = non_negative(gram, right)
+    best = np.argsort(-gain, kind="stable")[:count]
+    coefficients = coefficients[:, best]
+    if form.floor and floorless:
+        without, gain = non_negative(gram[:-1, :-1], right[:-1])
+        bare = np.argsort(-gain, kind="stable")[:floorless]
+        best = np.concatenate([best, bare])
+        coefficients = np.hstack([coefficients, np.vstack([without[:, bare], np.zeros(len(bare))])])
+    nodes = np.unravel_index(best, [len(grid) for grid in grids])
+    return _vectors(system, grids, nodes, coefficients.T, thetas, power, layout.lower, layout.upper)
+
+
+def _log_variable(system: System, k: int, thetas: dict[int, float]) -> Array:
+    term, columns = system.layout.form.terms[k], system.terms[k]
+    if columns.stretched is None:
+        plain: Array = np.log(getattr(system.points, term.variable)) - system.layout.centres[k]
+        return plain
+    theta = np.array([thetas[columns.first_theta + int(i)] for i in columns.stretched.group]) * columns.stretched.slope
+    log_value: Array = columns.stretched.effective(theta[None]).log_value[0] - system.layout.centres[k]
+    return log_value
+
+
+def _normal_equations(columns: list[Array], target: Array) -> tuple[Array, Array]:
+    """Gram matrices [m, m, nodes] and right sides [m, nodes] for every combination of one row of each column table."""
+    m, shape = len(columns), [len(table) for table in columns]
+    gram = np.empty((m, m, *shape))
+    right = np.empty((m, *shape))
+    for a in range(m):
+        axis = [1] * m
+        axis[a] = shape[a]
+        gram[a, a] = (columns[a] ** 2).sum(axis=1).reshape(axis)
+        right[a] = (columns[a] @ target).reshape(axis)
+        for b in range(a + 1, m):
+            both = axis.copy()
+            both[b] = shape[b]
+            gram[a, b] = gram[b, a] = (columns[a] @ columns[b].T).reshape(both)
+    return gram.reshape(m, m, -1), right.reshape(m, -1)
+
+
+def non_negative(gram: Array, right: Array) -> tuple[Array, Array]:
+    """Non-negative least squares of m ≤ 3 columns for a batch, by trying supports, largest first.
+
+    Args:
+        gram: [m, m, Q]. right: [m, Q].
+
+    Returns:
+        Coefficients [m, Q] and the explained sum of squares [Q] (larger is a smaller residual).
+    """
+    size = len(right)
+    best, gain = np.zeros_like(right), np.zeros(right.shape[1])
+    rows = np.arange(right.shape[1])
+    for count in range(size, 0, -1):
+        for support in combinations(range(size), count):
+            solution = _solve(gram, right, support)
+            explained = (solution * right[[*support]]).sum(axis=0)
+            feasible = (solution >= 0).all(axis=0) & (explained > gain[rows])
+            here = rows[feasible]
+            gain[here] = explained[feasible]
+            best[:, here] = 0.0
+            best[np.array(support)[:, None], here] = solution[:, feasible]
+        if count == size:  # where the free solution is feasible it is the best
+            left = gain == 0.0
+            rows, gram, right = rows[left], gram[:, :, left], right[:, left]
+    return best, gain
+
+
+def _solve(gram: Array, right: Array, support: tuple[int, ...]) -> Array:
+    """Gaussian elimination on the sub-systems of one support, all nodes at once; a singular one gives −1
+    (infeasible).
+    """
+    rows = [[gram[i, j] for j in support] + [right[i]] for i in support]
+    singular = np.zeros(right.shape[1], dtype=bool)
+    for pivot, row in enumerate(rows):
+        dead = row[pivot] <= 1e-13 * gram[support[pivot], support[pivot]]
+        singular |= dead
+        row[pivot] = np.where(dead, 1.0, row[pivot])
+        for other in rows[pivot + 1 :]:
+            factor = other[pivot] / row[pivot]
+            for j in range(pivot + 1, len(row)):
+                other[j] = other[j] - factor * row[j]
+    solution = np.empty((len(support), right.shape[1]))
+    for pivot in range(len(rows) - 1, -1, -1):
+        rest = rows[pivot][-1]
+        for j in range(pivot + 1, len(rows)):
+            rest = rest - rows[pivot][j] * solution[j]
+        solution[pivot] = rest / rows[pivot][pivot]
+    solution[:, singular] = -1.0
+    return solution
+
+
+def _vectors(
+    system: System,
+    grids: list[Array],
+    nodes: tuple[np.ndarray[tuple[int], np.dtype[np.intp]], ...],
+    coefficients: Array,
+    thetas: dict[int, float],
+    power: float,
+    lower: Array,
+    upper: Array,
+) -> Array:
+    """Grid nodes and their coefficients, for losses in units of `loss_scale` -> internal vectors; every line of a
+    joint form starts alike.
+    """
+    layout, form = system.layout, system.layout.form
+    vectors = np.zeros((len(coefficients), system.size))
+    log_unit = np.log(layout.loss_scale) / power
+    log_coefficients = np.log(np.maximum(coefficients, 1e-300)) + log_unit
+    for k, term in enumerate(form.terms):
+        for name in layout.per_line(term.coefficient):
+            vectors[:, layout.index(name)] = log_coefficients[:, k]
+        if isinstance(term.exponent, str):
+            for name in layout.per_line(term.exponent):
+                vectors[:, layout.index(name)] = grids[k][nodes[k]]
+    if form.floor:
+        for name in layout.floors:
+            vectors[:, layout.index(name)] = coefficients[:, -1] * np.exp(log_unit) / layout.loss_scale
+    if form.power:
+        vectors[:, layout.index(form.power)] = power
+    for i, theta in thetas.items():
+        vectors[:, i] = theta
+    clipped: Array = np.clip(vectors, lower, upper)
+    return clipped

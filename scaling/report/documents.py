@@ -1,0 +1,203 @@
+"""The JSON documents of `fit`, `predict` and `compare`: plain values, finite numbers, None for unknown.
+
+Every document has `schema_version`; keys are added, never renamed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from scaling.analysis.lines import Line
+from scaling.analysis.predictions import Prediction, predict
+from scaling.analysis.rates import NORMS, Tuned, claimed_pairs, tunings
+from scaling.analysis.serving import serving
+from scaling.analysis.study import Study
+from scaling.checks import Check
+from scaling.laws.fit_checks import fit_checks
+
+SCHEMA_VERSION = 1
+
+
+def fits_json(study: Study) -> dict[str, Any]:
+    """`scaling fit --json`: approach 3 of every line, then approaches 2 and 1 where its points allow them."""
+    noise = study.noise
+    document: dict[str, Any] = finite(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "flops_convention": study.convention,
+            "seed_noise_nats": noise.sigma if noise else None,
+            "fits": [*_together(study), *(fit for line in study.lines for fit in _fits(study, line))],
+            "dropped": [{"run": d.run, "line": d.line, "reason": d.reason} for d in study.dropped],
+            "checks": [check.to_json() for check in study.checks],
+        }
+    )
+    return document
+
+
+def predictions_json(study: Study, compute: Sequence[float] | None = None) -> dict[str, Any]:
+    """`scaling predict --json`: compute-optimal N, D and loss of every line at each of `compute` FLOPs.
+
+    `compute` is `analysis.predict` of the settings where it is None.
+    """
+    targets = study.settings.predict if compute is None else compute
+    made = [predict(line, target) for target in targets for line in study.lines]
+    document: dict[str, Any] = finite(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "flops_convention": study.convention,
+            "params_column": study.settings.params_column,
+            "predictions": [_prediction(study, one) for one in made],
+        }
+    )
+    return document
+
+
+def comparisons_json(study: Study) -> dict[str, Any]:
+    """`scaling compare --json`: what serving costs at equal loss, and the differences of loss at equal compute."""
+    document: dict[str, Any] = finite(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "reference": study.reference.name,
+            "comparisons": serving(study).comparisons,
+            "differences": [
+                {
+                    "line": d.line,
+                    "against": d.reference,
+                    "axis": d.verdict.axis,
+                    "cost": d.verdict.cost,
+                    "budget": d.budget,
+                    "method": d.method,
+                    "paired": d.verdict.paired,
+                    "difference_nats": d.verdict.difference_nats,
+                    "interval": list(d.verdict.interval),
+                    "seed_noise_nats": d.verdict.sigma_seed,
+                    "verdict": d.verdict.word,
+                }
+                for comparison in study.comparisons
+                for d in (*comparison.by_budget, *comparison.other_axes)
+            ],
+            "rates": [_tuned(tuned) for group in tunings(study) for tuned in group],
+            "claims": [
+                {
+                    "source": claim.source,
+                    "better": made.first.line,
+                    "than": made.second.line,
+                    "difference_nats": made.difference,
+                    "interval": made.interval,
+                    "seed_noise_nats": made.sigma,
+                    "outcome": made.outcome,
+                }
+                for group in tunings(study)
+                for claim, made in claimed_pairs(study, group)
+            ],
+            "checks": [check.to_json() for check in serving(study).checks],
+        }
+    )
+    return document
+
+
+def _tuned(tuned: Tuned) -> dict[str, Any]:
+    """One line over its rates; losses are means and norms medians over seeds."""
+    rates = [
+        {"lr": rate.lr, "runs": len(rate.rows), "diverged": rate.diverged, "loss_nats": rate.loss}
+        | {name: rate.median(name) for name in (*NORMS, "loss_spikes")}
+        for rate in tuned.rates
+    ]
+    best = {"best_lr": tuned.best.lr, "loss_nats": tuned.loss, "bracketed": tuned.bracketed}
+    return {"line": tuned.line, "shape": tuned.shape, "tokens": tuned.tokens, **best, "rates": rates}
+
+
+def finite(value: Any) -> Any:
+    """`value` with every number that is not finite replaced by None, and tuples as lists."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _fits(study: Study, line: Line) -> list[dict[str, Any]]:
+    named = {"family": line.family, "rank_ratio": line.rank_ratio, "line": line.name}
+    dropped = sum(item.line == line.name for item in study.dropped)
+    if line.law is None:
+        return [named | _refused(study, line, dropped)]
+    approaches = [3] + [2] * (line.law.isoflop is not None) + [1] * (line.law.envelope is not None)
+    dropped += line.law.dropped
+    found = [named | line.law.to_json(approach) | {"dropped": dropped} for approach in approaches]
+    found[0]["selection"] = [asdict(choice) for choice in line.choices]
+    found[0]["sensitivity"] = [
+        {"objective": c.objective, "delta": c.delta, "exponents": c.exponents, "status": c.status}
+        for c in line.law.sensitivity
+    ]
+    return found
+
+
+def _together(study: Study) -> list[dict[str, Any]]:
+    """The law over all lines, where one was asked for: `family` and `rank_ratio` are None."""
+    if study.together is None:
+        return []
+    made, draws = study.together
+    document = {
+        "family": None,
+        "rank_ratio": None,
+        "line": None,
+        "law": made.law,
+        "approach": 3,
+        "objective": made.objective,
+        "delta": made.delta,
+        "params_column": study.settings.params_column,
+        "points": len(made.points),
+        "dropped": len(study.dropped),
+        "parameters": made.parameters,
+        "intervals": draws.intervals() if draws else {},
+        "exponents": made.exponents,
+        "exponent_intervals": draws.exponent_intervals() if draws else {},
+        "objective_value": made.objective_value,
+        "status": made.status,
+        "message": made.message,
+        "checks": [check.to_json() for check in fit_checks(made, draws=draws, noise=study.noise)],
+    }
+    return [document]
+
+
+def _refused(study: Study, line: Line, dropped: int) -> dict[str, Any]:
+    """A line whose points determine no parametric law."""
+    settings = study.settings
+    check = Check("no_law", "warning", f"{line.refused}")
+    return {
+        "law": settings.line_law,
+        "approach": 3,
+        "objective": settings.objective,
+        "delta": settings.delta,
+        "params_column": settings.params_column,
+        "points": len(line.points),
+        "dropped": dropped,
+        "parameters": {},
+        "intervals": {},
+        "exponents": {},
+        "exponent_intervals": {},
+        "objective_value": None,
+        "status": "not_identified",
+        "message": line.refused,
+        "checks": [check.to_json()],
+    }
+
+
+def _prediction(study: Study, made: Prediction) -> dict[str, Any]:
+    best = made.optimum
+    return {
+        "family": made.line.family,
+        "rank_ratio": made.line.rank_ratio,
+        "line": made.line.name,
+        "compute": made.compute,
+        "N": best.params if best else None,
+        "D": best.tokens if best else None,
+        "loss": best.loss if best else None,
+        "slope": best.slope if best else None,
+        "intervals": {name: list(pair) for name, pair in best.intervals.items()} if best else {},
+        "form_range": {name: list(pair) for name, pair in made.form_range.items()},
+        "checks": [check.to_json() for check in made.checks],
+    }

@@ -1,0 +1,261 @@
+"""The report: one self-contained `report.html`, with the figures and tables it shows beside it.
+
+    <folder>/report.html
+    <folder>/figures/*.svg *.png *.pdf
+    <folder>/tables/*.csv *.md *.tex
+
+The page needs no network and no script, follows the reader's light or dark setting, and prints. The same study gives
+the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling.analysis.serving import serving
+from scaling.analysis.study import Study
+from scaling.analysis.study_checks import by_severity
+from scaling.checks import Check
+from scaling.files import write_atomic
+from scaling.laws.comparison import AXES
+from scaling.quantity import format_duration, format_number
+from scaling.report.figures import data as numbers
+from scaling.report.figures import drawing as figures
+from scaling.report.figures.style import css_variables, themed
+from scaling.report.summary import answer
+from scaling.report.table import Column, Table, text
+from scaling.report.tables import study_tables
+from scaling.results.launches import Launch
+from scaling.results.status import RunStatus, code_changes
+from scaling.sweeps.schema import Sweep
+
+if TYPE_CHECKING:
+    from scaling.report.figures.drawing import Draw
+
+_PARAMS = {
+    "params_total": " (all parameters)",
+    "params_non_embedding": " (no embedding table, no output head)",
+    "params_matmul": " (the matrices a token is multiplied by, the output head included; no embedding table, no norms)",
+}
+_RUN_TABLES = ("cells", "dropped")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the report says that the table of runs does not hold.
+
+    Args:
+        sweep, question: as the sweep file has them.
+        commands: how to make the report again, one a line.
+        plan_dropped: cells that the plan left out: {"cell", "reason"}.
+        plan_checks: what the plan noticed.
+        messages: run id -> why it failed.
+        facts: more (name, value) pairs for "what was run", such as the code version.
+    """
+
+    sweep: str
+    question: str
+    commands: Sequence[str] = ()
+    plan_dropped: Sequence[Mapping[str, Any]] = ()
+    plan_checks: Sequence[Check] = ()
+    messages: Mapping[str, str] = field(default_factory=dict)
+    facts: Sequence[tuple[str, str]] = ()
+
+
+def context_of(sweep: Sweep, launch: Launch, runs: Sequence[RunStatus]) -> Context:
+    """What a launch and the state of its runs add to the table."""
+    file = f"sweeps/{sweep.path.name}"
+    return Context(
+        sweep.name,
+        sweep.question,
+        commands=(
+            f"scaling launch {file} --yes",
+            f"scaling report {file}",
+            f"scaling fit results/{sweep.name}/runs.csv",
+        ),
+        plan_dropped=launch.dropped,
+        plan_checks=[Check(**check) for check in launch.plan_checks],  # type: ignore[arg-type]
+        messages={run.row["id"]: run.message for run in runs if run.message},
+        facts=(
+            ("launch", f"number {launch.number} of {launch.created}, runner {launch.runner}"),
+            ("code version", "; ".join([launch.code_version, *code_changes(runs)])),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure of the page; `width` in rem."""
+
+    name: str
+    svg: str
+    caption: str
+    width: int
+
+
+def write_report(
+    study: Study, folder: Path, *, sweep: Sweep, launch: Launch, runs: Sequence[RunStatus]
+) -> tuple[str, Path]:
+    """Write the report of a launch into `folder`; returns its first sentence and the page's path."""
+    return answer(study)[0], write_page(study, folder, context_of(sweep, launch, runs))
+
+
+def write_page(study: Study, folder: Path, context: Context) -> Path:
+    """Write the page, the figures and the tables into `folder`; returns the page's path."""
+    from jinja2 import Environment, PackageLoader
+
+    tables = study_tables(study)
+    for table in tables:
+        table.write(folder / "tables")
+    environment = Environment(loader=PackageLoader("scaling"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.get_template("report.html.j2").render(
+        report={"sweep": context.sweep, "question": context.question, "commands": context.commands}
+        | {"facts": _facts(study, context)},
+        answer=answer(study),
+        figures=_drawings(study, folder / "figures"),
+        checks=_checks(study, context),
+        tables=[table for table in tables if table.name not in _RUN_TABLES],
+        run_tables=[*(t for t in tables if t.name == "cells"), *_missing_tables(study, context)],
+        method=_method(study),
+        light=css_variables(dark=False),
+        dark=css_variables(dark=True),
+    )
+    path = folder / "report.html"
+    write_atomic(path, page)
+    return path
+
+
+def _checks(study: Study, context: Context) -> list[Check]:
+    """Of the study, of serving, and of the plan where the finished runs do not say the same."""
+    found = {check.code for check in study.checks}
+    priced = [Check(**check) for comparison in serving(study).comparisons for check in comparison["checks"]]
+    planned = [check for check in context.plan_checks if check.code not in found]
+    return by_severity([*study.checks, *planned, *serving(study).checks, *priced])
+
+
+def _drawings(study: Study, folder: Path) -> list[Drawing]:
+    """Every figure that has something to show, written to `folder` too."""
+    drawn = []
+    for name, caption, width, draw in _figures(study):
+        rendered = figures.render(name, draw)
+        figures.write_figure(folder, name, rendered)
+        drawn.append(Drawing(name, themed(rendered["svg"].decode()), caption, width))
+    return drawn
+
+
+def _figures(study: Study) -> list[tuple[str, str, int, Draw]]:
+    """Name, caption, width and ink of each figure that has data."""
+    found: list[tuple[str, str, int, Draw]] = []
+    difference = numbers.difference_data(study)
+    if difference.lines:
+        caption = (
+            f"Loss minus that of {difference.reference} at equal compute, with 95 % intervals. "
+            "Inside the grey band, twice the seed noise, a difference is not worth a word."
+        )
+        found.append(("difference", caption, 40, lambda: figures.difference_figure(difference)))
+    isoflop = numbers.isoflop_data(study)
+    if isoflop.panels:
+        caption = (
+            "Each budget's losses against size. Dots are cells (bars: seed noise), curves parabolas in log N, rings "
+            "their minima with the 95 % interval of N_opt. Minima at the edge of the sizes tried have no ring."
+        )
+        found.append(
+            ("isoflop", caption, min(64, 8 + 20 * len(isoflop.panels)), lambda: figures.isoflop_figure(isoflop))
+        )
+    optima, frontier = numbers.optima_data(study), numbers.frontier_data(study)
+    if any(line.compute or line.law for line in optima.params):
+        caption = (
+            "Compute-optimal parameters and tokens. Markers are isoFLOP minima (approach 2), curves the parametric "
+            "law (approach 3), bars and bands 95 % intervals; exponents are those of approach 3."
+        )
+        found.append(("optima", caption, 56, lambda: figures.optima_figure(optima)))
+    if any(line.frontier or line.budgets for line in study.lines):
+        caption = (
+            "The least loss each line's law can buy with a compute, with its 95 % band; faint markers are the cells. "
+            "Below: measured minus fitted loss, with twice the seed noise in grey."
+        )
+        found.append(("frontier", caption, 42, lambda: figures.frontier_figure(frontier)))
+    rates = numbers.rates_data(study)
+    if rates is not None:
+        caption = (
+            "Runs around the best rate of each line, over seeds: on the left the loss (mean and one standard "
+            "deviation), on the right the largest spectral norm of any matrix at any time measured (geometric). A "
+            "cross at the top marks a rate at which a run diverged."
+        )
+        found.append(("rates", caption, 60, lambda: figures.rates_figure(rates)))
+    served = numbers.serving_data(study)
+    if served.panels:
+        caption = (
+            "What serving costs at equal loss: each line's cheapest-to-train model at the losses that every line "
+            "reaches, priced along its ladder."
+        )
+        found.append(("serving", caption, 60, lambda: figures.serving_figure(served)))
+    return found
+
+
+def _missing_tables(study: Study, context: Context) -> list[Table]:
+    """Runs that are no data points with their messages, and cells the plan left out."""
+    columns = (Column("run", "run"), Column("line", "line"), Column("reason", "why"), Column("message", "message"))
+    rows = tuple((d.run, d.line, d.reason, context.messages.get(d.run)) for d in study.dropped)
+    planned = tuple((item["cell"], item["reason"]) for item in context.plan_dropped)
+    tables = [
+        Table("dropped", "Runs that are no data points", columns, rows),
+        Table("plan_dropped", "Cells the plan left out", (Column("cell", "cell"), Column("reason", "why")), planned),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _facts(study: Study, context: Context) -> list[tuple[str, str]]:
+    """What was run, as (name, value)."""
+    rows = [row for line in study.lines for cell in line.cells for row in cell.rows]
+    facts = [("data points", ", ".join(f"{line.name}: {len(line.points)} runs" for line in study.lines))]
+    seconds = sum(row.get("device_seconds") or 0.0 for row in rows)
+    inherited = sum(row.get("inherited_seconds") or 0.0 for row in rows)
+    flops = sum(float(line.points.compute.sum()) for line in study.lines)
+    spent = f"{flops:.2e} FLOPs ({study.convention}), {format_duration(seconds)} of device time"
+    shared = f" if each run were trained alone; shared trunks saved {format_duration(inherited)}" if inherited else ""
+    facts.append(("training compute", spent + shared))
+    optimizer = [
+        row["optimizer_flops"] / row["flops"] for row in rows if row.get("optimizer_flops") and row.get("flops")
+    ]
+    if optimizer:
+        share = f"{min(optimizer):.0%} to {max(optimizer):.0%} of training FLOPs, not counted in C"
+        facts.append(("optimizer arithmetic", share))
+    if study.noise:
+        low, high = study.noise.interval
+        told = f"{study.noise.sigma:.4f} nats/token ({low:.4f} to {high:.4f}), from {study.noise.cells} cells"
+        facts.append(("seed noise", told))
+    for name, column in (("corpus", "corpus_hash"), ("device", "device"), ("torch", "torch_version")):
+        values = sorted({text(row[column]) for row in rows if row.get(column)})
+        if values:
+            facts.append((name, ", ".join(values)))
+    epochs = [row["epochs"] for row in rows if row.get("epochs")]
+    if epochs:
+        facts.append(("passes over the corpus", f"{format_number(min(epochs))} to {format_number(max(epochs))}"))
+    return [*facts, *context.facts]
+
+
+def _method(study: Study) -> str:
+    settings = study.settings
+    kinds = {line.law.draws.kind for line in study.lines if line.law and line.law.draws}
+    how = {"residuals": "new residuals on the design", "cases": "points drawn with replacement"}
+    drawn = " and ".join(sorted(how[kind] for kind in kinds))
+    counted = (
+        f"N is {settings.params_column}{_PARAMS.get(settings.params_column, '')}; C counts {AXES[study.convention]}"
+    )
+    sentences = [
+        f"{counted}; losses are nats per token on fixed validation windows.",
+        f"Each line is fitted with {settings.line_law} by {settings.objective}, summed.",
+    ]
+    if drawn:
+        sentences.append(
+            f"Intervals are 95 %, from {settings.bootstrap} bootstrap draws ({drawn}), seed {settings.seed}."
+        )
+    if any(line.choices for line in study.lines):
+        sentences.append("In every draw the setting of each tuned cell is chosen again.")
+    if any(one.headline.verdict.paired for one in study.comparisons):
+        sentences.append("Lines of the same budgets, shapes and seeds are compared draw by draw.")
+    return " ".join(sentences)

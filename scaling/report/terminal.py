@@ -1,0 +1,122 @@
+"""A study in a terminal: the fit of every line as `laws.fit_text` says it, the differences, and the cost of serving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from scaling.analysis.lines import Line
+from scaling.analysis.serving import serving
+from scaling.analysis.study import Study
+from scaling.checks import Check
+from scaling.laws.fit_text import report_text
+from scaling.report.rate_tables import best_rates_table, claims_table, stability_table
+from scaling.report.summary import answer
+from scaling.report.table import Table
+from scaling.report.tables import differences_table, minima_table, serving_table
+
+_SERVING_COLUMNS = {
+    "line",
+    "choice",
+    "form",
+    "device",
+    "n",
+    "training_flops",
+    "decode_flops_ratio",
+    "weight_bytes",
+    "kv_share",
+    "decode_seconds_ratio",
+}
+
+
+def fit_text(study: Study, approach: int | None = None) -> str:
+    """Every line's law; the isoFLOP minima; what could be wrong. `approach` keeps only that one."""
+    blocks = []
+    if approach in (None, 3):
+        blocks += [report_text(*study.together).rstrip()] if study.together else []
+        blocks += [_law(line) for line in study.lines]
+    if approach in (None, 2) and (minima := minima_table(study)).rows:
+        blocks.append(table_text(minima))
+    if approach in (None, 2):
+        blocks += [_exponents_by_minima(line) for line in study.lines if line.isoflop]
+    if approach in (None, 1):
+        blocks += [text for line in study.lines for text in _envelope(line)]
+    if study.dropped:
+        blocks.append(f"{len(study.dropped)} runs are no data points: {_reasons(study)}.")
+    if approach is None:
+        blocks.append(checks_text(study.checks))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def compare_text(study: Study) -> str:
+    """The answer, the differences at equal cost and at each line's best rate, and what serving costs at equal loss."""
+    made = (differences_table(study), best_rates_table(study), claims_table(study), stability_table(study))
+    tables = [table for table in (*made, serving_extract(study)) if table.rows]
+    checks = checks_text(serving(study).checks)
+    return "\n\n".join([*answer(study), *map(table_text, tables), *([checks] if checks else [])])
+
+
+def serving_extract(study: Study) -> Table:
+    """What a terminal can show of the serving table: the lowest loss that all lines reach, the columns to compare."""
+    whole = serving_table(study)
+    if not whole.rows:
+        return whole
+    losses = [row[0] for row in whole.rows]
+    kept = [n for n, column in enumerate(whole.columns) if column.name in _SERVING_COLUMNS]
+    rows = tuple(tuple(row[n] for n in kept) for row in whole.rows if row[0] == min(losses))
+    others = sorted(set(losses) - {min(losses)})
+    more = f"Losses {' and '.join(f'{loss:.3f}' for loss in others)}, nearest shapes" if others else "Nearest shapes"
+    note = f"{whole.note} {more} and batch 64: --json, or tables/serving.csv of `scaling report` (batch 1)."
+    title = f"{whole.title} of {min(losses):.3f} nats/token, the lowest target"
+    return Table(whole.name, title, tuple(whole.columns[n] for n in kept), rows, note)
+
+
+def table_text(table: Table) -> str:
+    """A table in aligned columns."""
+    cells = [table.header, *table.shown]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(table.columns))]
+    lines = []
+    for row in cells:
+        padded = (
+            cell.rjust(width) if column.numeric else cell.ljust(width)
+            for cell, width, column in zip(row, widths, table.columns, strict=True)
+        )
+        lines.append("  " + "  ".join(padded).rstrip())
+    return "\n".join([table.title, *lines, *([f"  {table.note}"] if table.note else [])])
+
+
+def checks_text(checks: Sequence[Check]) -> str:
+    """One suspicion a line; empty where there is none."""
+    lines = [f"  {check.severity}: {check.message} [{check.code}]" for check in checks]
+    return "\n".join(["What could be wrong:", *lines]) if lines else ""
+
+
+def _law(line: Line) -> str:
+    if line.law is None:
+        return f"{line.name}: no law. {line.refused}"
+    # The line's suspicions stand at the end, with those of the others.
+    text = report_text(line.law.fit, line.law.draws, dropped=line.law.dropped, sensitivity=line.law.sensitivity)
+    return f"{line.name}\n{text.rstrip()}"
+
+
+def _exponents_by_minima(line: Line) -> str:
+    assert line.isoflop is not None
+    if not line.isoflop.exponents:
+        return f"{line.name}, approach 2: {line.isoflop.message}"
+    told = ", ".join(
+        "{} ∝ C^{:.3f} [{:.3f}, {:.3f}]".format(name, value, *line.isoflop.exponent_intervals[name])
+        for name, value in line.isoflop.exponents.items()
+    )
+    return f"{line.name}, approach 2 ({line.isoflop.curve}): {told}"
+
+
+def _envelope(line: Line) -> Iterator[str]:
+    if line.law and line.law.envelope:
+        told = ", ".join(f"{name} ∝ C^{value:.3f}" for name, value in line.law.envelope.exponents.items())
+        yield f"{line.name}, approach 1 (lower envelope): {told}"
+
+
+def _reasons(study: Study) -> str:
+    counts: dict[str, int] = {}
+    for item in study.dropped:
+        counts[item.reason] = counts.get(item.reason, 0) + 1
+    return "; ".join(f"{count} {reason}" for reason, count in counts.items())

@@ -1,0 +1,84 @@
+"""Arrays: the runs of a launch as job arrays, by the runner's rules.
+
+Each run takes the first resource rule that fits it; short runs of one rule share tasks; tasks that need the same are
+one array, cut where the cluster's MaxArraySize says. SLURM throttles an array (``%n``), not a launch, so
+`max_concurrent` is shared out between the arrays by their number of tasks, and arrays beyond that number wait for
+earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from scaling.runners.packing import Task, pack
+from scaling.runners.runner_file import Resources, Runner
+
+DEFAULT_MAX_ARRAY_SIZE = 1001  # slurm.conf(5): array indices stay below it
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run to be trained: what a resource rule and the packing look at."""
+
+    run_id: str
+    params: float  # params_total
+    seconds: float | None  # predicted wall time on its own devices; None where unknown
+    trunk: str | None = None  # runs of one trunk share a task, in the order they come in
+
+
+@dataclass(frozen=True)
+class Array:
+    """Tasks that need the same resources, submitted by one sbatch call. `parallelism` of them run at a time."""
+
+    resources: Resources
+    tasks: tuple[Task, ...]
+    slots: int
+    parallelism: int | None = None  # None: all
+    after: int | None = None  # starts when the array at this place of the list has ended
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Every run of the array."""
+        return [run_id for task in self.tasks for run_id in task.runs]
+
+
+def make_arrays(profile: Runner, work: Iterable[Work], *, max_array_size: int = DEFAULT_MAX_ARRAY_SIZE) -> list[Array]:
+    """The arrays of a launch, each with its longest task first.
+
+    Raises:
+        SpecError: no resource rule takes a run.
+    """
+    by_rule: dict[Resources, dict[str, float | None]] = {}
+    work = list(work)
+    trunks = {run.run_id: run.trunk for run in work if run.trunk is not None}
+    for run in work:
+        rule = profile.resources_for(run.params)
+        by_rule.setdefault(rule, {})[run.run_id] = run.seconds
+    arrays: list[Array] = []
+    target = profile.pack.target if profile.pack else None
+    for rule, seconds in by_rule.items():
+        slots = (profile.slots or 1) if rule.ranks == 1 else 1
+        tasks = pack(seconds, target_seconds=target, slots=slots, trunks=trunks)
+        for count in dict.fromkeys(task.slots for task in tasks):
+            alike = [task for task in tasks if task.slots == count]
+            for start in range(0, len(alike), max_array_size):
+                arrays.append(Array(rule, tuple(alike[start : start + max_array_size]), count))
+    return arrays if profile.max_concurrent is None else _throttle(arrays, profile.max_concurrent)
+
+
+def _throttle(arrays: list[Array], limit: int) -> list[Array]:
+    """Shares of `limit` in proportion to the tasks (largest remainder, at least one each)."""
+    first = arrays[:limit]
+    total = sum(len(array.tasks) for array in first)
+    shares = [max(1, limit * len(array.tasks) // total) for array in first]
+    while sum(shares) > limit:
+        shares[shares.index(max(shares))] -= 1
+    by_remainder = sorted(range(len(first)), key=lambda k: -(limit * len(first[k].tasks) % total))
+    for k in by_remainder[: limit - sum(shares)]:
+        shares[k] += 1
+    throttled = [replace(array, parallelism=share) for array, share in zip(first, shares, strict=True)]
+    for place in range(limit, len(arrays)):
+        before = place - limit
+        throttled.append(replace(arrays[place], parallelism=throttled[before].parallelism, after=before))
+    return throttled

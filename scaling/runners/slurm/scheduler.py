@@ -1,0 +1,214 @@
+"""SLURM as a scheduler: submit job arrays (`slurm_jobs` asks what holds a run, and cancels).
+
+submitit writes the sbatch text and the pickles and starts the tasks under `srun`; a pickle holds the call
+`slurm_task.work(store, launch, submission, task)` and nothing else. Nothing keeps running on the login node. While
+submitting, a launch holds the store's launch lock, leaves every run alone that a job of any launch on this store
+holds, and writes each intention before its sbatch call (`scaling.runners.slurm.submissions`), so that it may be killed
+anywhere and started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from scaling.errors import RunnerError
+from scaling.results.owner import code_version
+from scaling.results.store import Store
+from scaling.runners.runner_file import Runner
+from scaling.runners.slurm import task as slurm_task
+from scaling.runners.slurm.arrays import DEFAULT_MAX_ARRAY_SIZE, Array, Work, make_arrays
+from scaling.runners.slurm.jobs import HeldRun, StoreJobs
+from scaling.runners.slurm.queue import SlurmQueue, login_environment, run_command
+from scaling.runners.slurm.script import array_parameters, check_folder, continuation_parameters
+from scaling.runners.slurm.submissions import Submission, Submitted, all_submitted, launch_folder
+
+LOCK_SECONDS = 300.0  # another launch on this store prepares data and submits at most about this long
+MAX_UNATTENDED_ATTEMPTS = 10  # assumption: a run that was lost this often needs a person
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a launch did: runs handed over now, runs that jobs hold already, the ids of the new jobs."""
+
+    submitted: tuple[str, ...]
+    held: Mapping[str, HeldRun]
+    jobs: tuple[str, ...]
+
+
+class Slurm:
+    """The cluster of one runner file, for one launch on one store."""
+
+    def __init__(self, profile: Runner, store: Path, *, launch: str, queue: SlurmQueue | None = None) -> None:
+        self.profile, self.store, self.launch = profile, store.resolve(), launch
+        self.folder = launch_folder(self.store, launch)
+        self.jobs = StoreJobs(self.store, queue or SlurmQueue())
+        check_folder(self.store)
+
+    def scripts(self, work: Sequence[Work]) -> list[str]:
+        """The sbatch texts that `submit` would hand over now, without asking what other jobs hold."""
+        first = self._next_number()
+        arrays = make_arrays(self.profile, work, max_array_size=max_array_size(default=DEFAULT_MAX_ARRAY_SIZE))
+        return [self._script(array, self._name(first + place)) for place, array in enumerate(arrays)]
+
+    def samples(self, work: Sequence[Work]) -> list[str]:
+        """The text of one array per kind of resources, for ``sbatch --test-only``."""
+        kinds: dict[Any, Array] = {}
+        for array in make_arrays(self.profile, work):
+            kinds.setdefault((array.resources, array.slots), array)
+        return [self._script(array, self._name(0)) for array in kinds.values() if array.after is None]
+
+    def submit(
+        self, work: Sequence[Work], *, corpus_hash: str, keep: str, continuation: Sequence[str] | None = None
+    ) -> Outcome:
+        """Hand over every run of `work` that no job holds.
+
+        Args:
+            work: runs without a result.
+            corpus_hash: of the prepared data.
+            keep: what a finished run keeps: ``weights`` or ``none``.
+            continuation: the command that goes on when all jobs of this launch have ended.
+
+        Raises:
+            RunnerError: SLURM does not answer or refuses; jobs submitted before that stay, and are found again.
+        """
+        with self._locked():
+            self.jobs.recover()
+            held = self.jobs.held({run.run_id for run in work})
+            self.jobs.release(held.values())
+            free = [run for run in work if run.run_id not in held and self._worth_it(run.run_id)]
+            jobs: list[str] = []
+            arrays = make_arrays(self.profile, free, max_array_size=max_array_size()) if free else []
+            for array in arrays:
+                after = None if array.after is None else jobs[array.after]
+                jobs.append(self._submit_array(array, after, corpus_hash=corpus_hash, keep=keep))
+            own = {h.job_id.partition("_")[0] for h in held.values() if h.launch == self.launch}
+            if continuation and (jobs or (own and not self.jobs.goes_on(self.launch))):
+                jobs.append(self._submit_continuation(continuation, sorted(own | set(jobs), key=int)))
+        return Outcome(tuple(run.run_id for run in free), held, tuple(jobs))
+
+    def _submit_array(self, array: Array, after: str | None, *, corpus_hash: str, keep: str) -> str:
+        newest = {run_id: Store(self.store).newest(run_id) for run_id in array.run_ids}
+        number = self._next_number()
+        submission = Submission(
+            name=self._name(number),
+            tasks=tuple(task.runs for task in array.tasks),
+            slots=array.slots,
+            device="cuda" if array.resources.gpus else "cpu",
+            strategy=array.resources.strategy,
+            attempts={run_id: attempt.number if attempt else 0 for run_id, attempt in newest.items()},
+            corpus_hash=corpus_hash,
+            keep=keep,
+            code_version=code_version(),
+        )
+        calls = [(str(self.store), self.launch, f"{number:02d}", task) for task in range(len(array.tasks))]
+        parameters = array_parameters(self.profile, array, name=submission.name, after=after)
+        return self._sbatch(number, submission, parameters, slurm_task.work, calls)
+
+    def _submit_continuation(self, command: Sequence[str], after: list[str]) -> str:
+        number = self._next_number()
+        submission = Submission(name=self._name(number), code_version=code_version())
+        parameters = continuation_parameters(self.profile, name=submission.name, after=after)
+        return self._sbatch(number, submission, parameters, slurm_task.go_on, [(list(command),)])
+
+    def _sbatch(
+        self, number: int, submission: Submission, parameters: Mapping[str, Any], function: Any, calls: list[Any]
+    ) -> str:
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        submitted = Submitted(self.folder / f"{number:02d}.json", submission, None)
+        submission.write(submitted.path)
+        try:
+            with _outside_a_job():
+                jobs = _executor(self.folder, parameters).map_array(function, *zip(*calls, strict=True))
+        except (FailedJobError, FailedSubmissionError) as error:
+            submitted.settle("")
+            hint = "scaling doctor --runner FILE"
+            raise RunnerError("sbatch refused the job", where=submission.name, got=str(error), hint=hint) from error
+        job_id = str(jobs[0].job_id).partition("_")[0]
+        submitted.settle(job_id)
+        return job_id
+
+    def _script(self, array: Array, name: str) -> str:
+        after = None if array.after is None else f"JOB_OF_{self._name(array.after + 1)}"
+        executor = _executor(self.folder, array_parameters(self.profile, array, name=name, after=after))
+        if len(array.tasks) > 1:
+            executor.parameters["map_count"] = len(array.tasks)
+        text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+        return text
+
+    def _worth_it(self, run_id: str) -> bool:
+        """True, except where nobody watches: then a run that failed, or never got to a worker, is not tried again."""
+        if slurm_task.CONTINUATION not in os.environ:
+            return True
+        newest = Store(self.store).newest(run_id)
+        before = [s.submission.attempts[run_id] for s in all_submitted(self.store) if run_id in s.submission.attempts]
+        if newest is None or not before:
+            return not before
+        return max(before) < newest.number < MAX_UNATTENDED_ATTEMPTS and newest.error() is None
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            with FileLock(self.store / ".launch.lock", timeout=LOCK_SECONDS):
+                yield
+        except Timeout:
+            raise RunnerError("another launch is submitting", where=str(self.store), hint="try again later") from None
+
+    def _next_number(self) -> int:
+        return max((int(path.stem) for path in self.folder.glob("[0-9]*.json")), default=0) + 1
+
+    def _name(self, number: int) -> str:
+        return f"{self.launch}.{number:02d}"
+
+
+def max_array_size(*, default: int | None = None) -> int:
+    """The cluster's MaxArraySize; array indices stay below it.
+
+    Raises:
+        RunnerError: the controller does not answer, and there is no default.
+    """
+    answer = run_command(["scontrol", "show", "config"])
+    for line in answer.stdout.splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "MaxArraySize":
+            return int(value)
+    if default is not None:
+        return default
+    hint = "run this on a login node of the cluster, or launch without --runner to train on this machine"
+    raise RunnerError("no SLURM controller answers here", got=answer.stderr.strip() or None, hint=hint)
+
+
+def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
+    import submitit
+
+    class Executor(submitit.SlurmExecutor):
+        """Writes its text on a machine without SLURM, too."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 2
+
+    executor = Executor(folder, python=f"{shlex.quote(sys.executable)} -P")
+    executor.update_parameters(**parameters)
+    return executor
+
+
+@contextlib.contextmanager
+def _outside_a_job() -> Iterator[None]:
+    """Submit as from a login node: submitit passes on this process's environment."""
+    whole, login = dict(os.environ), login_environment()
+    for key in whole.keys() - login.keys():
+        del os.environ[key]
+    try:
+        yield
+    finally:
+        os.environ.update(whole)

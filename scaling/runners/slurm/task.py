@@ -1,0 +1,176 @@
+"""What runs inside a SLURM task: the pool of workers of `scaling.runners.local`, and the way back into the queue.
+
+submitit calls `work` under `srun`, after installing a signal handler of its own that checkpoints in mid-step and
+dead-locks with child processes (measured). Ours replaces it before anything is started: USR2 (SLURM's warning before
+the time limit or a preemption), TERM and INT set a flag. Every process of the step receives the same signals, so the
+workers checkpoint at their next step boundary and exit 75 by themselves. When they have, the task asks SLURM to run
+it again and leaves by SystemExit, which submitit does not take for a result.
+
+It asks only while SLURM says RUNNING: a job being cancelled or already requeued gets a TERM too, and a requeue would
+raise it from the dead.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from scaling.errors import RunnerError
+from scaling.results.owner import Owner, code_version
+from scaling.results.store import Store
+from scaling.runners.local import LocalPool
+from scaling.runners.ranks import meeting_place, ranks
+from scaling.runners.slurm.queue import SlurmQueue, run_command
+from scaling.runners.slurm.submissions import Submission, launch_folder
+from scaling.runners.worker import EXIT_STOPPED, STOP_SIGNALS, WorkList
+
+CONTINUATION = "SCALING_CONTINUATION"  # set in the environment of a launch that no person started
+POLL_SECONDS = 0.2
+RANK_WAIT_SECONDS = 60.0  # a rank that leaves first would end rank 0 before it has asked for the requeue
+REQUEUE_TRIES, REQUEUE_WAIT_SECONDS = 60, 5.0  # a controller that restarts is back within five minutes (assumption)
+
+
+def work(store: str, launch: str, submission: str, task: int) -> None:
+    """Train the runs of one task of a submission. This is the function that submitit pickles, with only these values.
+
+    Raises:
+        SystemExit: stopped before the end; SLURM was asked to run the task again, or has other plans for it.
+        RunnerError: a worker could not start.
+    """
+    stop = _StopFlag()
+    folder = launch_folder(Path(store), launch)
+    written = Submission.read(folder / f"{submission}.json")
+    if written.code_version != code_version():
+        say(f"the code changed after submission: {written.code_version} -> {code_version()}")
+    job_id, restart = Owner.current().job_id, Owner.current().restart_count
+    place = folder / "tasks" / f"{job_id}.{restart}"
+    if ranks() > 1:
+        _work_as_rank(written, task, Store(Path(store)), place / f"rank-{os.environ['SLURM_PROCID']}", stop)
+        return
+    worklist = _worklist(written, written.tasks[task], Store(Path(store)))
+    path = worklist.write(place / "worklist.json")
+    devices = [written.device if written.device == "cpu" else f"{written.device}:{n}" for n in range(written.slots)]
+    stopped = run_pool(LocalPool(Path(store), path, devices=devices, log_folder=place, follow=False), stop)
+    if stopped and any(_open(Store(Path(store)), worklist)):
+        assert job_id is not None
+        raise SystemExit(requeue(job_id))
+
+
+def _work_as_rank(written: Submission, task: int, store: Store, place: Path, stop: Callable[[], bool]) -> None:
+    """One rank of several: a pool of one worker. Rank 0 asks for the requeue; the others wait for their end."""
+    os.environ.update(meeting_place(os.environ["SLURM_JOB_NODELIST"], os.environ["SLURM_JOB_ID"]))
+    worklist = _worklist(written, written.tasks[task], store)
+    path = worklist.write(place / "worklist.json")
+    device = "cpu" if written.device == "cpu" else f"{written.device}:{os.environ['SLURM_LOCALID']}"
+    pool = LocalPool(store.path, path, devices=[device], log_folder=place, follow=False, strategy=written.strategy)
+    stopped = run_pool(pool, stop)
+    if bad := [code for code in pool.wait() if code not in (0, EXIT_STOPPED)]:
+        raise SystemExit(f"the worker of this rank ended with status {bad[0]}; see {place}")
+    if stopped and any(_open(store, worklist)):
+        if os.environ["SLURM_PROCID"] != "0":
+            time.sleep(RANK_WAIT_SECONDS)
+            raise SystemExit(EXIT_STOPPED)
+        job_id = Owner.current().job_id
+        assert job_id is not None
+        raise SystemExit(requeue(job_id))
+
+
+def go_on(command: list[str]) -> None:
+    """Run `scaling launch` again after the jobs of a launch: the next stage, or collect, fit and report."""
+    finished = subprocess.run(command, env=os.environ | {CONTINUATION: "1"}, check=False)
+    if finished.returncode != 0:
+        raise SystemExit(finished.returncode)  # its message is in the job's log; a traceback of ours would hide it
+
+
+def run_pool(pool: LocalPool, stop: Callable[[], bool]) -> bool:
+    """Run the pool to its end; True where it was stopped before it had done its list."""
+    with blocked_signals():
+        pool.submit()
+    cancelled = False
+    while True:
+        with blocked_signals():  # the pool may start a worker again here
+            working = pool.poll()
+        if stop() and not cancelled:
+            pool.cancel()
+            cancelled = True
+        if not working:
+            break
+        time.sleep(POLL_SECONDS)
+    if failures := pool.failures():
+        raise RunnerError("a worker could not work", got="; ".join(failures))
+    return cancelled or pool.stopped()
+
+
+def requeue(job_id: str, *, queue: SlurmQueue | None = None, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Ask SLURM to run this job again, unless it has other plans; the exit status to leave with."""
+    queue = queue or SlurmQueue()
+    for _ in range(REQUEUE_TRIES):
+        queue.forget()
+        state = queue.state(job_id)
+        if state.active is not None and state.state != "RUNNING":
+            say(f"stopped; SLURM says {state}, so it is not asked to run job {job_id} again")
+            return EXIT_STOPPED
+        answer = run_command(["scontrol", "requeue", job_id])
+        if answer.returncode == 0:
+            say(f"checkpointed; SLURM will run job {job_id} again")
+            return EXIT_STOPPED
+        say(f"scontrol requeue {job_id}: {answer.stderr.strip()}")
+        sleep(REQUEUE_WAIT_SECONDS)
+    say("this cluster does not requeue the job; `scaling launch` continues from the checkpoint")
+    return EXIT_STOPPED
+
+
+@contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Children started here begin with the stop signals blocked: one that arrives early waits for their handlers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def say(message: str) -> None:
+    """One line for the task's log."""
+    print(f"scaling: {message}", flush=True)  # noqa: T201
+
+
+class _StopFlag:
+    """True once a stop signal has come; replaces the handlers that submitit installed."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._set)
+        signal.signal(signal.SIGCONT, signal.SIG_DFL)
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+
+
+def _worklist(written: Submission, runs: tuple[str, ...], store: Store) -> WorkList:
+    """The list for this start of the task. Attempts that SLURM ended (a node lost, a requeue) are not the run's fault
+    and are not counted; one that failed with an error is, so that a requeue does not try it again.
+    """
+    attempts = {}
+    for run_id in runs:
+        newest = store.newest(run_id)
+        failed = newest is not None and newest.error() is not None
+        attempts[run_id] = written.attempts[run_id] if failed or newest is None else newest.number
+    keep: Literal["weights", "none"] = "none" if written.keep == "none" else "weights"
+    return WorkList(written.corpus_hash, runs, attempts, keep, written.code_version)
+
+
+def _open(store: Store, worklist: WorkList) -> Iterator[bool]:
+    for run_id in worklist.runs:
+        yield not store.has_result(run_id) and not worklist.spent(run_id, store.newest(run_id))

@@ -1,0 +1,239 @@
+"""The worker: the loop that trains the runs of a list, one after another, in one process.
+
+It takes the next run of an ordered list that has no result and no live attempt, trains it, publishes, and goes on.
+Stopping has one rule: USR2, TERM, INT, or the end of the launcher's pipe set a flag; at the next step boundary the
+loop checkpoints and the worker exits 75. Nothing is done inside a signal handler.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
+
+from scaling.errors import ScalingError, StoreError
+from scaling.files import fault, read_json, to_json, write_atomic
+from scaling.results.owner import Owner, code_version
+from scaling.results.store import Attempt, JobActive, Store
+
+if TYPE_CHECKING:
+    from scaling.data.shards import TokenData
+    from scaling.run import Run
+    from scaling.training.parallel import Team
+
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
+MAX_DEATHS = 3  # assumption: a run whose worker died this often within one launch (out of memory, say) is left alone
+POLL_SECONDS = 0.5
+STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class WorkList:
+    """What one launch wants trained, in order of preference.
+
+    `attempts` holds, per run, the number of its newest attempt when the list was made: a run that fails after that
+    is not tried again by this launch, and the next launch tries it once more.
+    """
+
+    corpus_hash: str
+    runs: tuple[str, ...]
+    attempts: dict[str, int]
+    keep: Literal["weights", "none"] = "weights"
+    code_version: str | None = None  # when it was made
+
+    @classmethod
+    def of(
+        cls, run_ids: Sequence[str], store: Store, *, corpus_hash: str, keep: Literal["weights", "none"]
+    ) -> WorkList:
+        """The list for a launch that starts now."""
+        newest = {run_id: store.newest(run_id) for run_id in run_ids}
+        attempts = {run_id: attempt.number if attempt else 0 for run_id, attempt in newest.items()}
+        return cls(corpus_hash, tuple(run_ids), attempts, keep, code_version())
+
+    @classmethod
+    def read(cls, path: Path) -> WorkList:
+        """The list that `write` left."""
+        values = read_json(path)
+        return cls(**(values | {"runs": tuple(values["runs"])}))
+
+    def write(self, path: Path) -> Path:
+        """Write the list and return its path."""
+        write_atomic(path, to_json(asdict(self)))
+        return path
+
+    def spent(self, run_id: str, newest: Attempt | None) -> bool:
+        """True where this launch has tried the run and must not try again."""
+        tried = (newest.number if newest else 0) - self.attempts[run_id]
+        if newest is None or tried < 1:
+            return False
+        stopped = newest.last_record().get("event") == "stopped"
+        return newest.error() is not None or (tried >= MAX_DEATHS and not stopped)
+
+
+class StopFlag:
+    """True once the worker was asked to stop, by a signal or because the launcher at the other end of its pipe is
+    gone.
+    """
+
+    def __init__(self, *, lifeline: int | None = None) -> None:
+        self._asked = False
+        self._lifeline = lifeline
+
+    def install(self) -> None:
+        """Let the stop signals set the flag; a launcher may have started us with them blocked, so that none is lost."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def __call__(self) -> bool:
+        """Whether to stop at this step boundary."""
+        if not self._asked and self._lifeline is not None:
+            readable, _, _ = select.select([self._lifeline], [], [], 0)
+            self._asked = bool(readable)  # the launcher never writes, so readable means end of file
+        return self._asked
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+
+
+class Worker:
+    """Works through one list on one device."""
+
+    def __init__(
+        self,
+        store: Store,
+        worklist: WorkList,
+        stop: StopFlag,
+        *,
+        device: str = "cpu",
+        follow: bool = False,
+        job_active: JobActive | None = None,
+    ) -> None:
+        self.store, self.worklist, self.stop = store, worklist, stop
+        self.device, self.follow, self.job_active = device, follow, job_active
+        self.owner = Owner.current(submitted=worklist.code_version)
+        self.data: TokenData | None = None
+        self.team: Team | None = None
+        self.leads = True  # of several ranks one writes
+        self.waits = False  # for another worker to leave the state of a trunk
+
+    def work(self) -> int:
+        """Train what is to be trained; the process's exit status.
+
+        With `follow` it stays while other workers train runs of its list, to take over should they die. It always
+        stays for runs whose shared trunk another worker is about to leave for them.
+        """
+        while not self.stop():
+            attempt = self._next()
+            if attempt is not None:
+                self._execute(attempt)
+            elif self.stop():
+                break
+            elif (self.follow or self.waits) and any(self._open(run_id) for run_id in self.worklist.runs):
+                time.sleep(POLL_SECONDS)
+            else:
+                return 0
+        return EXIT_STOPPED
+
+    def _next(self) -> Attempt | None:
+        growing: set[str] = set()  # trunks that another worker is training
+        self.waits = False
+        for run_id in self.worklist.runs:
+            if self.stop():
+                return None
+            if not self._open(run_id):
+                continue
+            if growing and self._trunk(run_id)[0] in growing:
+                self.waits = True
+            elif attempt := self.store.claim(run_id, self.owner, job_active=self.job_active):
+                fault("claimed")
+                return attempt
+            else:
+                trunk, state = self._trunk(run_id)
+                growing |= {trunk} if trunk and state and not state.exists() else set()
+        return None
+
+    def _trunk(self, run_id: str) -> tuple[str | None, Path | None]:
+        """The trunk of a run, and the file it will leave there."""
+        try:
+            run = self.store.run(run_id)
+        except StoreError:  # told when the run is tried
+            return None, None
+        from scaling.training.trunk import state_path
+
+        if run.trunk_id is None or run.branch_step is None:
+            return None, None
+        return run.trunk_id, state_path(self.store.trunks / run.trunk_id, run.branch_step)
+
+    def _open(self, run_id: str) -> bool:
+        return not self.store.has_result(run_id) and not self.worklist.spent(run_id, self.store.newest(run_id))
+
+    def _execute(self, attempt: Attempt) -> None:
+        try:
+            self._train(attempt)
+        except Exception as error:  # noqa: BLE001  (a run that crashes must not stop the others; it is recorded and shown)
+            message = str(error) if isinstance(error, ScalingError) else f"{type(error).__name__}: {error}"
+            attempt.fail(message, traceback.format_exc())
+
+    def _train(self, attempt: Attempt) -> None:
+        from scaling.data.shards import open_data
+        from scaling.training.loop import Stopped, Superseded, train
+
+        if self.data is None:
+            self.data = open_data(self.store.path, self.worklist.corpus_hash)
+        run = self.store.run(attempt.run_id)
+
+        def log(record: dict[str, Any]) -> None:
+            attempt.log({"time": round(time.time(), 3), **record})
+
+        checkpoints = self.store.checkpoints(run.id)
+        options: dict[str, Any] = {} if self.team is None else {"team": self.team}
+        try:
+            outcome = train(
+                run,
+                data=self.data,
+                folder=checkpoints,
+                attempt=attempt.number,
+                stop=self.stop,
+                owns=attempt.owns,
+                log=log,
+                device=self.device,
+                trunks=self.store.trunks,
+                **options,
+            )
+        except Superseded:
+            if self.team is not None:
+                raise  # the other ranks wait in their next step
+            return
+        if not self.leads:
+            return
+        if isinstance(outcome, Stopped):
+            log({"event": "stopped", "step": outcome.step})
+            return
+        fault("publish")
+        if self.store.publish(attempt, outcome):
+            fault("published")
+            self._tidy(checkpoints)
+            self._tidy_trunk(run)
+            log({"event": "completed", "step": outcome.steps})
+
+    def _tidy(self, checkpoints: Path) -> None:
+        """A finished run needs no checkpoint; its final weights stay where the sweep keeps them."""
+        for path in sorted(checkpoints.glob("*")):
+            if path.suffix in (".pt", ".tmp") or self.worklist.keep == "none":
+                path.unlink(missing_ok=True)
+
+    def _tidy_trunk(self, run: Run) -> None:
+        """When every branch of the list is done, the furthest state of its trunk stays for longer runs, or none."""
+        unfinished = (run_id for run_id in self.worklist.runs if not self.store.has_result(run_id))
+        if run.trunk_id is None or any(self._trunk(run_id)[0] == run.trunk_id for run_id in unfinished):
+            return
+        states = sorted((self.store.trunks / run.trunk_id).glob("*.pt"))
+        for path in states if self.worklist.keep == "none" else states[:-1]:
+            path.unlink(missing_ok=True)

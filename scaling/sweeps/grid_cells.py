@@ -1,0 +1,176 @@
+"""Cells: which shapes of which line train for how many tokens.
+
+`isoflop`: per budget C the shapes around the line's centre (targets evenly spaced in log N over a factor `span`,
+each taking the nearest free shape), D = C / FLOPs per token. `tokens_per_param`: every shape times every multiple, D
+= multiple · N. `points`: as listed. N is the sweep's own column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from scaling.errors import PlanError
+from scaling.run import Shape
+from scaling.sweeps import counting
+from scaling.sweeps.centres import Law
+from scaling.sweeps.counting import Counts
+from scaling.sweeps.ladders import Ladder, Rung, ShapeSpec
+from scaling.sweeps.schema import Family, IsoFlopGrid, Point, PointsGrid, Sweep, TokensPerParamGrid, line_name
+
+
+@dataclass(frozen=True)
+class PlannedLine:
+    """One (family, rank ratio)."""
+
+    name: str
+    family_name: str
+    family: Family
+    rank_ratio: float | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One shape as one line builds it. `size` is N in the sweep's column; FLOPs are per trained token."""
+
+    name: str
+    shape: Shape
+    ranks: Mapping[str, int] | None
+    counts: Counts
+    size: int
+    flops_exact: float
+    flops_6nd: float
+    flops: float  # in the sweep's convention
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCell:
+    """One model and the tokens it should see; `group` is what its row of the grid is called."""
+
+    line: PlannedLine
+    model: Model
+    group: str
+    budget: float | None
+    tokens: float
+
+    @property
+    def name(self) -> str:
+        """``low_rank@0.25/2e+10/d32L2``."""
+        return f"{self.line.name}/{self.group}/{self.model.name}"
+
+
+Batches = dict[str, list[tuple[int, int]]]  # cell name -> (batch tokens, steps) of each batch size
+
+
+def lines(sweep: Sweep) -> list[PlannedLine]:
+    """The lines in the order of the file."""
+    return [
+        PlannedLine(line_name(name, ratio), name, family, ratio)
+        for name, family in sweep.families.items()
+        for ratio in family.rank_ratio or (None,)
+    ]
+
+
+def build(line: PlannedLine, rung: Rung, *, vocab_size: int, sweep: Sweep) -> Model:
+    """The model of a line at a shape, with its counts."""
+    shape = rung.shape(vocab_size)
+    ratio, rank_of = line.rank_ratio, line.family.rank_of or "in_features"
+    ranks = None if ratio is None else counting.matrix_ranks(shape, ratio, rank_of)
+    counts = counting.count(shape, ranks)
+    exact = counting.training_flops(
+        shape,
+        ranks,
+        sequence_length=sweep.training.sequence_length,
+        tokens=1,
+        guided=line.family.self_guided,
+    )
+    nd = counting.flops_6nd(counts.params_total, 1)
+    chosen = exact if sweep.grid.flops == "exact" else nd
+    return Model(rung.name, shape, ranks, counts, counts.column(sweep.params_column), exact, nd, chosen)
+
+
+def cells(sweep: Sweep, line: PlannedLine, *, vocab_size: int, centre: Law | None) -> Iterator[PlannedCell]:
+    """Every cell that the grid asks of a line, before any filter."""
+    grid = sweep.grid
+    if isinstance(grid, PointsGrid):
+        named = {rung.name: rung for rung in grid.ladder} if grid.ladder else {}
+        for n, point in enumerate(grid.points):
+            if point.lines is None or {line.name, line.family_name} & set(point.lines):
+                model = build(line, _rung(sweep, n, point, named), vocab_size=vocab_size, sweep=sweep)
+                tokens = point.tokens or (point.budget or 0) / model.flops
+                yield PlannedCell(line, model, f"{point.budget or point.tokens:g}", point.budget, tokens)
+        return
+    ladder = _models(sweep, line, grid.ladder, vocab_size)
+    if isinstance(grid, TokensPerParamGrid):
+        for multiple in grid.multiples:
+            for model in ladder:
+                yield PlannedCell(line, model, f"{multiple:g}x", None, multiple * model.size)
+        return
+    for budget, models in _isoflop(grid, line, ladder, centre):
+        for model in models:
+            yield PlannedCell(line, model, f"{budget:g}", budget, budget / model.flops)
+
+
+def _models(sweep: Sweep, line: PlannedLine, ladder: Ladder, vocab_size: int) -> list[Model]:
+    return sorted((build(line, r, vocab_size=vocab_size, sweep=sweep) for r in ladder), key=lambda model: model.size)
+
+
+def _isoflop(
+    grid: IsoFlopGrid, line: PlannedLine, ladder: list[Model], centre: Law | None
+) -> Iterator[tuple[float, list[Model]]]:
+    budgets, sizes = grid.budgets, grid.sizes_per_budget
+    for name in (line.family_name, line.name):  # what is said of a line wins over what is said of its family
+        if smaller := grid.lines.get(name):
+            budgets, sizes = smaller.budgets or budgets, smaller.sizes_per_budget or sizes
+    for budget in budgets:
+        yield budget, ladder if sizes is None or centre is None else around(ladder, centre(budget), sizes, grid.span)
+
+
+def around(ladder: list[Model], centre: float, sizes: int, span: float) -> list[Model]:
+    """`sizes` models of a sorted ladder, evenly spread in log N over a factor `span` around a centre."""
+    free = dict(enumerate(math.log(model.size) for model in ladder))
+    chosen = []
+    for k in range(min(sizes, len(ladder))):
+        target = math.log(centre) + (k / (sizes - 1) - 0.5) * math.log(span) if sizes > 1 else math.log(centre)
+        nearest = min(free, key=lambda n: abs(free[n] - target))
+        chosen.append(nearest)
+        del free[nearest]
+    return [ladder[n] for n in sorted(chosen)]
+
+
+def _rung(sweep: Sweep, n: int, point: Point, named: Mapping[str, Rung]) -> Rung:
+    if isinstance(point.shape, ShapeSpec):
+        return point.shape.rung()
+    if point.shape not in named:
+        allowed = ", ".join(named) if named else "an explicit shape, or name a `ladder` in the grid"
+        raise PlanError(
+            "no such shape", where=sweep.where("grid", "points", n, "shape"), got=point.shape, allowed=allowed
+        )
+    return named[point.shape]
+
+
+def size_of_grid(sweep: Sweep, line: PlannedLine) -> int:
+    """How many cells `cells` will give, without making them."""
+    grid = sweep.grid
+    if isinstance(grid, PointsGrid):
+        return len(grid.points)
+    shapes = len(grid.ladder)
+    if isinstance(grid, TokensPerParamGrid):
+        return len(grid.multiples) * shapes
+    return len(grid.budgets) * min(shapes, grid.sizes_per_budget or shapes)
+
+
+def spent(cell: PlannedCell) -> float:
+    """FLOPs the cell should spend, in the sweep's convention."""
+    return cell.tokens * cell.model.flops
+
+
+def nearest_centre(kept: list[PlannedCell], count: int, centre: Law | None) -> list[PlannedCell]:
+    """The `count` cells of one line and group nearest its centre; nearest the middle of the sizes where there is
+    none.
+    """
+    logs = sorted(math.log(cell.model.size) for cell in kept)
+    budget = kept[0].budget
+    middle = math.log(centre(budget)) if centre and budget else logs[len(logs) // 2]
+    return sorted(kept, key=lambda cell: abs(math.log(cell.model.size) - middle))[:count]

@@ -1,0 +1,115 @@
+"""What could be wrong with a law fitted to this plan, said before anything is spent. Codes never change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from scaling.checks import Check
+
+if TYPE_CHECKING:
+    from scaling.sweeps.resolve import PlannedRun
+    from scaling.sweeps.schema import Sweep
+
+FEW_STEPS = 500  # below it warm-up and decay are most of a run; an assumption, see DESIGN section 5
+LAW_BUDGETS = 3  # two isoFLOP budgets identify no law: N and D move together on each
+AUDIT_BUDGETS = LAW_BUDGETS + 1
+
+
+def plan_checks(sweep: Sweep, runs: Sequence[PlannedRun]) -> tuple[Check, ...]:
+    """Every check that a plan alone decides."""
+    by_line: dict[str, list[PlannedRun]] = {}
+    for planned in runs:
+        by_line.setdefault(planned.line, []).append(planned)
+    found = [
+        *_saves_nothing(by_line),
+        *_few_budgets(sweep, by_line),
+        *_few_steps(by_line),
+        *_embedding_share(by_line),
+        *_rates(sweep, by_line),
+        *_optimizers(sweep),
+        *_seed_noise(by_line),
+    ]
+    return tuple(found)
+
+
+def _saves_nothing(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    """Factorized matrices that have no fewer parameters than the dense ones."""
+    found = []
+    for line, runs in by_line.items():
+        models = {id(p.run.ranks): p.run for p in runs if p.run.ranks is not None}
+        groups = {
+            name
+            for run in models.values()
+            for name, (outputs, inputs) in run.shape.matrices().items()
+            if run.ranks is not None and run.ranks[name] * (outputs + inputs) >= outputs * inputs
+        }
+        found += [f"{line} ({', '.join(sorted(groups))})"] if groups else []
+    if found:
+        message = f"Factors with at least as many parameters as the matrix they replace: {'; '.join(found)}."
+        yield Check("rank_saves_nothing", "warning", message)
+
+
+def _few_budgets(sweep: Sweep, by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    if sweep.grid.kind != "isoflop":
+        return
+    budgets = {line: len({planned.budget for planned in runs}) for line, runs in by_line.items()}
+    if few := [f"{line} {count}" for line, count in budgets.items() if count < AUDIT_BUDGETS]:
+        message = (
+            f"Fewer than {LAW_BUDGETS} compute budgets give no law, and fewer than {AUDIT_BUDGETS} leave none to hold "
+            f"out and predict: {', '.join(few)}."
+        )
+        yield Check("few_budgets", "warning" if max(budgets.values()) < LAW_BUDGETS else "info", message)
+
+
+def _few_steps(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    found = []
+    for line, runs in by_line.items():
+        short = [planned.run.steps for planned in runs if planned.run.steps < FEW_STEPS]
+        found += [f"{line} {len(short)} of {len(runs)}, the shortest {min(short)}"] if short else []
+    if found:
+        yield Check("few_steps", "warning", f"Runs with under {FEW_STEPS} steps: {'; '.join(found)}.")
+
+
+def _embedding_share(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    found = []
+    for line, runs in by_line.items():
+        shares = [(p.counts.embedding + p.counts.head) / p.counts.params_total for p in runs]
+        if max(shares) > 0.5:
+            found.append(f"{line} {' to '.join(dict.fromkeys((f'{min(shares):.0%}', f'{max(shares):.0%}')))}")
+    if found:
+        message = (
+            f"Embedding and head are a large share of all parameters, which tilts exponents in N: {', '.join(found)}."
+        )
+        yield Check("embedding_share", "warning", message)
+
+
+def _rates(sweep: Sweep, by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    """Rates that nobody tuned, and families that got unequal tuning."""
+    settings = {family: math.prod(len(v) for v in sweep.tuned(family).values()) for family in sweep.families}
+    tried = {family: len(sweep.tuned(family).get("lr", ())) or 1 for family in sweep.families}
+    if untuned := [f"{family} ({count})" for family, count in tried.items() if count < 3]:
+        message = f"Too few learning rates per cell to bracket the best one: {', '.join(untuned)}."
+        yield Check("untuned_rate", "info", message)
+    if len(set(settings.values())) > 1:
+        counts = ", ".join(f"{family} {count}" for family, count in settings.items())
+        yield Check("unequal_tuning", "warning", f"Settings tried per cell differ between families: {counts}.")
+
+
+def _optimizers(sweep: Sweep) -> Iterator[Check]:
+    names = {name: family.optimizer for name, family in sweep.families.items()}
+    if len(set(names.values())) > 1:
+        said = ", ".join(f"{family} {optimizer}" for family, optimizer in names.items())
+        message = f"The optimizer differs between families ({said}): a difference belongs to both."
+        yield Check("optimizer_differs", "info", message)
+
+
+def _seed_noise(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
+    first: dict[str, int] = {}
+    if by_line and not any(
+        first.setdefault(planned.cell, planned.run.seed) != planned.run.seed
+        for runs in by_line.values()
+        for planned in runs
+    ):
+        yield Check("seed_noise_unknown", "warning", "No cell has two seeds: no difference will have a scale.")

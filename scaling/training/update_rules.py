@@ -1,0 +1,281 @@
+"""The update of every parameter: the asked rule for hidden matrices, AdamW for embedding, head and norms.
+
+| name | hidden matrices move by |
+|---|---|
+| adamw | AdamW (Loshchilov and Hutter 1711.05101) |
+| muon | −lr · factor · orthogonal(momentum) (Jordan 2024); on a low-rank model, each factor as a matrix of its own |
+| spectron | −ρ · orthogonal(momentum), ρ = lr / (σ_A + σ_B + 1) (2602.12429) |
+| spectron_orthogonalise_only | −lr · orthogonal(momentum) |
+| spectron_renormalise_only | −ρ · momentum / ‖momentum‖₂ |
+
+The momentum is an exponential average M ← β M + (1 − β) G; Nesterov takes β M + (1 − β) G once more. Rules see stacks
+of matrices and do not know what they belong to. Nothing here waits for the device. Weight decay is decoupled and acts
+on hidden matrices only; spectral weight decay shrinks only the leading direction, W ← W − lr·λ·σ u vᵀ.
+
+Shape suffixes: K matrices of a stack, O rows, I columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from scaling.errors import TrainingError
+from scaling.run import Optimizer
+from scaling.training.flat import Flat, Groups, Named
+from scaling.training.spectron import leading_vectors, normalise, power_step, step_size
+
+NAMES = ("adamw", "muon", "spectron", "spectron_orthogonalise_only", "spectron_renormalise_only")
+SHAPE_FACTORS = {
+    "original": lambda rows, columns: max(1.0, rows / columns) ** 0.5,  # Jordan 2024
+    "match_rms_adamw": lambda rows, columns: 0.2 * max(rows, columns) ** 0.5,  # Liu et al. 2502.16982, section 2.2
+}
+
+CLIP_EPS = 1e-6  # as torch.nn.utils.clip_grad_norm_
+
+
+class UpdateRule(Protocol):
+    """What moves the parameters of one `Flat`."""
+
+    flat: Flat
+
+    def step(self, lr: float) -> None:
+        """Move every parameter by one step at the rate `lr`, from the gradients in place."""
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """What the rule remembers: per key one tensor (K, ...) for every stack, as views."""
+
+
+class AdamW:
+    """AdamW over a whole buffer as if it were one parameter: elementwise, so the same numbers, in one fused call.
+
+    The function and not the class of torch: the class loads torch's compiler, 2.0 CPU seconds at the start of every
+    worker (2026-11-22, torch 2.13.0).
+    """
+
+    def __init__(self, flat: Flat, constants: Optimizer, *, weight_decay: float) -> None:
+        self.flat, self.constants, self.weight_decay = flat, constants, weight_decay
+        self.averages = {key: torch.zeros_like(flat.values) for key in ("exp_avg", "exp_avg_sq")}
+        self.count = torch.zeros((), device=flat.values.device)
+
+    def step(self, lr: float) -> None:
+        """One AdamW step."""
+        adamw(
+            [self.flat.values],
+            [self.flat.gradients],
+            [self.averages["exp_avg"]],
+            [self.averages["exp_avg_sq"]],
+            [],
+            [self.count],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            beta1=self.constants.beta1,
+            beta2=self.constants.beta2,
+            lr=lr,
+            weight_decay=self.weight_decay,
+            eps=self.constants.eps,
+        )
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """Both averages, and the number of steps taken for every parameter."""
+        counts = [self.count.expand(shape[0]) for shape in self.flat.shapes]
+        return {key: self.flat.views(buffer) for key, buffer in self.averages.items()} | {"count": counts}
+
+
+class Momentum:
+    """An average of the gradients and a step along a normalised direction: Muon, and Spectron with its parts."""
+
+    def __init__(self, flat: Flat, constants: Optimizer) -> None:
+        self.flat, self.constants = flat, constants
+        self.beta = constants.momentum or 0.0
+        self.momentum = torch.zeros_like(flat.values)
+        self.stacks = flat.views(flat.values)
+        factor = SHAPE_FACTORS[constants.shape_factor] if constants.shape_factor else None
+        pairs = zip(flat.rows, flat.shapes, strict=True)
+        self.factors = [factor(rows, shape[2]) if factor else 1.0 for rows, shape in pairs]
+
+    def directions(self) -> list[Tensor]:
+        """Advance the average and return the direction of every stack."""
+        self.momentum.lerp_(self.flat.gradients, 1 - self.beta)
+        moved = self.flat.gradients.lerp(self.momentum, self.beta) if self.constants.nesterov else self.momentum
+        return self.flat.views(moved)
+
+    def orthogonal(self, directions: Sequence[Tensor]) -> list[Tensor]:
+        """The orthogonal factors of the directions."""
+        return self.flat.orthogonalise(directions, steps=self.constants.newton_schulz_steps or 0)
+
+    def decay(self, lr: float) -> None:
+        """Decoupled weight decay."""
+        if self.constants.weight_decay:
+            self.flat.values.mul_(1 - lr * self.constants.weight_decay)
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """The average."""
+        return {"momentum": self.flat.views(self.momentum)}
+
+
+class Muon(Momentum):
+    """Steps of one spectral size for every matrix."""
+
+    def step(self, lr: float) -> None:
+        """One step."""
+        moves = self.orthogonal(self.directions())
+        self.decay(lr)
+        for stack, move, factor in zip(self.stacks, moves, self.factors, strict=True):
+            stack.add_(move, alpha=-lr * factor)
+
+
+class Spectron(Momentum):
+    """Steps of one spectral size for every product A·B. The stacks come in pairs, A then B."""
+
+    def __init__(self, flat: Flat, constants: Optimizer) -> None:
+        super().__init__(flat, constants)
+        self.orthogonalises = constants.name != "spectron_renormalise_only"
+        self.vectors = [leading_vectors(stack, total=flat.total) for stack in self.stacks]
+        self.momentum_vectors = [] if self.orthogonalises else [vector.clone() for vector in self.vectors]
+
+    def step(self, lr: float) -> None:
+        """One step."""
+        directions = self.directions()
+        moves = self.orthogonal(directions) if self.orthogonalises else self.unit(directions)
+        sigmas_K = self.sigmas(lr)
+        self.decay(lr)
+        for pair in range(0, len(self.stacks), 2):
+            rho_K = step_size(sigmas_K[pair], sigmas_K[pair + 1], lr=lr)
+            for i in (pair, pair + 1):
+                self.stacks[i].addcmul_(moves[i], rho_K[:, None, None], value=-self.factors[i])
+
+    def sigmas(self, lr: float) -> list[Tensor]:
+        """Largest singular value of every factor before this step, estimated (K per stack)."""
+        answers = []
+        for i, (stack, vector) in enumerate(zip(self.stacks, self.vectors, strict=True)):
+            u_KO, v_KI, sigma_K = power_step(stack, vector, total=self.flat.total)
+            vector.copy_(u_KO)
+            answers.append(sigma_K)
+            if self.constants.spectral_weight_decay:
+                shrink = lr * self.constants.spectral_weight_decay
+                leading = (u_KO * sigma_K[:, None])[:, :, None]
+                self.stacks[i].baddbmm_(leading, v_KI[:, None], alpha=-shrink)
+        return answers
+
+    def unit(self, directions: Sequence[Tensor]) -> list[Tensor]:
+        """Every direction divided by its estimated spectral norm."""
+        moves = []
+        for direction, vector, rows in zip(directions, self.momentum_vectors, self.flat.rows, strict=True):
+            u_KO, _, sigma_K = power_step(direction, vector, total=self.flat.total)
+            vector.copy_(u_KO)
+            squares_K = self.flat.total(direction.square().sum(dim=(1, 2)))
+            moves.append(normalise(direction, sigma_K, bound_K=(squares_K / min(rows, direction.shape[2])).sqrt()))
+        return moves
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """The average and the vectors of the power iterations."""
+        state = super().state() | {"vector": self.vectors}
+        return state if self.orthogonalises else state | {"momentum_vector": self.momentum_vectors}
+
+
+class Optimizers:
+    """All rules of one run on one device.
+
+    Args:
+        groups: the parameters; they become views of buffers.
+        constants: the run's optimizer.
+        flatten: lays parameters out in buffers.
+    """
+
+    def __init__(self, groups: Groups, constants: Optimizer, *, flatten: Callable[[list[Named]], Flat] = Flat) -> None:
+        check_optimizer(constants, factorized=groups.factorized, guided=bool(groups.helpers))
+        self.constants = constants
+        self.others = AdamW(flatten([[named] for named in groups.others]), constants, weight_decay=0.0)
+        self.hidden = _hidden_rule(flatten(groups.matrices), constants)
+        self.helpers = _hidden_rule(flatten(groups.helpers), constants) if groups.helpers else None
+
+    @property
+    def rules(self) -> dict[str, UpdateRule]:
+        """The rules by the name under which a checkpoint keeps their state."""
+        rules: dict[str, UpdateRule] = {"others": self.others, "hidden": self.hidden}
+        return rules | ({"helpers": self.helpers} if self.helpers else {})
+
+    def zero(self) -> None:
+        """Set every gradient to zero, in place."""
+        for rule in self.rules.values():
+            rule.flat.zero()
+
+    def gradient_norm(self) -> Tensor:
+        """Euclidean norm of all gradients, a number on the device."""
+        squares = [rule.flat.total(rule.flat.gradients.square().sum()) for rule in self.rules.values()]
+        return torch.stack(squares).sum().sqrt()
+
+    def clip(self) -> None:
+        """Scale the gradients down to the norm the run allows, without reading it."""
+        if self.constants.gradient_clip:
+            scale = (self.constants.gradient_clip / (self.gradient_norm() + CLIP_EPS)).clamp(max=1.0)
+            for rule in self.rules.values():
+                rule.flat.gradients.mul_(scale)
+
+    def step(self, factor: float, *, helped: bool = False) -> None:
+        """One step of every rule at `factor` times its peak rate; helpers move only while they help."""
+        for rule in self.rules.values():
+            rule.flat.load()
+        self.clip()
+        self.hidden.step(self.constants.lr * factor)
+        self.others.step(self.constants.other_lr * factor)
+        if helped and self.helpers:
+            self.helpers.step(self.constants.lr * factor)
+        for rule in self.rules.values():
+            rule.flat.store()
+
+    def state_dict(self) -> dict[str, dict[str, dict[str, Tensor]]]:
+        """Rule -> key -> parameter name -> tensor, independent of how this process stores them."""
+        state: dict[str, dict[str, dict[str, Tensor]]] = {}
+        for name, rule in self.rules.items():
+            flat = rule.flat
+            state[name] = {
+                key: flat.named([flat.whole(stack, rows) for stack, rows in zip(stacks, flat.rows, strict=True)])
+                for key, stacks in rule.state().items()
+            }
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Mapping[str, Tensor]]]) -> None:
+        """Take over what `state_dict` of the same run returned."""
+        for name, rule in self.rules.items():
+            rule.flat.refresh()
+            for key, stacks in rule.state().items():
+                for parameter, tensor in rule.flat.named(stacks).items():
+                    tensor.copy_(rule.flat.own(state[name][key][parameter]))
+
+
+def _hidden_rule(flat: Flat, constants: Optimizer) -> UpdateRule:
+    if constants.name == "adamw":
+        return AdamW(flat, constants, weight_decay=constants.weight_decay or 0.0)
+    if constants.name in ("muon", "spectron_orthogonalise_only"):
+        return Muon(flat, constants)
+    return Spectron(flat, constants)
+
+
+def check_optimizer(constants: Optimizer, *, factorized: bool, guided: bool) -> None:
+    """Raise TrainingError for a rule that does not exist or does not fit the model."""
+    if constants.name not in NAMES:
+        raise TrainingError(
+            "There is no such optimizer.", where="optimizer.name", got=constants.name, allowed=", ".join(NAMES)
+        )
+    if constants.shape_factor and constants.shape_factor not in SHAPE_FACTORS:
+        raise TrainingError(
+            "There is no such shape factor.",
+            where="optimizer.shape_factor",
+            got=constants.shape_factor,
+            allowed=", ".join(SHAPE_FACTORS),
+        )
+    if constants.name.startswith("spectron") and (not factorized or guided):
+        raise TrainingError(
+            "Spectron steps pairs of factors.",
+            where="optimizer.name",
+            got=f"{constants.name} on a {'self-guided' if guided else 'dense'} model",
+            allowed="adamw or muon, or parameterization: low_rank without self-guidance",
+        )

@@ -36,10 +36,10 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from scaling.runners.slurm.arrays import Work
-from scaling.runners.runner_file import load_profile
+from scaling.runners.runner_file import load_runner
 from scaling.runners.slurm.scheduler import Slurm
 work = [Work(f"{n:016x}", 1.0, 60.0) for n in range(int(sys.argv[4]))]
-slurm = Slurm(load_profile(Path(sys.argv[1])), Path(sys.argv[2]), launch=sys.argv[3])
+slurm = Slurm(load_runner(Path(sys.argv[1])), Path(sys.argv[2]), launch=sys.argv[3])
 print(len(slurm.submit(work, corpus_hash="c0ffee", keep="none").submitted))
 """
 

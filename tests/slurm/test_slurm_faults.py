@@ -25,11 +25,11 @@ import json, sys
 from pathlib import Path
 from scaling.runners.slurm.arrays import Work
 from scaling.results.store import Store
-from scaling.runners.runner_file import load_profile
+from scaling.runners.runner_file import load_runner
 from scaling.runners.slurm.scheduler import Slurm
 runner, store, launch, corpus_hash, *runs = sys.argv[1:]
 work = [Work(run, float(n), 3600.0) for n, run in enumerate(runs) if not Store(Path(store)).has_result(run)]
-slurm = Slurm(load_profile(Path(runner)), Path(store), launch=launch)
+slurm = Slurm(load_runner(Path(runner)), Path(store), launch=launch)
 print(json.dumps(slurm.submit(work, corpus_hash=corpus_hash, keep="none").submitted))
 """
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling import checks
 from scaling.analysis.lines import Line
 from scaling.checks import Check
 from scaling.errors import FitError
 from scaling.laws.frontier import Frontier, Optimum
 from scaling.laws.sensitivity import form_range
-
-FAR_DECADES = 2.0  # DESIGN section 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def predict(line: Line, compute: float) -> Prediction:
     frontier = line.frontier_on(line.axis, compute)
     if frontier is None:
         message = f"{line.name} has no law to predict from: {line.refused or 'no trade-off between N and D'}."
-        return Prediction(line, compute, None, {}, (Check("no_law", "warning", message),))
+        return Prediction(line, compute, None, {}, (checks.NO_LAW(message),))
     best = frontier.at(compute)
     ranges = form_range(
         frontier.fit,
@@ -57,20 +56,23 @@ def predict(line: Line, compute: float) -> Prediction:
 def _checks(line: Line, frontier: Frontier, best: Optimum) -> Iterator[Check]:
     largest = float(line.points.compute.max())
     decades = float(np.log10(best.compute / largest))
-    if decades > FAR_DECADES:
+    if decades > checks.MAX_DECADES.value:
         message = (
             f"{best.compute:.3g} FLOPs is {decades:.1f} decades above the largest run of {line.name} ({largest:.3g})."
         )
-        yield Check("extrapolation", "warning", message)
+        yield checks.EXTRAPOLATION(message)
     if line.curve is None and line.axis == "6ND":
-        yield Check("flops_6nd_assumed", "info", "The table has no shapes, so C is counted as 6·N·D.")
+        yield checks.FLOPS_6ND_ASSUMED("The table has no shapes, so C is counted as 6·N·D.")
     if "unique_tokens" in frontier.fit.form.needs:
-        yield Check("tokens_not_repeated", "info", "The optimum is that of fresh tokens: none is seen twice.")
+        yield checks.TOKENS_NOT_REPEATED("The optimum is that of fresh tokens: none is seen twice.")
     if line.curve is not None and line.curve.extrapolated(best.params):
         message = f"N = {best.params:.3g} is outside the shapes of {line.name}: FLOPs per token are extrapolated."
-        yield Check("size_extrapolated", "info", message)
+        yield checks.SIZE_EXTRAPOLATED(message)
     if best.at_edge:
-        yield Check("optimum_at_edge", "error", f"The law of {line.name} has no optimum among the sizes searched.")
+        yield checks.OPTIMUM_AT_EDGE(f"The law of {line.name} has no optimum among the sizes searched.")
     if frontier.draws is not None and frontier.draws.unreliable:
-        message = f"More than 5 % of the draws of {line.name} failed or ended at a bound: its intervals are unreliable."
-        yield Check("interval_unreliable", "warning", message)
+        message = (
+            f"More than {checks.MAX_LOST_DRAWS.value:.0%} of the draws of {line.name} failed or ended at a bound: "
+            "its intervals are unreliable."
+        )
+        yield checks.INTERVAL_UNRELIABLE(message)

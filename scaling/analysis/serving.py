@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling import checks
 from scaling.analysis.lines import Line
 from scaling.analysis.study import Study
 from scaling.checks import Check
@@ -31,7 +32,7 @@ class Serving:
     checks: tuple[Check, ...]
 
 
-_NOTHING = Check("not_priced", "info", "No line has a law over known shapes, so nothing is priced at equal loss.")
+_NOTHING = checks.NOT_PRICED("No line has a law over known shapes, so nothing is priced at equal loss.")
 
 
 @lru_cache(maxsize=4)
@@ -63,7 +64,7 @@ def context_of(study: Study) -> int:
 
 def _missing(line: Line) -> Check:
     reason = "it has no law" if line.frontier is None else "its shapes are unknown"
-    return Check("not_priced", "info", f"{line.name} is not in the comparison at equal loss: {reason}.")
+    return checks.NOT_PRICED(f"{line.name} is not in the comparison at equal loss: {reason}.")
 
 
 def _priced(line: Line) -> equal_loss.LineLaw:

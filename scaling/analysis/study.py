@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from scaling import checks
 from scaling.analysis.comparisons import Comparison, compare_lines, reference_of
 from scaling.analysis.data_points import Cell, DroppedRun, gather
 from scaling.analysis.joint_law import fit_together
@@ -79,7 +80,7 @@ class Study:
         if not isinstance(refused := self._over_lines, FitError):
             return found
         why = refused.what + (f" ({refused.got})" if refused.got else "")
-        return (Check("no_law", "warning", f"No law {self.settings.law} over all lines: {why}."), *found)
+        return (checks.NO_LAW(f"No law {self.settings.law} over all lines: {why}."), *found)
 
     @property
     def cells(self) -> list[Cell]:

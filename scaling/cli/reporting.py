@@ -164,7 +164,7 @@ def predict(
         return
     header = ("line", "FLOPs", "N", "", "D", "", "loss", "")
     print_table(header, (_prediction_row(one) for one in document["predictions"]))
-    print_checks(dict.fromkeys(Check(**check) for one in document["predictions"] for check in one["checks"]))
+    print_checks(Check.from_json(check) for one in document["predictions"] for check in one["checks"])
 
 
 @click.command()

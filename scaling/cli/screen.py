@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scaling.checks import Check
+from scaling.checks import Check, by_severity
 
 SCHEMA_VERSION = 1
 PIPE_WIDTH = 160  # columns where standard output is no terminal: wide enough that no table is cut
@@ -52,9 +52,8 @@ def print_table(
 
 
 def print_checks(checks: Iterable[Check]) -> None:
-    """One line per check, the gravest first."""
-    order = list(_STYLES)
+    """One line per check, the gravest first, each once."""
     screen = console()
-    for check in sorted(checks, key=lambda c: order.index(c.severity)):
+    for check in by_severity(checks):
         label = Text(f"{check.severity}: ", style=_STYLES[check.severity])
         screen.print(label + Text(f"{check.message} [{check.code}]", style=""))

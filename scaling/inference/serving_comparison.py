@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling import checks
 from scaling.checks import Check
 from scaling.inference import equal_loss
 from scaling.inference.cost import Setting, forms
@@ -167,15 +168,15 @@ def _add_ratios(rows: Sequence[dict[str, Any]], reference: str) -> None:
 def _checks(rows: Sequence[dict[str, Any]], own: dict[str, Trained | None], target: float) -> Iterator[Check]:
     for name, best in own.items():
         if best is None:
-            yield Check("loss_not_reached", "warning", f"{name} never reaches {target:.4g} nats by its law.")
+            yield checks.LOSS_NOT_REACHED(f"{name} never reaches {target:.4g} nats by its law.")
     priced = [row for row in rows if row["N"] is not None]
     if devices := _named(priced, "device", lambda row: not row["calibrated"]):
         message = "the time of a kernel launch was not measured, so launches are free in these seconds"
-        yield Check("uncalibrated", "warning", f"{devices}: {message} (scaling doctor --calibrate).")
+        yield checks.UNCALIBRATED(f"{devices}: {message} (scaling doctor --calibrate).")
     if devices := _named(priced, "device", lambda row: not row["fits"]):
-        yield Check("does_not_fit", "warning", f"{devices}: weights and cache are larger than the memory.")
+        yield checks.TOO_LARGE_TO_SERVE(f"{devices}: weights and cache are larger than the memory.")
     if lines := _named(priced, "line", lambda row: row["extrapolated"]):
-        yield Check("size_extrapolated", "info", f"{lines}: outside the ladder; depth and width are extrapolated.")
+        yield checks.SIZE_EXTRAPOLATED(f"{lines}: outside the ladder; depth and width are extrapolated.")
 
 
 def _named(rows: Sequence[dict[str, Any]], column: str, where: Callable[[dict[str, Any]], bool]) -> str:

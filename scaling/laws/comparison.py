@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from scaling import checks
 from scaling.checks import Check
 from scaling.errors import FitError
 from scaling.laws.draws import Draws, Interval, Kind, draw_cases, draw_residuals, percentile_interval, refit
@@ -76,16 +77,16 @@ def compare(a: Frontier, b: Frontier, compute: float, *, axis: Axis, sigma_seed:
 
 def verdict_checks(verdicts: Sequence[Verdict]) -> tuple[Check, ...]:
     """`verdict_depends_on_cost` where the axes disagree, `seed_noise_unknown` where a verdict has no scale."""
-    checks = []
+    found = []
     words = {verdict.axis: verdict.word for verdict in verdicts}
     if len(set(words.values())) > 1:
         told = "; ".join(f"at equal {AXES[axis]} {word}" for axis, word in words.items())
         message = f"The verdict depends on what is held equal: {told}."
-        checks.append(Check("verdict_depends_on_cost", "warning", message))
+        found.append(checks.VERDICT_DEPENDS_ON_COST(message))
     if any(word == "noise unknown" for word in words.values()):
         message = "no cell was trained with several seeds, so no difference can be called better or worse"
-        checks.append(Check("seed_noise_unknown", "warning", message))
-    return tuple(checks)
+        found.append(checks.SEED_NOISE_UNKNOWN(message))
+    return tuple(found)
 
 
 def paired_bootstrap(

@@ -24,6 +24,7 @@ from typing import Literal
 
 import numpy as np
 
+from scaling.checks import MAX_LOST_DRAWS
 from scaling.errors import FitError
 from scaling.laws.fitting import Fit, exponents_of, target_of
 from scaling.laws.objectives import objective_named
@@ -37,7 +38,6 @@ Interval = tuple[float, float]
 _HUGE = 1e300  # a coefficient of a degenerate draw may be infinite; a quantile interpolates
 _DRAW_TOLERANCE = 1e-10  # of the objective: far below the spread of draws, and one evaluation in ten cheaper
 _LEAST_FREEDOM = 3  # below it the noise level of a draw has no variance
-UNRELIABLE_SHARE = 0.05  # DESIGN section 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Draws:
     @property
     def unreliable(self) -> bool:
         """More than 5 % of the draws failed or ended at a bound."""
-        return self.failed + self.at_bound > UNRELIABLE_SHARE * self.drawn
+        return self.failed + self.at_bound > MAX_LOST_DRAWS.value * self.drawn
 
     @cached_property
     def parameters(self) -> dict[str, Array]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from scaling import checks
 from scaling.checks import Check
 from scaling.laws.draws import Draws
 from scaling.laws.fitting import Fit
@@ -19,35 +20,7 @@ from scaling.laws.seed_noise import SeedNoise
 from scaling.laws.sensitivity import Alternative
 from scaling.laws.solver.identifiability import budget_levels
 
-MAX_DECADES = 2.0  # DESIGN section 5
-MIN_AGREEMENT = 0.25  # assumption: below it the landscape is rough enough to doubt the optimum
-FEW_POINTS_PER_PARAMETER = 5.0  # below it some 95 % intervals held less than 93 %: results/benchmarks/laws_coverage.md
-WIDE_E = 0.5  # assumption: an interval of E wider than half of E says no more than that it is positive
-EXPLAINS_LITTLE = 0.5  # assumption: a law that leaves half of the median deviation is not worth its parameters
 _NAMED = 4  # budgets in one message
-SAME_EXPONENT = 0.02  # differences of exponents below this are of no consequence: assumption
-
-CODES: dict[str, str] = {
-    "fit_degenerate": "the points do not determine the parameters",
-    "fit_at_bound": "a parameter ended at its bound",
-    "fit_not_converged": "the solver stopped early",
-    "starts_disagree": "few starts reach the best optimum",
-    "interval_unreliable": "more than 5 % of the bootstrap draws failed or ended at a bound",
-    "few_points": "fewer than five points per parameter",
-    "few_budgets": "fewer than four compute budgets",
-    "duplicate_points": "points repeat exactly",
-    "e_not_identified": "the irreducible loss cannot be told",
-    "minimum_at_edge": "the optimum of a budget lies at the edge of the sizes tried",
-    "approaches_disagree": "approach 2 and approach 3 give different exponents",
-    "objective_sensitive": "the exponent moves with the objective",
-    "n_convention": "the exponent moves with the parameter count used",
-    "extrapolation": "a prediction lies far beyond the largest budget",
-    "seed_noise_unknown": "no cell has several seeds",
-    "residuals_exceed_noise": "the law misses its points by more than seed noise",
-    "audit_failed": "the law predicts the largest budget no better than a plain line",
-    "outliers": "some points lie far from the law",
-    "explains_little": "the law leaves most of the spread of the losses",
-}
 
 
 def fit_checks(
@@ -87,49 +60,47 @@ def fit_checks(
 
 def _of_solution(fit: Fit) -> Iterator[Check]:
     if fit.status == "degenerate":
-        yield Check("fit_degenerate", "error", fit.message)
+        yield checks.FIT_DEGENERATE(fit.message)
     if fit.status == "not_converged":
-        yield Check("fit_not_converged", "error", fit.message)
+        yield checks.FIT_NOT_CONVERGED(fit.message)
     if fit.bounds_hit:
-        yield Check(
-            "fit_at_bound",
-            "warning",
-            f"{', '.join(fit.bounds_hit)} ended at a bound; the interval is one-sided at best",
-        )
-    if fit.starts_agreement < MIN_AGREEMENT:
+        yield checks.FIT_AT_BOUND(f"{', '.join(fit.bounds_hit)} ended at a bound; the interval is one-sided at best")
+    if fit.starts_agreement < checks.MIN_STARTS_AGREEMENT.value:
         message = (
             f"only {fit.starts_agreement:.0%} of the starts reach the best optimum: the objective has many valleys"
         )
-        yield Check("starts_disagree", "info", message)
+        yield checks.STARTS_DISAGREE(message)
 
 
 def _of_points(points: Points, fit: Fit) -> Iterator[Check]:
     count, parameters = len(points), len(fit.vector)
-    if count < FEW_POINTS_PER_PARAMETER * parameters:
+    if count < checks.MIN_POINTS_PER_PARAMETER.value * parameters:
         message = f"{count} points for {parameters} parameters: a 95 % interval from so few holds the truth less often"
-        yield Check("few_points", "warning", message)
+        yield checks.FEW_POINTS(message)
     budgets = budget_levels(points)
-    if budgets < 4:
-        yield Check("few_budgets", "warning", f"{budgets} compute budgets: curvature in compute is hardly tested")
+    if budgets < checks.MIN_AUDIT_BUDGETS.value:
+        yield checks.FEW_BUDGETS(f"{budgets} compute budgets: curvature in compute is hardly tested")
     rows = np.column_stack([points.params, points.tokens, points.loss])
     repeated = count - len(np.unique(rows, axis=0))
     if repeated:
         some = "points repeat others exactly and count" if repeated > 1 else "point repeats another exactly and counts"
         message = f"{repeated} {some} twice"
-        yield Check("duplicate_points", "warning", message)
+        yield checks.DUPLICATE_POINTS(message)
     size = np.abs(fit.residuals)
     middle = float(np.median(size))
     log_loss = np.log(points.loss)
     around = float(np.median(np.abs(log_loss - np.median(log_loss))))
-    if middle > EXPLAINS_LITTLE * around:
+    if middle > checks.MAX_UNEXPLAINED.value * around:
         message = f"the median |residual| of log loss is {middle:.3g}, without any law {around:.3g}"
-        yield Check("explains_little", "warning", message)
-    far = int((size > 12.0 * middle).sum()) if middle > 0 else 0  # 8 sigma for normal residuals
+        yield checks.EXPLAINS_LITTLE(message)
+    limit = checks.MAX_RESIDUAL.value * middle
+    far = int((size > limit).sum()) if middle > 0 else 0
     if far and middle > 1e-9:
         message = (
-            f"{far} of {count} points lie over twelve median residuals ({12.0 * middle:.3g} in log loss) off the law"
+            f"{far} of {count} points lie over {checks.MAX_RESIDUAL.value:g} median residuals "
+            f"({limit:.3g} in log loss) off the law"
         )
-        yield Check("outliers", "warning", message)
+        yield checks.OUTLIERS(message)
 
 
 def _of_floor(fit: Fit, draws: Draws | None) -> Iterator[Check]:
@@ -137,18 +108,18 @@ def _of_floor(fit: Fit, draws: Draws | None) -> Iterator[Check]:
     for name in (n for n in fit.parameters if floor and n.split("[")[0] == floor):
         value = fit.parameters[name]
         if name in fit.bounds_hit:
-            yield Check("e_not_identified", "warning", f"{name} ended at zero: these points show no irreducible loss")
+            yield checks.E_NOT_IDENTIFIED(f"{name} ended at zero: these points show no irreducible loss")
             continue
         low, high = draws.interval(name) if draws is not None else (value, value)
-        if high - low > WIDE_E * value:
+        if high - low > checks.MAX_E_WIDTH.value * value:
             message = f"{name} = {value:.3g} ({low:.3g} to {high:.3g}): do not read it as a limit of this data"
-            yield Check("e_not_identified", "warning", message)
+            yield checks.E_NOT_IDENTIFIED(message)
     if draws is not None and draws.unreliable:
         message = (
             f"of {draws.drawn} draws {draws.failed} failed and {draws.at_bound} ended at a bound of a parameter: its "
             "intervals are not to be relied on"
         )
-        yield Check("interval_unreliable", "warning", message)
+        yield checks.INTERVAL_UNRELIABLE(message)
 
 
 def _of_minima(isoflop: IsoFlop) -> Iterator[Check]:
@@ -160,7 +131,7 @@ def _of_minima(isoflop: IsoFlop) -> Iterator[Check]:
         several = "s" if len(found) > 1 else ""
         named = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
         message = f"budget{several} {named}: {reason}; no optimum is taken from {'them' if several else 'it'}"
-        yield Check("minimum_at_edge", "warning", message)
+        yield checks.MINIMUM_AT_EDGE(message)
 
 
 def _of_choices(
@@ -177,38 +148,39 @@ def _of_choices(
     if isoflop is not None and "N" in isoflop.exponents:
         other = isoflop.exponents["N"]
         left, right = isoflop.exponent_intervals["N"]
-        if abs(other - own) > max(SAME_EXPONENT, float(np.hypot(high - low, right - left)) / 2.0):
+        allowed = float(np.hypot(high - low, right - left)) / 2.0
+        if abs(other - own) > max(checks.MAX_EXPONENT_DIFFERENCE.value, allowed):
             message = f"N grows as C^{own:.3f} by approach 3, C^{other:.3f} by approach 2: more than their errors allow"
-            yield Check("approaches_disagree", "warning", message)
+            yield checks.APPROACHES_DISAGREE(message)
     values = [choice.exponents["N"] for choice in sensitivity if "N" in choice.exponents]
     outside = [value for value in values if not low <= value <= high]
-    if outside and max(values) - min(values) > SAME_EXPONENT:
+    if outside and max(values) - min(values) > checks.MAX_EXPONENT_DIFFERENCE.value:
         message = f"the exponent of N runs from {min(values):.3f} to {max(values):.3f} over objectives and δ"
-        yield Check("objective_sensitive", "warning", message)
+        yield checks.OBJECTIVE_SENSITIVE(message)
     for column, other_fit in conventions.items():
         moved = other_fit.exponents.get("N", own)
-        if abs(moved - own) > SAME_EXPONENT and not low <= moved <= high:
+        if abs(moved - own) > checks.MAX_EXPONENT_DIFFERENCE.value and not low <= moved <= high:
             message = f"with N as {column} the exponent is {moved:.3f}, outside {low:.3f} to {high:.3f}"
-            yield Check("n_convention", "warning", message)
+            yield checks.N_CONVENTION(message)
 
 
 def _of_noise(fit: Fit, noise: SeedNoise | None) -> Iterator[Check]:
     if noise is None:
         message = "no cell has several seeds: differences of losses have no scale"
-        yield Check("seed_noise_unknown", "info", message)
-    elif fit.sigma_log > 2.0 * noise.sigma_log and noise.sigma_log > 0:
+        yield checks.SEED_NOISE_UNKNOWN(message)
+    elif fit.sigma_log > checks.MAX_NOISE_RATIO.value * noise.sigma_log and noise.sigma_log > 0:
         sizes = f"{fit.sigma_log:.3g} in log loss against seed noise of {noise.sigma_log:.3g}"
         message = f"residuals of {sizes}: the form is too stiff"
-        yield Check("residuals_exceed_noise", "warning", message)
+        yield checks.RESIDUALS_EXCEED_NOISE(message)
 
 
 def _of_reach(fit: Fit, compute: Sequence[float]) -> Iterator[Check]:
     largest = float(fit.points.compute.max())
     for target in compute:
         decades = float(np.log10(target / largest))
-        if decades > MAX_DECADES:
+        if decades > checks.MAX_DECADES.value:
             message = f"{target:.3g} FLOPs is {decades:.1f} decades above the largest run ({largest:.3g})"
-            yield Check("extrapolation", "warning", message)
+            yield checks.EXTRAPOLATION(message)
 
 
 def _of_holdout(holdout: HoldOut) -> Iterator[Check]:
@@ -217,4 +189,4 @@ def _of_holdout(holdout: HoldOut) -> Iterator[Check]:
             f"without the largest budget the law misses it by {holdout.rms_nats:.4f} nats (rms), "
             f"a plain log-log line by {holdout.line_rms_nats:.4f}"
         )
-        yield Check("audit_failed", "warning", message)
+        yield checks.AUDIT_FAILED(message)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scaling import checks
 from scaling.checks import Check
 from scaling.errors import FitError
 from scaling.laws.forms import form_named
@@ -108,17 +109,18 @@ class Published:
         return {"N": params, "D": tokens, "loss": self.loss(params, tokens) if self.law else None}
 
     def checks(self, compute: float) -> tuple[Check, ...]:
-        """`extrapolation` outside the published range, `anchored_law` for borrowed prefactors."""
+        """`extrapolation` or `outside_published_range` beyond the published range, `anchored_law` for prefactors."""
         found = []
         if self.compute_range is not None:
             beyond = math.log10(compute / self.compute_range[1]) if compute > 0 else 0.0
             if beyond > 0 or compute < self.compute_range[0]:
                 low, high = self.compute_range
                 message = f"{compute:.1e} FLOPs lies outside {low:.0e} to {high:.0e}, where {self.name} was fitted"
-                found.append(Check("extrapolation", "warning" if beyond > 2 else "info", message))
+                far = beyond > checks.MAX_DECADES.value
+                found.append((checks.EXTRAPOLATION if far else checks.OUTSIDE_PUBLISHED_RANGE)(message))
         if self.anchored:
             message = f"{self.name} was published as exponents; its prefactors are anchored at one published row"
-            found.append(Check("anchored_law", "info", message))
+            found.append(checks.ANCHORED_LAW(message))
         return tuple(found)
 
     @property

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling import checks
 from scaling.checks import Check
 from scaling.errors import FitError
 from scaling.laws.draws import Draws, refit
@@ -174,16 +175,16 @@ def bootstrap_tuned(fit: Fit, deviations: Array) -> Draws:
 
 
 def selection_checks(choices: Sequence[Selection]) -> tuple[Check, ...]:
-    """Of the tuned cells of one line: `optimum_at_edge` where the best value was the first or last one tried,
+    """Of the tuned cells of one line: `rate_at_edge` where the best value was the first or last one tried,
     `selection_bias` where choosing lowered the losses, `selection_bias_unknown` where that has no scale.
     """
-    checks = []
+    found = []
     tuned = [choice for choice in choices if choice.settings > 1]
     edge = [choice.cell for choice in tuned if choice.at_edge]
     if edge:
         where = f"{len(edge)} of {len(tuned)} tuned cells ({', '.join(edge[:3])}{', …' if len(edge) > 3 else ''})"
         message = f"the best hyperparameter is the first or last one tried in {where}: better ones may lie beyond"
-        checks.append(Check("optimum_at_edge", "warning", message))
+        found.append(checks.RATE_AT_EDGE(message))
     known = [choice for choice in tuned if choice.bias_nats is not None and choice.noise_nats is not None]
     if known:
         biases = [choice.bias_nats or 0.0 for choice in known]
@@ -193,14 +194,14 @@ def selection_checks(choices: Sequence[Selection]) -> tuple[Check, ...]:
             f"which lowered their losses by {np.mean(biases):.4f} nats on average, {max(biases):.4f} at most "
             f"({most:.4f} if the settings were equally good); the losses are as measured, the intervals include it"
         )
-        checks.append(Check("selection_bias", "info", message))
+        found.append(checks.SELECTION_BIAS(message))
     elif tuned:
         message = (
             f"the best of up to {max(choice.settings for choice in tuned)} settings was kept in {len(tuned)} cells: "
             "such losses are too low, by an amount that only several seeds of one setting could tell"
         )
-        checks.append(Check("selection_bias_unknown", "warning", message))
-    return tuple(checks)
+        found.append(checks.SELECTION_BIAS_UNKNOWN(message))
+    return tuple(found)
 
 
 def _keys(points: Points) -> Texts:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from scaling import checks
 from scaling.analysis.lines import Line
 from scaling.analysis.predictions import Prediction, predict
 from scaling.analysis.rates import NORMS, Tuned, claimed_pairs, tunings
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
-from scaling.checks import Check
 from scaling.laws.fit_checks import fit_checks
 
 SCHEMA_VERSION = 1
@@ -166,7 +166,7 @@ def _together(study: Study) -> list[dict[str, Any]]:
 def _refused(study: Study, line: Line, dropped: int) -> dict[str, Any]:
     """A line whose points determine no parametric law."""
     settings = study.settings
-    check = Check("no_law", "warning", f"{line.refused}")
+    check = checks.NO_LAW(f"{line.refused}")
     return {
         "law": settings.line_law,
         "approach": 3,

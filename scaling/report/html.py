@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
-from scaling.analysis.study_checks import by_severity
-from scaling.checks import Check
+from scaling.checks import Check, by_severity
 from scaling.files import write_atomic
 from scaling.laws.comparison import AXES
 from scaling.quantity import format_duration, format_number
@@ -77,7 +76,7 @@ def context_of(sweep: Sweep, launch: Launch, runs: Sequence[RunStatus]) -> Conte
             f"scaling fit results/{sweep.name}/runs.csv",
         ),
         plan_dropped=launch.dropped,
-        plan_checks=[Check(**check) for check in launch.plan_checks],  # type: ignore[arg-type]
+        plan_checks=[Check.from_json(check) for check in launch.plan_checks],
         messages={run.row["id"]: run.message for run in runs if run.message},
         facts=(
             ("launch", f"number {launch.number} of {launch.created}, runner {launch.runner}"),
@@ -131,7 +130,7 @@ def write_page(study: Study, folder: Path, context: Context) -> Path:
 def _checks(study: Study, context: Context) -> list[Check]:
     """Of the study, of serving, and of the plan where the finished runs do not say the same."""
     found = {check.code for check in study.checks}
-    priced = [Check(**check) for comparison in serving(study).comparisons for check in comparison["checks"]]
+    priced = [Check.from_json(check) for comparison in serving(study).comparisons for check in comparison["checks"]]
     planned = [check for check in context.plan_checks if check.code not in found]
     return by_severity([*study.checks, *planned, *serving(study).checks, *priced])
 

@@ -6,15 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from scaling import checks
 from scaling.checks import Check
 
 if TYPE_CHECKING:
     from scaling.sweeps.resolve import PlannedRun
     from scaling.sweeps.schema import Sweep
-
-FEW_STEPS = 500  # below it warm-up and decay are most of a run; an assumption, see DESIGN section 5
-LAW_BUDGETS = 3  # two isoFLOP budgets identify no law: N and D move together on each
-AUDIT_BUDGETS = LAW_BUDGETS + 1
 
 
 def plan_checks(sweep: Sweep, runs: Sequence[PlannedRun]) -> tuple[Check, ...]:
@@ -48,53 +45,53 @@ def _saves_nothing(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
         found += [f"{line} ({', '.join(sorted(groups))})"] if groups else []
     if found:
         message = f"Factors with at least as many parameters as the matrix they replace: {'; '.join(found)}."
-        yield Check("rank_saves_nothing", "warning", message)
+        yield checks.RANK_SAVES_NOTHING(message)
 
 
 def _few_budgets(sweep: Sweep, by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
     if sweep.grid.kind != "isoflop":
         return
     budgets = {line: len({planned.budget for planned in runs}) for line, runs in by_line.items()}
-    if few := [f"{line} {count}" for line, count in budgets.items() if count < AUDIT_BUDGETS]:
+    if few := [f"{line} {count}" for line, count in budgets.items() if count < checks.MIN_AUDIT_BUDGETS.value]:
         message = (
-            f"Fewer than {LAW_BUDGETS} compute budgets give no law, and fewer than {AUDIT_BUDGETS} leave none to hold "
-            f"out and predict: {', '.join(few)}."
+            f"Fewer than {checks.MIN_LAW_BUDGETS.value:g} compute budgets give no law, and fewer than "
+            f"{checks.MIN_AUDIT_BUDGETS.value:g} leave none to hold out and predict: {', '.join(few)}."
         )
-        yield Check("few_budgets", "warning" if max(budgets.values()) < LAW_BUDGETS else "info", message)
+        yield checks.FEW_BUDGETS(message)
 
 
 def _few_steps(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
     found = []
     for line, runs in by_line.items():
-        short = [planned.run.steps for planned in runs if planned.run.steps < FEW_STEPS]
+        short = [planned.run.steps for planned in runs if planned.run.steps < checks.MIN_STEPS.value]
         found += [f"{line} {len(short)} of {len(runs)}, the shortest {min(short)}"] if short else []
     if found:
-        yield Check("few_steps", "warning", f"Runs with under {FEW_STEPS} steps: {'; '.join(found)}.")
+        yield checks.FEW_STEPS(f"Runs with under {checks.MIN_STEPS.value:g} steps: {'; '.join(found)}.")
 
 
 def _embedding_share(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
     found = []
     for line, runs in by_line.items():
         shares = [(p.counts.embedding + p.counts.head) / p.counts.params_total for p in runs]
-        if max(shares) > 0.5:
+        if max(shares) > checks.MAX_EMBEDDING_SHARE.value:
             found.append(f"{line} {' to '.join(dict.fromkeys((f'{min(shares):.0%}', f'{max(shares):.0%}')))}")
     if found:
         message = (
             f"Embedding and head are a large share of all parameters, which tilts exponents in N: {', '.join(found)}."
         )
-        yield Check("embedding_share", "warning", message)
+        yield checks.EMBEDDING_SHARE(message)
 
 
 def _rates(sweep: Sweep, by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
     """Rates that nobody tuned, and families that got unequal tuning."""
     settings = {family: math.prod(len(v) for v in sweep.tuned(family).values()) for family in sweep.families}
     tried = {family: len(sweep.tuned(family).get("lr", ())) or 1 for family in sweep.families}
-    if untuned := [f"{family} ({count})" for family, count in tried.items() if count < 3]:
+    if untuned := [f"{family} ({count})" for family, count in tried.items() if count < checks.MIN_RATES.value]:
         message = f"Too few learning rates per cell to bracket the best one: {', '.join(untuned)}."
-        yield Check("untuned_rate", "info", message)
+        yield checks.UNTUNED_RATE(message)
     if len(set(settings.values())) > 1:
         counts = ", ".join(f"{family} {count}" for family, count in settings.items())
-        yield Check("unequal_tuning", "warning", f"Settings tried per cell differ between families: {counts}.")
+        yield checks.UNEQUAL_TUNING(f"Settings tried per cell differ between families: {counts}.")
 
 
 def _optimizers(sweep: Sweep) -> Iterator[Check]:
@@ -102,7 +99,7 @@ def _optimizers(sweep: Sweep) -> Iterator[Check]:
     if len(set(names.values())) > 1:
         said = ", ".join(f"{family} {optimizer}" for family, optimizer in names.items())
         message = f"The optimizer differs between families ({said}): a difference belongs to both."
-        yield Check("optimizer_differs", "info", message)
+        yield checks.OPTIMIZER_DIFFERS(message)
 
 
 def _seed_noise(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
@@ -112,4 +109,4 @@ def _seed_noise(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
         for runs in by_line.values()
         for planned in runs
     ):
-        yield Check("seed_noise_unknown", "warning", "No cell has two seeds: no difference will have a scale.")
+        yield checks.SEED_NOISE_UNKNOWN("No cell has two seeds: no difference will have a scale.")

@@ -13,17 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scaling import checks
 from scaling.checks import Check
 from scaling.hardware import Device
 from scaling.quantity import format_number
 from scaling.sweeps.grids import Plan
 from scaling.sweeps.resolve import PlannedRun
 from scaling.sweeps.trunks import trunk_bytes
-
-SHORT_STEP_SECONDS = (
-    1e-3  # under about a hundred kernels of 5 to 10 µs, launches and not FLOPs set the time; an assumption
-)
-MAX_EPOCHS = 4  # repeating data costs little up to here: Muennighoff et al. 2023, arXiv 2305.16264
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +247,7 @@ def _misfit(misfits: Sequence[PlannedRun], device: Device) -> list[Check]:
         f"{len(misfits)} runs cannot fit {device.name}: {worst.cell} needs {format_number(worst.memory_bytes)} bytes, "
         f"{format_number(worst.memory_bytes - device.memory_bytes)} more than the device has."
     )
-    return [Check("does_not_fit", "error", message)]
+    return [checks.DOES_NOT_FIT(message)]
 
 
 def _short_steps(device: Device, plan: Plan, hours: Sequence[float], rates: Mapping[str, object]) -> list[Check]:
@@ -261,22 +257,23 @@ def _short_steps(device: Device, plan: Plan, hours: Sequence[float], rates: Mapp
     seconds = [
         hour * 3600 / planned.own_steps
         for planned, hour in zip(plan.runs, hours, strict=True)
-        if planned.line not in rates and hour * 3600 / planned.own_steps < SHORT_STEP_SECONDS
+        if planned.line not in rates and hour * 3600 / planned.own_steps < checks.MIN_STEP_SECONDS.value
     ]
     if not seconds:
         return []
     message = (
-        f"{len(seconds)} runs have steps of under {SHORT_STEP_SECONDS * 1e3:.0f} ms of arithmetic on {device.name}: "
-        "kernel launches will take longer than that, so their time is a lower bound."
+        f"{len(seconds)} runs have steps of under {checks.MIN_STEP_SECONDS.value * 1e3:.0f} ms of arithmetic on "
+        f"{device.name}: kernel launches will take longer than that, so their time is a lower bound."
     )
-    return [Check("short_steps", "warning", message)]
+    return [checks.SHORT_STEPS(message)]
 
 
 def _epochs(plan: Plan, corpus_tokens: float | None) -> list[Check]:
     most = max((planned.run.tokens for planned in plan.runs), default=0)
-    if corpus_tokens is None or most <= MAX_EPOCHS * corpus_tokens:
+    if corpus_tokens is None or most <= checks.MAX_EPOCHS.value * corpus_tokens:
         return []
     message = (
-        f"The longest run sees the corpus {most / corpus_tokens:.1f} times; above {MAX_EPOCHS} epochs data repeats."
+        f"The longest run sees the corpus {most / corpus_tokens:.1f} times; above {checks.MAX_EPOCHS.value:g} epochs "
+        "data repeats."
     )
-    return [Check("many_epochs", "warning", message)]
+    return [checks.MANY_EPOCHS(message)]

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scaling import checks
 from scaling.checks import Check
 from scaling.sweeps.centres import Law
 from scaling.sweeps.grid_cells import Batches, PlannedCell, PlannedLine, nearest_centre, spent
@@ -79,7 +80,7 @@ class Stages:
             message = (
                 f"{self.line.name}: in {edge} of {len(self.cells)} cells the best setting is at the edge of its list."
             )
-            self.checks.append(Check("rate_at_edge", "warning", message))
+            self.checks.append(checks.RATE_AT_EDGE(message))
 
     def _staged(self, tuned_cells: list[PlannedCell]) -> Iterator[PlannedRun]:
         found = [self._all(cell, "tune", self.training.seeds) for cell in tuned_cells]
@@ -95,7 +96,7 @@ class Stages:
             yield from self._recheck(winner)
         if winner is not None and (keys := self._at_edge(winner)):
             message = f"{self.line.name}: the best {' and '.join(keys)} lies at the edge of the list tuned over."
-            self.checks.append(Check("rate_at_edge", "warning", message))
+            self.checks.append(checks.RATE_AT_EDGE(message))
 
     def _recheck(self, winner: Key | None) -> Iterator[PlannedRun]:
         cell = nearest_centre(self.groups[-1], 1, self.centre)[0]
@@ -110,7 +111,7 @@ class Stages:
         if best is not None and best != winner:
             said = ", ".join(f"{key} {value:g}" for key, value in best)
             message = f"{self.line.name}: the setting tuned at the smallest budget is beaten at the largest by {said}."
-            self.checks.append(Check("rate_does_not_transfer", "warning", message))
+            self.checks.append(checks.RATE_DOES_NOT_TRANSFER(message))
 
     def _confirm(self, cells: Iterable[PlannedCell], winner: Key | None) -> Iterator[PlannedRun]:
         count = self.tune.confirm if self.tune else 0

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from scaling import checks
 from scaling.checks import Check
 from scaling.sweeps.counting import state_bytes
 from scaling.sweeps.recipes import Recipe
@@ -54,7 +55,7 @@ def trunk_checks(sweep: Sweep, runs: Sequence[PlannedRun]) -> Iterator[Check]:
             apart.setdefault(_reason(sweep, members[0], key), {})[members[0].line] = None
     if apart:
         said = "; ".join(f"{', '.join(lines)}: {reason}" for reason, lines in apart.items())
-        yield Check("trunk_not_shared", "info", f"Runs of one model that share no trunk over their lengths: {said}.")
+        yield checks.TRUNK_NOT_SHARED(f"Runs of one model that share no trunk over their lengths: {said}.")
 
 
 def _branch_step(planned: PlannedRun) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from scaling.analysis.study import study_rows
-from scaling.checks import Check
+from scaling.checks import RANK_SAVES_NOTHING
 from scaling.report.html import Context, write_page
 from scaling.report.summary import answer
 
@@ -25,7 +25,7 @@ def made(simulate, settings, tmp_path_factory):
         QUESTION,
         commands=["scaling launch sweeps/toy.yaml --yes", "scaling report sweeps/toy.yaml"],
         plan_dropped=[{"cell": "dense/2e+10/d128L6", "reason": "fewer than 100 steps"}],
-        plan_checks=[Check("rank_saves_nothing", "info", "down keeps all of its parameters")],
+        plan_checks=[RANK_SAVES_NOTHING("down keeps all of its parameters")],
         messages={rows[20]["id"]: "the worker was killed by signal 9"},
         facts=[("code version", "abc123")],
     )

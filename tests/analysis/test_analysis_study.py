@@ -201,7 +201,7 @@ def test_the_fit_document_keeps_its_contract(study):
     assert first["points"] == 17
     assert set(first["parameters"]) == set(first["intervals"]) == {"E", "A", "alpha", "B", "beta"}
     assert set(first["exponents"]) == set(first["exponent_intervals"]) == {"N", "D"}
-    assert all(set(check) == {"code", "severity", "message"} for check in first["checks"])
+    assert all(set(check) == {"code", "severity", "message", "advice"} for check in first["checks"])
 
 
 def test_the_prediction_document_keeps_its_contract(study):

@@ -122,7 +122,7 @@ def test_checks_name_what_is_assumed(lines, device):
     assert codes([Setting(device)]) == {"size_extrapolated"}
     assert codes([Setting(DEVICES["h200"])]) == {"size_extrapolated", "uncalibrated"}
     small = replace(device, memory_bytes=1e6)
-    assert "does_not_fit" in codes([Setting(small)])
+    assert "too_large_to_serve" in codes([Setting(small)])
 
 
 def test_training_seconds_are_measured_or_assumed(make_line, device):

@@ -54,9 +54,9 @@ def same(sweep: dict[str, Any]) -> None:
     ("code", "severity", "weak", "sound"),
     [
         ("few_budgets", "warning", few_budgets, many_budgets),
-        ("few_budgets", "info", same, many_budgets),
+        ("few_budgets", "warning", same, many_budgets),
         ("few_steps", "warning", short, large_models),
-        ("embedding_share", "warning", same, large_models),
+        ("embedding_share", "info", same, large_models),
         ("rank_saves_nothing", "warning", low_rank(0.75), low_rank(0.125)),
         ("seed_noise_unknown", "warning", same, seeds),
         ("optimizer_differs", "info", same, one_optimizer),

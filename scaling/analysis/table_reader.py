@@ -39,7 +39,7 @@ _TEXTS = {
 _READERS = (".csv", ".jsonl", ".parquet")
 
 
-def read_table(path: Path, *, columns: Mapping[str, str] | None = None) -> list[Row]:
+def read_table(path: str | Path, *, columns: Mapping[str, str] | None = None) -> list[Row]:
     """The rows of a table; numbers as floats (whole ones as ints), None where a cell is empty.
 
     Args:

@@ -1,4 +1,5 @@
-# POSIX sh, GNU make 3.81. `make study` and `make test` do all the set-up; `make env` makes only the environment.
+# POSIX sh, GNU make 3.81. `make study` and `make test` do all the set-up; `make env` makes only the environment;
+# `make docs` writes the pages of docs/ that follow from the code.
 # --no-compile halves the time of `make env`: what is never imported needs no bytecode.
 #   PYTHON=...       the interpreter to use (default: the first of python3.13 .. python3.11, python3, python that is >= 3.11)
 #   TORCH_INDEX=...  a package index to take torch from (PyTorch's CPU wheels, for a Linux machine without a GPU)
@@ -10,7 +11,7 @@ STAMP = $(VENV)/.installed
 TORCH_INDEX =
 PYTHON =
 
-.PHONY: env study test test-slurm test-slurm-extra clean
+.PHONY: env study test test-slurm test-slurm-extra docs clean
 
 env: $(STAMP)
 
@@ -28,6 +29,9 @@ test-slurm: $(STAMP)
 
 test-slurm-extra: $(STAMP)
 	sh tests/slurm/run.sh $(BIN)/python extra
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
 
 $(STAMP): pyproject.toml constraints.txt
 	@python=""; \

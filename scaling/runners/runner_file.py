@@ -24,22 +24,34 @@ class CustomDevice(Block):
     """Hardware that the table does not have; rates per device."""
 
     name: str
+    """Name of the device in plans and reports."""
     peak_flops: dict[str, Positive]
+    """Peak dense rate of one device, FLOP/s, by precision (`float32`, `bfloat16`)."""
     bandwidth_bytes_per_second: Positive
+    """Memory bandwidth of one device, bytes per second."""
     memory_bytes: Positive
+    """Memory of one device, bytes."""
     assumed_mfu: Number = Field(gt=0, le=1)
+    """Share of the peak rate that training is assumed to reach before any run has been measured."""
 
 
 class Resources(Block):
     """What one run gets where it has at most `max_params` parameters (all, where that is left out)."""
 
     max_params: Positive | None = None
-    gpus: Annotated[Whole, Field(ge=0)] = 0  # per node
+    """Largest run this rule takes, in params_total; off: every run."""
+    gpus: Annotated[Whole, Field(ge=0)] = 0
+    """GPUs per node; 0 trains on CPUs."""
     nodes: Count = 1
+    """Nodes of one run."""
     cpus_per_gpu: Count | None = None
-    cpus: Count | None = None  # per node, where there is no GPU
-    memory: str | None = None  # per node, as sbatch --mem takes it
-    strategy: Literal["ddp", "fsdp"] = "ddp"  # how several ranks hold the model: each all of it, or a part
+    """CPU cores per GPU; off: 1."""
+    cpus: Count | None = None
+    """CPU cores per node where there is no GPU; off: 1."""
+    memory: str | None = None
+    """Memory per node, as `sbatch --mem` takes it, such as `64G`; off: the cluster's default."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """How several ranks hold the model: each all of it (`ddp`), or each a part (`fsdp`)."""
 
     @property
     def ranks(self) -> int:
@@ -51,23 +63,36 @@ class Pack(Block):
     """Runs expected to take less than `target` share a task of about that length."""
 
     target: Duration = Field(gt=0)
+    """Wall time that a task shared by short runs should take; runs as long as this get a task of their own."""
 
 
 class Runner(Block):
     """One runner file."""
 
     runner: Literal["local", "slurm"]
+    """Where runs execute: worker processes on this machine (`local`), or SLURM job arrays (`slurm`)."""
     device: str | CustomDevice = "cpu"
-    slots: Count | None = None  # workers at a time; local: None is one per core or GPU
-    store: str | None = None  # None: <root>/.scaling/store
-    cost_per_hour: Number | None = Field(default=None, ge=0)  # money per device and hour
+    """A row of the hardware table, or a description of the device."""
+    slots: Count | None = None
+    """local: workers at a time, off: one per core or GPU; slurm: runs side by side in a packed task, off: 1."""
+    store: str | None = None
+    """Folder of the run folders, relative to the root; off: `.scaling/store`."""
+    cost_per_hour: Number | None = Field(default=None, ge=0)
+    """Money per device and hour, in any currency; off: nothing is priced in money."""
     partition: str | None = None
+    """slurm: partition of the jobs; off: the cluster's default."""
     resources: ListOf[Resources] = ()
+    """slurm: what a run gets; the first rule that takes its size is used; empty: one CPU core of one node."""
     time_limit: Duration | None = Field(default=None, gt=0)
+    """slurm: wall time of one job, required there; a longer run checkpoints and goes on, as often as needed."""
     pack: Pack | None = None
+    """slurm: short runs share a task; off: every run has its own."""
     max_concurrent: Count | None = None
+    """slurm: tasks at a time over all arrays of a launch; off: no bound of ours."""
     setup: ListOf[str] = ()
+    """slurm: shell lines of the job before Python starts; they are run as written."""
     sbatch: dict[str, Any] = Field(default_factory=dict)
+    """slurm: any other option of `sbatch`, as name: text, number or true."""
 
     @model_validator(mode="after")
     def _known_device(self) -> Runner:

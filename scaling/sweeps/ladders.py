@@ -44,12 +44,19 @@ class ShapeSpec(Block):
     """A shape as a sweep file writes it."""
 
     layers: Count
+    """Transformer blocks."""
     width: Count
+    """Width of the residual stream."""
     heads: Count
+    """Attention heads; width / heads is even."""
     ff_width: Count
+    """Width of the SwiGLU feed-forward."""
     kv_heads: Count | None = None
+    """Key-value heads, a divisor of `heads`; off: as many as `heads`."""
     tied: bool = False
+    """Embedding and output head share one matrix."""
     name: str | None = None
+    """Name of the shape in cells and tables; off: made of width and layers, such as `d64L3`."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> ShapeSpec:
@@ -79,11 +86,19 @@ class LadderRule(Block):
     """
 
     params: ListOf[Positive]
+    """[smallest, largest] `params_non_embedding` of the ladder."""
     sizes: Annotated[Count, Field(ge=2, le=1000)]
+    """Shapes of the ladder, evenly spaced in log parameters."""
     head_dim: Annotated[Count, Field(le=1024)] = 64
-    width_per_layer: Positive = 64.0  # 512 wide, 8 deep: the ratio of the 60M shape of arXiv 2602.12429
-    ff_ratio: Positive = 8 / 3  # SwiGLU at the parameters of a 4d feed-forward (arXiv 2002.05202, section 2)
+    """Width of one attention head, even; every width is a multiple of it."""
+    width_per_layer: Positive = 64.0
+    """Width divided by depth; the default is that of the 60M shape of arXiv 2602.12429 (512 wide, 8 deep)."""
+    ff_ratio: Positive = 8 / 3
+    """Feed-forward width over width; 8/3 gives SwiGLU the parameters of a 4d feed-forward (arXiv 2002.05202, section
+    2).
+    """
     multiple_of: Count = 64
+    """Feed-forward widths are rounded up to a multiple of this."""
 
     @model_validator(mode="after")
     def _range(self) -> LadderRule:
@@ -135,6 +150,7 @@ class RuleLadder(Block):
     """``{rule: {...}}``."""
 
     rule: LadderRule
+    """A ladder made by rule."""
 
 
 def _named_ladder(value: Any) -> Ladder | None:

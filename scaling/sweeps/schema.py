@@ -65,10 +65,19 @@ class Data(Block):
     """What is read."""
 
     corpus: str = "python-packages"
+    """The text: `python-packages`, `python-stdlib`, a path relative to the root (.txt, .jsonl, .parquet, a file or a
+    folder), or `hf:OWNER/NAME`.
+    """
     tokenizer: str = "bytes"
-    vocab_size: Annotated[Count, Field(le=2**20)] | None = None  # where the tokenizer's is not known without a network
+    """`bytes`, `bpe:N` (N entries, trained on the corpus), `hf:NAME` or `tiktoken:NAME`."""
+    vocab_size: Annotated[Count, Field(le=2**20)] | None = None
+    """Entries of the tokenizer, for plans before a tokenizer from the network has been fetched; off: asked of the
+    tokenizer.
+    """
     validation_tokens: Count = 128_000
+    """Tokens of the fixed validation windows, the same for every run."""
     validation: dict[Name, str] | None = None
+    """More validation sets, as name: path relative to the root; off: only the held-out part of the corpus."""
 
     @property
     def ref(self) -> DataRef:
@@ -88,8 +97,11 @@ class Centre(Block):
     """Where optima are expected: N_opt = n_opt · (C / at)^exponent, N in the sweep's own column."""
 
     n_opt: Positive
+    """Expected compute-optimal N at the compute `at`, in the sweep's column of N (`analysis.params`)."""
     at: Positive
+    """Training FLOPs at which the optimum is `n_opt`."""
     exponent: Annotated[Number, Field(gt=0, lt=2)] = 0.5
+    """Exponent of N_opt in C."""
 
 
 def _centres(value: Any) -> Any:
@@ -103,12 +115,19 @@ class Filters(Block):
     """Cells to leave out; each is listed with the reason."""
 
     min_steps: Count | None = None
+    """Fewest optimizer steps of a cell; off: no bound."""
     max_steps: Count | None = None
+    """Most optimizer steps of a cell; off: no bound."""
     max_epochs: Positive | None = None
+    """Most passes over the training tokens of the corpus; off: no bound."""
     min_params: Positive | None = None
+    """Least N of a cell, in the sweep's column; off: no bound."""
     max_params: Positive | None = None
-    # Wider than any published study (0.1 to 10,000): outside, a budget is a typing error. An assumption.
+    """Largest N of a cell, in the sweep's column; off: no bound."""
     tokens_per_param: ListOf[Positive] = (0.1, 100_000.0)
+    """[least, most] training tokens per parameter; wider than any published study
+    (0.1 to 10,000; an assumption), so that a mistyped budget is caught.
+    """
 
     @model_validator(mode="after")
     def _range(self) -> Filters:
@@ -121,27 +140,43 @@ class Smaller(Block):
     """A line or family that gets fewer cells than the grid says."""
 
     budgets: ListOf[Positive] | None = None
+    """Budgets of this family or line, FLOPs; off: those of the grid."""
     sizes_per_budget: Count | None = None
+    """Shapes per budget of this family or line; off: as the grid says."""
 
 
 class Grid(Block):
     """What all kinds of grid have."""
 
     flops: Literal["exact", "6ND"] = "exact"
+    """How training compute C is counted: `exact` (matrices and causal attention, forward and backward) or `6ND` (6 ·
+    params_total · tokens).
+    """
     filters: Filters = Filters()
+    """Cells to leave out; `plan` lists each with the reason."""
 
 
 class IsoFlopGrid(Grid):
     """Budgets × shapes: each shape trains for the tokens that spend the budget."""
 
     kind: Literal["isoflop"]
+    """Every shape trains for the tokens that spend each budget."""
     budgets: ListOf[Positive]
+    """Training FLOPs of one run, in the convention `grid.flops`; each starts an isoFLOP curve."""
     ladder: LadderSpec
+    """The model shapes: a named ladder, a list of shapes, or `{rule: ...}`."""
     sizes_per_budget: Count | None = None
+    """Shapes per budget around `centre`; off where `sizes: all` is said."""
     sizes: Literal["all"] | None = None
-    span: Annotated[Number, Field(gt=1)] = 9.0  # largest over smallest N of the shapes around a centre
+    """`all` trains every shape of the ladder at every budget; off where `sizes_per_budget` is said."""
+    span: Annotated[Number, Field(gt=1)] = 9.0
+    """Largest over smallest N of the shapes around a centre."""
     centre: Annotated[dict[str, either(_text, Centre)], BeforeValidator(_centres)] | None = None  # type: ignore[valid-type]
+    """Where the optimum is expected: `{n_opt, at, exponent}`, a law of `scaling laws`, `results/<sweep>`, or one of
+    these per family or line.
+    """
     lines: dict[str, Smaller] = Field(default_factory=dict)
+    """Families or lines that get fewer cells, by name; what is said of a line wins over what is said of its family."""
 
     @model_validator(mode="after")
     def _sizes_are_said_once(self) -> IsoFlopGrid:
@@ -160,17 +195,24 @@ class TokensPerParamGrid(Grid):
     """A ladder × multiples: each shape trains for a multiple of its N tokens."""
 
     kind: Literal["tokens_per_param"]
+    """Every shape trains for multiples of its own N in tokens."""
     multiples: ListOf[Positive]
+    """Training tokens per parameter, N in the sweep's column."""
     ladder: LadderSpec
+    """The model shapes: a named ladder, a list of shapes, or `{rule: ...}`."""
 
 
 class Point(Block):
     """One cell: a shape and what it may spend."""
 
-    shape: either(_text, ShapeSpec)  # type: ignore[valid-type]  # a name of the ladder, or a shape
+    shape: either(_text, ShapeSpec)  # type: ignore[valid-type]
+    """A name in `grid.ladder`, or a shape."""
     tokens: Positive | None = None
+    """Training tokens of the cell, rounded to whole batches; off where `budget` is said."""
     budget: Positive | None = None
-    lines: OneOrMore[str] | None = None  # family or line names; all where left out
+    """Training FLOPs of the cell; off where `tokens` is said."""
+    lines: OneOrMore[str] | None = None
+    """Families or lines that train this point; off: all."""
 
     @model_validator(mode="after")
     def _spends_once(self) -> Point:
@@ -183,30 +225,58 @@ class PointsGrid(Grid):
     """Cells one by one."""
 
     kind: Literal["points"]
+    """Cells one by one."""
     points: ListOf[Point]
+    """The cells."""
     ladder: LadderSpec | None = None
+    """Shapes that points may name; off: points give their shape."""
 
 
 class Family(Block):
     """Models compared in a plot: a parameterization, an optimizer and its recipe."""
 
     parameterization: Literal["dense", "low_rank"]
+    """`dense` matrices, or `low_rank`: every hidden matrix as a product of two factors."""
     optimizer: Literal["adamw", "muon", "spectron", "spectron_renormalise_only", "spectron_orthogonalise_only"]
-    lr: recipe_or("lr", OneOrMore[Positive])  # type: ignore[valid-type]  # hidden matrices
-    other_lr: recipe_or("lr", OneOrMore[Positive]) | None = None  # type: ignore[valid-type]  # embedding, head, norms; default: lr
+    """The update rule of hidden matrices; embedding, output head and norms always use AdamW."""
+    lr: recipe_or("lr", OneOrMore[Positive])  # type: ignore[valid-type]
+    """Peak learning rate of hidden matrices; a list is tuned over within a cell."""
+    other_lr: recipe_or("lr", OneOrMore[Positive]) | None = None  # type: ignore[valid-type]
+    """Peak learning rate of embedding, output head and norms (AdamW); a list is tuned over; off: `lr`."""
     rank_ratio: OneOrMore[Ratio] | None = None
+    """Rank as a share of `rank_of`, for `low_rank` only; a list makes one line per ratio."""
     rank_of: Literal["in_features", "min"] | None = None
+    """What `rank_ratio` multiplies: the inputs of a matrix (`in_features`, the default) or the smaller of inputs and
+    outputs (`min`).
+    """
     weight_decay: recipe_or("weight_decay", OneOrMore[NotNegative]) = (0.0,)  # type: ignore[valid-type]
+    """Decoupled weight decay of hidden matrices, per unit of learning rate; a list is tuned over."""
     beta1: Fraction = 0.9
+    """AdamW: decay of the average gradient."""
     beta2: Fraction = 0.95
+    """AdamW: decay of the average squared gradient."""
     eps: Positive = 1e-8
+    """AdamW: added to the root of the average squared gradient."""
     momentum: OneOrMore[Fraction] | None = None
+    """Muon, Spectron: decay of the average gradient, .95 where left out; a list is tuned over."""
     nesterov: bool | None = None
+    """Muon, Spectron: apply the momentum once more to the gradient; true where left out."""
     newton_schulz_steps: Annotated[Whole, Field(ge=1, le=20)] | None = None
+    """Muon, Spectron: iterations that make the update orthogonal, 5 where left out."""
     shape_factor: Literal["none", "original", "match_rms_adamw"] | None = None
+    """Muon, Spectron: factor of the step by shape: `original` sqrt(max(1, out/in)) (Muon's default), `match_rms_adamw`
+    0.2 · sqrt(max(out, in)), `none` (Spectron's default).
+    """
     spectral_weight_decay: OneOrMore[NotNegative] | None = None
+    """Spectron: decay of the leading singular direction only, per unit of learning rate, 0 where left out; a list is
+    tuned over.
+    """
     gradient_clip: Positive | None = None
+    """Largest Euclidean norm of all gradients together; longer ones are scaled down; off: not clipped."""
     self_guided: Annotated[Number, Field(gt=0, le=1)] | None = None
+    """Share of the training over which a dense helper fades out (arXiv 2406.16450), `low_rank` with adamw or muon; off:
+    no helper.
+    """
 
     @model_validator(mode="after")
     def _only_what_it_uses(self) -> Family:
@@ -241,10 +311,15 @@ class ScheduleSpec(Block):
     """Learning-rate factor over the steps."""
 
     kind: Literal["linear", "cosine", "wsd", "constant"] = "linear"
-    warmup: recipe_or("warmup", Fraction) = 0.05  # type: ignore[valid-type]  # fraction of the steps
-    warmup_steps: Count | None = None  # in place of it: as many steps for every run, so that wsd runs share a trunk
+    """Shape of the learning rate after the warm-up; `wsd` is constant, then linear down over `decay`."""
+    warmup: recipe_or("warmup", Fraction) = 0.05  # type: ignore[valid-type]
+    """Warm-up as a share of the steps, from 0 to the peak."""
+    warmup_steps: Count | None = None
+    """Warm-up in steps, the same for every run, so that wsd runs of different lengths share a trunk; off: `warmup`."""
     final: Annotated[Number, Field(ge=0, le=1)] = 0.0
-    decay: Annotated[Number, Field(gt=0, le=1)] | None = None  # wsd: fraction of the steps
+    """Learning rate at the end, as a share of the peak."""
+    decay: Annotated[Number, Field(gt=0, le=1)] | None = None
+    """wsd: length of the decay as a share of the steps; off for the other kinds."""
 
     @model_validator(mode="after")
     def _decay_is_for_wsd(self) -> ScheduleSpec:
@@ -261,29 +336,45 @@ class Replicates(Block):
     """
 
     budget: either(_word("smallest", "largest"), Positive) = "smallest"  # type: ignore[valid-type]
+    """The budget whose cells get more seeds: `smallest`, `largest`, or FLOPs of one of the budgets."""
     sizes: Count = 1
+    """Cells per line that get them, those nearest the centre, or the middle of the sizes where the grid has none."""
     seeds: Annotated[Count, Field(ge=2, le=100)] = 3
+    """Seeds of each such cell in all, the sweep's own among them."""
 
 
 class Init(Block):
     """Standard deviations at the start; hidden matrices have hidden_gain / sqrt(in)."""
 
-    embedding_std: Positive = 0.3  # measured 2026-11-21 on byte models of width 8 to 160, with head_std 0
+    embedding_std: Positive = 0.3
+    """Standard deviation of the initial embedding; the default was measured on byte models of width 8 to 160 with
+    head_std 0 (2026-11-21).
+    """
     head_std: NotNegative = 0.0
+    """Standard deviation of the initial output head."""
     hidden_gain: Positive = 1.0
+    """Hidden matrices start with standard deviation hidden_gain / sqrt(in)."""
 
 
 class Training(Block):
     """The recipe that all families share."""
 
     sequence_length: Annotated[Count, Field(le=2**20)]
+    """Tokens of one training sequence, and the context of the model."""
     batch_tokens: recipe_or("batch_tokens", OneOrMore[Count])  # type: ignore[valid-type]
+    """Tokens of one optimizer step, a multiple of `sequence_length`; a list is tuned over."""
     schedule: ScheduleSpec = ScheduleSpec()
+    """Learning rate over the steps."""
     seeds: ListOf[Annotated[Whole, Field(ge=0, lt=2**31)]] = (0,)
+    """Seeds of every cell; each gives its own initial weights and order of the data."""
     replicates: Replicates | None = None
+    """Cells that get more seeds, so that seed noise is measured; off: none."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward and backward pass; weights and optimizer state stay float32."""
     init: Init = Init()
-    keep: Literal["weights", "none"] = "weights"  # what stays of a finished run beside its result
+    """Standard deviations of the initial weights."""
+    keep: Literal["weights", "none"] = "weights"
+    """What stays of a finished run beside its result: its final `weights`, or `none`."""
 
     @model_validator(mode="after")
     def _whole_sequences(self) -> Training:
@@ -302,48 +393,75 @@ class Tune(Block):
     """
 
     cells: either(_word("all"), Count) = "all"  # type: ignore[valid-type]
-    recheck: bool = True  # with a number of cells: the winner and its neighbours again at the largest budget
-    confirm: Annotated[Whole, Field(ge=0, le=100)] = 0  # fresh seeds for the winner of every tuned cell
+    """`all` tries every setting in every cell; a number tunes in that many cells of the smallest budget and uses the
+    winner everywhere.
+    """
+    recheck: bool = True
+    """With a number of cells: try the winner and its neighbours in each list again at the largest budget."""
+    confirm: Annotated[Whole, Field(ge=0, le=100)] = 0
+    """Fresh seeds for the winner of every tuned cell."""
 
 
 class Where(Block):
     """Which finished runs a fit uses."""
 
     min_steps: Count | None = None
+    """Fewest optimizer steps; off: no bound."""
     max_epochs: Positive | None = None
+    """Most passes over the training tokens; off: no bound."""
     min_budget: Positive | None = None
+    """Least nominal budget, FLOPs; off: no bound."""
     max_budget: Positive | None = None
+    """Largest nominal budget, FLOPs; off: no bound."""
     min_params: Positive | None = None
+    """Least N, in the column of the analysis; off: no bound."""
     max_params: Positive | None = None
+    """Largest N, in the column of the analysis; off: no bound."""
 
 
 class Exclude(Block):
     """One run that a fit leaves out, and why."""
 
     run: str
+    """Id of the run."""
     reason: str
+    """Why it is left out; the report repeats it."""
 
 
 class Claim(Block):
     """An order of lines that somebody reports, lowest loss first; the report says which of its steps hold here."""
 
     order: Annotated[ListOf[str], Field(min_length=2)]
+    """Line names, lowest loss first."""
     source: str
+    """Who reports this order."""
 
 
 class Analysis(Block):
     """How the report is made, so that it can be made again."""
 
     law: Literal["chinchilla", "kaplan", "power", "rank", "rank_power", "joint"] = "chinchilla"
+    """The form fitted to every line; `rank`, `rank_power` and `joint` are fitted to all lines at once, beside
+    `chinchilla` for each.
+    """
     objective: Literal["log_huber", "log_mse", "mse", "huber"] = "log_huber"
+    """What a fit minimises: a sum over points of Huber or squared residuals, of log loss (`log_`) or of loss."""
     delta: Positive = 1e-3
+    """Width of the Huber objectives, in units of their residual."""
     params: Literal["params_matmul", "params_total", "params_non_embedding"] | None = None
+    """The count that is N; off: `params_matmul` with `flops: exact`, `params_total` with `6ND`."""
     bootstrap: Annotated[Whole, Field(ge=0, le=100_000)] = 1000
+    """Draws behind every interval; 0 gives no intervals."""
     predict: ListOf[Positive] | None = None
+    """Training FLOPs at which N, D and loss are predicted; off: none."""
     devices: ListOf[str] = ("h200", "cpu")
+    """Rows of the hardware table on which serving is priced."""
     where: Where = Where()
+    """Bounds on the finished runs that are fitted."""
     exclude: tuple[Exclude, ...] = ()
+    """Single runs that are not fitted, each with a reason."""
     claims: tuple[Claim, ...] = ()
+    """Orders of lines reported elsewhere, to hold against the losses at each line's best rate."""
 
     @model_validator(mode="before")
     @classmethod
@@ -365,13 +483,21 @@ class Sweep(Block):
     """One sweep file."""
 
     sweep: Name
+    """Name of the sweep: results go to `results/<name>`."""
     question: str
+    """The question that the sweep answers, one sentence; the report opens with it."""
     data: Data = Data()
+    """What is read."""
     grid: Annotated[IsoFlopGrid | TokensPerParamGrid | PointsGrid, Field(discriminator="kind")]
+    """Which models train for how many tokens."""
     families: Annotated[dict[Name, Family], Field(min_length=1)]
+    """What is compared, by name; a family with several rank ratios gives one line per ratio."""
     training: Training
+    """The recipe that all families share."""
     tune: Tune | None = None
+    """How lists over hyperparameters are tuned over; off: every setting in every cell."""
     analysis: Analysis = Analysis()
+    """How the report is made."""
     _document: YamlDocument = PrivateAttr()
 
     @property

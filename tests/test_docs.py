@@ -1,0 +1,52 @@
+"""The generated pages of docs/ say what the code says today, and every key is described."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaling.runners.runner_file import Runner
+from scaling.sweeps.schema import Sweep
+
+ROOT = Path(__file__).parent.parent
+GENERATE: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
+@pytest.mark.parametrize("name", GENERATE["PAGES"])
+def test_a_generated_page_is_what_the_code_says(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == GENERATE["PAGES"][name](), "run `make docs`"
+
+
+@pytest.mark.parametrize("root", [Sweep, Runner])
+def test_every_key_is_described_in_one_line(root: type[Any]) -> None:
+    assert GENERATE["undescribed"](root) == []
+
+
+def test_blocks_are_found_in_lists_mappings_and_unions() -> None:
+    found = GENERATE["blocks"](Sweep)
+    paths = {path: block.__name__ for block, places in found.items() for path in places}
+    assert paths["grid.points[].shape"] == paths["grid.ladder[]"] == "ShapeSpec"
+    assert paths["grid.ladder.rule"] == "LadderRule"
+    assert paths["families.NAME"] == "Family"
+    assert paths["analysis.claims[]"] == "Claim"
+    assert [places for block, places in found.items() if block.__name__.endswith("Grid")] == [["grid"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("Count | None", "whole number ≥ 1"),
+        ("Annotated[Count, Field(ge=2, le=2**10)]", "whole number ≥ 2, ≤ 1,024"),
+        ("OneOrMore[Ratio] | None", "number > 0, ≤ 1, or a list"),
+        ("recipe_or('lr', OneOrMore[Positive])", "number > 0, or a list, or a recipe"),
+        ("either(_word('smallest', 'largest'), Positive)", "`smallest`, `largest` or number > 0"),
+        ("dict[Name, Family]", "block of name: block"),
+        ("Literal['exact', '6ND']", "`exact`, `6ND`"),
+    ],
+)
+def test_what_a_value_may_be_in_words(written: str, words: str) -> None:
+    assert GENERATE["in_words"](ast.parse(written, mode="eval").body) == words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,26 @@ def test_blocks_are_found_in_lists_mappings_and_unions() -> None:
 )
 def test_what_a_value_may_be_in_words(written: str, words: str) -> None:
     assert GENERATE["in_words"](ast.parse(written, mode="eval").body) == words
+
+
+def test_code_cites_headings_of_this_repository() -> None:
+    headings = set(re.findall(r"^## (.+)$", (ROOT / "docs" / "design.md").read_text(encoding="utf-8"), re.M))
+    cited, elsewhere = set(), []
+    for path in (path for folder in ("scaling", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        cited |= set(re.findall(r'docs/design\.md, "([A-Z][^"]+)"', text))
+        elsewhere += [str(path)] if re.search(r"\bDESIGN\b(?! *=)", text) and path.name != "test_docs.py" else []
+    assert cited <= headings
+    assert not elsewhere, "a page that is not in this repository is cited"
+
+
+def test_the_design_page_has_the_levels_that_are_checked() -> None:
+    levels = runpy.run_path(str(ROOT / "tests" / "test_levels.py"))["LEVELS"]
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", (ROOT / "docs" / "design.md").read_text(encoding="utf-8"), re.M)
+    assert {name: int(level) for level, names in rows for name in re.findall(r"`(\w+)`", names)} == levels
+
+
+def test_links_of_the_pages_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"

@@ -1,4 +1,4 @@
-"""The architecture as DESIGN section 3 draws it, checked over the syntax trees and over what really gets imported."""
+"""The levels of docs/design.md, "Folders and import levels", over the syntax trees and what really gets imported."""
 
 from __future__ import annotations
 

@@ -225,14 +225,14 @@ KAPLAN = Form(
 RANK = Form(
     "rank",
     "L = E + A/(N_plain + kappa N_fact)^alpha + B/D^beta, kappa = 1 for dense",
-    "DESIGN: what a factorized parameter is worth; compare 2502.16440",
+    "this project: what a factorized parameter is worth; compare 2502.16440",
     (replace(_MODEL, stretch=Stretch("kappa", True, True, *_LOG_KAPPA, _kappa)), _DATA),
     needs=("factorized_params", "rank_ratio"),
 )
 RANK_POWER = Form(
     "rank_power",
     "L = E + A/(N_plain + rho^gamma N_fact)^alpha + B/D^beta",
-    "DESIGN: kappa as a power of the relative rank",
+    "this project: kappa as a power of the relative rank",
     (replace(_MODEL, stretch=Stretch("gamma", False, False, -6.0, 6.0, _kappa_power)), _DATA),
     needs=("factorized_params", "relative_rank"),
 )

@@ -28,7 +28,7 @@ from scaling.files import create_exclusive, read_json, to_json
 from scaling.results.owner import Owner
 from scaling.run import Result, Run
 
-HEARTBEAT_SECONDS = 600.0  # DESIGN: an owner nobody can ask is dead when its metrics have not grown for ten minutes
+HEARTBEAT_SECONDS = 600.0  # assumption: docs/design.md, "The store and claims"
 
 ENDED = ("stopped", "completed")  # the `event` of an attempt's last record when its worker has let go of the run
 

@@ -113,19 +113,19 @@ def _nested(kind: Any, metadata: list[Any] | None = None) -> Iterator[tuple[type
         yield from ((block, suffix + rest) for block, rest in _nested(argument))
 
 
-def _class_bodies(block: type[Block]) -> Iterator[list[ast.stmt]]:
-    """The statements of a block's class and of its base classes, the furthest base first."""
-    for base in reversed(block.__mro__):
-        if issubclass(base, Block) and base is not Block:
+def _class_bodies(kind: type[Any]) -> Iterator[list[ast.stmt]]:
+    """The statements of a class of ours and of its base classes, the furthest base first."""
+    for base in reversed(kind.__mro__):
+        if base.__module__.startswith("scaling.") and base is not Block:
             tree = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
             assert isinstance(tree, ast.ClassDef)
             yield tree.body
 
 
-def _descriptions(block: type[Block]) -> dict[str, str]:
-    """Key -> the string below its field, on one line."""
+def _descriptions(kind: type[Any]) -> dict[str, str]:
+    """Field -> the string below it, on one line."""
     texts = {}
-    for body in _class_bodies(block):
+    for body in _class_bodies(kind):
         for field, below in pairwise(body):
             is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:

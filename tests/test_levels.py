@@ -80,7 +80,7 @@ def test_no_module_of_a_folder_leads_back_to_itself() -> None:
 
 
 def test_content_folders_are_no_packages() -> None:
-    for folder in ("sweeps", "runners", "analysis", "results", "tests", "benchmarks"):
+    for folder in ("sweeps", "runners", "analysis", "results", "docs", "tests", "benchmarks"):
         assert not list((ROOT / folder).rglob("__init__.py")), f"{folder}/ would shadow an installed package"
 
 

@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from scaling import checks
 from scaling.hardware import DEVICES
 from scaling.optimizers import TUNABLE
 from scaling.runners.runner_file import Runner
@@ -71,6 +72,7 @@ def keys_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "keys.md": keys_page,
+    "checks.md": checks.markdown,
 }
 
 

@@ -16,7 +16,7 @@ from scaling.laws.forms import Form
 from scaling.laws.points import Array, Points
 
 MIN_BUDGETS = 3
-MIN_BUDGETS_FOR_FLOOR = 5  # assumption: docs/design.md, "Thresholds": the floor of a one-variable power law
+MIN_BUDGETS_FOR_FLOOR = 5  # assumption: docs/design.md, "Laws and fits": the floor of a one-variable power law
 _SAME = (
     0.02  # compute levels closer than this (in log) are one budget: rounding to whole batches moves them by up to 1 %
 )

@@ -6,9 +6,8 @@ factorized matrix (out × in, rank r) has r·(in + out) parameters. Three counts
 when tied, no table look-up, no norms).
 
 FLOPs, two conventions. `6ND`: C = 6 · params_total · D. `exact`: forward per token = 2 · params_matmul + attention
-scores and values, layers · 2·2 · (heads · head_dim) · T/2 for causal attention (T where `attention="full"`, as some
-published tables count); training is three forwards. Norms, softmax, RoPE and recomputation are not counted. Optimizer
-arithmetic is counted apart.
+scores and values, layers · 2·2 · (heads · head_dim) · T/2 for causal attention; training is three forwards.
+Norms, softmax, RoPE and recomputation are not counted. Optimizer arithmetic is counted apart.
 """
 
 from __future__ import annotations
@@ -18,17 +17,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from scaling.optimizers import OTHERS, find_optimizer
 from scaling.run import Optimizer, Run, Shape
 
 RankOf = Literal["in_features", "min"]
 Ranks = Mapping[str, int] | None
 _ATTENTION = ("q", "k", "v", "o")
-_FACTORED_RULES = ("spectron", "spectron_renormalise_only", "spectron_orthogonalise_only")
-# Elementwise operations per parameter and step, counted from the update rules: AdamW has two averages, a root, a
-# division, bias corrections and decoupled decay; the momentum rules have one average, the Nesterov mix, a
-# normalisation and the step.
-_ADAMW_FLOPS_PER_PARAM = 14
-_MOMENTUM_FLOPS_PER_PARAM = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +40,11 @@ class Counts:
     def params_total(self) -> int:
         """Every trained number."""
         return self.embedding + self.head + self.attention + self.feed_forward + self.norms
+
+    @property
+    def hidden(self) -> int:
+        """The matrices of attention and feed-forward: what the optimizer of a family moves."""
+        return self.attention + self.feed_forward
 
     @property
     def params_non_embedding(self) -> int:
@@ -97,12 +96,9 @@ def _count(shape: Shape, ranks: tuple[tuple[str, int], ...] | None) -> Counts:
     )
 
 
-def forward_flops_per_token(
-    shape: Shape, ranks: Ranks, sequence_length: int, attention: Literal["causal", "full"] = "causal"
-) -> float:
+def forward_flops_per_token(shape: Shape, ranks: Ranks, sequence_length: int) -> float:
     """FLOPs of one forward pass per token at a sequence length, `exact` convention."""
-    seen = sequence_length / 2 if attention == "causal" else sequence_length
-    scores_and_values = shape.layers * 2 * 2 * (shape.heads * shape.head_dim) * seen
+    scores_and_values = shape.layers * 2 * 2 * (shape.heads * shape.head_dim) * (sequence_length / 2)
     return 2 * count(shape, ranks).params_matmul + scores_and_values
 
 
@@ -129,20 +125,14 @@ def flops_6nd(params_total: int, tokens: float) -> float:
 def optimizer_flops(shape: Shape, ranks: Ranks, optimizer: Optimizer, steps: int) -> float:
     """FLOPs of the update rule over a training; never part of C.
 
-    One Newton–Schulz step on m × n (m ≤ n) is X·Xᵀ (2m²n), its square (2m³) and its product with X (2m²n). One power-
-    iteration step on a factor is two products with a vector (4mn).
+    Raises:
+        TrainingError: no optimizer has this name.
     """
     counts = count(shape, ranks)
-    hidden = counts.attention + counts.feed_forward
-    others = counts.params_total - hidden
-    adamw = optimizer.name == "adamw"
-    per_step = _ADAMW_FLOPS_PER_PARAM * others
-    per_step += (_ADAMW_FLOPS_PER_PARAM if adamw else _MOMENTUM_FLOPS_PER_PARAM) * hidden
-    for rows, columns in [] if adamw else _trained_matrices(shape, ranks):
-        m, n = min(rows, columns), max(rows, columns)
-        per_step += shape.layers * (optimizer.newton_schulz_steps or 0) * (4 * m * m * n + 2 * m**3)
-        if optimizer.name in _FACTORED_RULES and optimizer.name != "spectron_orthogonalise_only":
-            per_step += shape.layers * 4 * m * n
+    per_layer = counts.hidden // shape.layers
+    rule, matrices = find_optimizer(optimizer.name), _trained_matrices(shape, ranks)
+    per_step = shape.layers * rule.step_flops(optimizer, params=per_layer, matrices=matrices)
+    per_step += OTHERS.step_flops(optimizer, params=counts.params_total - counts.hidden, matrices=())
     return float(per_step * steps)
 
 
@@ -150,11 +140,10 @@ def training_memory_bytes(run: Run, *, sequences: int = 1) -> float:
     """Bytes on one device that holds the whole model: weights, gradients, optimizer state, and the activations of
     `sequences` at once.
 
-    Weights, gradients and state are float32 (AdamW keeps two averages, the momentum rules one for hidden matrices);
-    under bfloat16 autocast the matrices have a half-size copy. Activations kept for the backward pass, per layer and
-    token, by the modules that save them: two norms (2d each), q k v and the attention output (4 widths), gate, up,
-    their product and SiLU (4h), one rank-r intermediate per factorized matrix; at the end the logits, their log-
-    softmax and their gradient in float32.
+    Weights, gradients and the optimizer's state are float32; under bfloat16 autocast the matrices have a half-size
+    copy. Activations kept for the backward pass, per layer and token, by the modules that save them: two norms (2d
+    each), q k v and the attention output (4 widths), gate, up, their product and SiLU (4h), one rank-r intermediate per
+    factorized matrix; at the end the logits, their log-softmax and their gradient in float32.
     """
     shape, counts = run.shape, count(run.shape, run.ranks)
     weights = 8 * counts.params_total + (2 * counts.params_matmul if run.precision == "bfloat16" else 0)
@@ -174,8 +163,8 @@ def state_bytes(run: Run) -> float:
 
 def _optimizer_bytes(run: Run) -> float:
     counts = count(run.shape, run.ranks)
-    hidden = counts.attention + counts.feed_forward
-    return 8.0 * (counts.params_total - hidden) + (8 if run.optimizer.name == "adamw" else 4) * hidden
+    rule = find_optimizer(run.optimizer.name)
+    return float(OTHERS.state_bytes(counts.params_total - counts.hidden) + rule.state_bytes(counts.hidden))
 
 
 def kv_bytes_per_token(shape: Shape, bytes_per_value: float = 2) -> float:

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from scaling.errors import SpecError
+from scaling.errors import SpecError, TrainingError
 from scaling.hardware import DEVICES
-from scaling.optimizers import CONSTANTS, FACTORED, TUNABLE
+from scaling.optimizers import CONSTANTS, OPTIMIZERS, TUNABLE, find_optimizer
 from scaling.run import DataRef
 from scaling.spec import (
     Block,
@@ -187,11 +187,22 @@ class PointsGrid(Grid):
     ladder: LadderSpec | None = None
 
 
+def _optimizer(value: Any) -> Any:
+    try:
+        return find_optimizer(value if isinstance(value, str) else repr(value)).name
+    except TrainingError as error:
+        refuse(error.what, allowed=", ".join(OPTIMIZERS), hint=did_you_mean(value, list(OPTIMIZERS)))
+
+
+def _unfactored() -> str:
+    return ", ".join(name for name, rule in OPTIMIZERS.items() if not rule.factored)
+
+
 class Family(Block):
     """Models compared in a plot: a parameterization, an optimizer and its recipe."""
 
     parameterization: Literal["dense", "low_rank"]
-    optimizer: Literal["adamw", "muon", "spectron", "spectron_renormalise_only", "spectron_orthogonalise_only"]
+    optimizer: Annotated[str, BeforeValidator(_optimizer)]
     lr: recipe_or("lr", OneOrMore[Positive])  # type: ignore[valid-type]  # hidden matrices
     other_lr: recipe_or("lr", OneOrMore[Positive]) | None = None  # type: ignore[valid-type]  # embedding, head, norms; default: lr
     rank_ratio: OneOrMore[Ratio] | None = None
@@ -210,9 +221,10 @@ class Family(Block):
 
     @model_validator(mode="after")
     def _only_what_it_uses(self) -> Family:
-        for key in sorted(set().union(*CONSTANTS.values()) - set(CONSTANTS[self.optimizer])):
+        rule = find_optimizer(self.optimizer)
+        for key in sorted(set(CONSTANTS) - set(rule.constants)):
             if getattr(self, key) is not None:
-                has = ", ".join(CONSTANTS[self.optimizer]) or "none of them"
+                has = ", ".join(rule.constants) or "none of them"
                 refuse(f"the optimizer {self.optimizer} has no {key}", at=key, allowed=f"leave it out; it has {has}")
         if self.parameterization == "low_rank" and self.rank_ratio is None:
             refuse("the key 'rank_ratio' is missing", hint="a low_rank family needs it, for example rank_ratio: 0.25")
@@ -222,14 +234,12 @@ class Family(Block):
                     refuse(
                         f"a dense family has no {key}", at=key, allowed="leave it out, or parameterization: low_rank"
                     )
-            if self.optimizer in FACTORED:
+            if rule.factored:
                 refuse(
-                    f"{self.optimizer} updates two factors, a dense family has none",
-                    at="optimizer",
-                    allowed="adamw, muon",
+                    f"{rule.name} updates two factors, a dense family has none", at="optimizer", allowed=_unfactored()
                 )
-        if self.self_guided is not None and self.optimizer in FACTORED:
-            refuse(f"{self.optimizer} takes no dense helper", at="self_guided", allowed="with optimizer adamw or muon")
+        if self.self_guided is not None and rule.factored:
+            refuse(f"{rule.name} takes no dense helper", at="self_guided", allowed=f"with optimizer {_unfactored()}")
         for key in ("rank_ratio", *TUNABLE):
             values = getattr(self, key, None)
             if isinstance(values, tuple) and len(set(values)) < len(values):

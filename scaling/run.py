@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 NUMERICS = 1
 
-Parameterization = Literal["dense", "low_rank"]
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
@@ -59,7 +58,7 @@ class Shape(Part):
         return (self.kv_heads or self.heads) * self.head_dim
 
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """The matrices of one layer that `low_rank` factorizes, as name -> (out, in)."""
+        """The hidden matrices of one layer, which a parameterization structures, as name -> (out, in)."""
         d, h, kv = self.width, self.ff_width, self.kv_width
         return {"q": (d, d), "k": (kv, d), "v": (kv, d), "o": (d, d), "gate": (h, d), "up": (h, d), "down": (d, h)}
 
@@ -122,7 +121,7 @@ class Run:
     """One training with every setting resolved."""
 
     shape: Shape
-    parameterization: Parameterization
+    parameterization: str  # a name of scaling.parameterizations
     initialisation: Initialisation
     optimizer: Optimizer
     schedule: Schedule

@@ -12,16 +12,15 @@ Norms, softmax, RoPE and recomputation are not counted. Optimizer arithmetic is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 from scaling.optimizers import OTHERS, find_optimizer
+from scaling.parameterizations import Ranks, structures
 from scaling.run import Optimizer, Run, Shape
 
 RankOf = Literal["in_features", "min"]
-Ranks = Mapping[str, int] | None
 _ATTENTION = ("q", "k", "v", "o")
 
 
@@ -74,17 +73,16 @@ def matrix_ranks(shape: Shape, ratio: float, rank_of: RankOf = "in_features") ->
 
 
 def count(shape: Shape, ranks: Ranks = None) -> Counts:
-    """Parameters of the model, dense where `ranks` is None."""
+    """Parameters of the model by its structures; dense where `ranks` is None."""
     return _count(shape, None if ranks is None else tuple(sorted(ranks.items())))
 
 
 @lru_cache(maxsize=65536)
 def _count(shape: Shape, ranks: tuple[tuple[str, int], ...] | None) -> Counts:
-    by_name = None if ranks is None else dict(ranks)
-    groups = {"attention": 0, "feed_forward": 0}
-    for name, (rows, columns) in shape.matrices().items():
-        size = rows * columns if by_name is None else by_name[name] * (rows + columns)
-        groups["attention" if name in _ATTENTION else "feed_forward"] += shape.layers * size
+    groups, sizes = {"attention": 0, "feed_forward": 0}, shape.matrices()
+    for name, structure in structures(shape, None if ranks is None else dict(ranks)).items():
+        group = "attention" if name in _ATTENTION else "feed_forward"
+        groups[group] += shape.layers * structure.params(*sizes[name])
     table = shape.vocab_size * shape.width
     return Counts(
         embedding=table,
@@ -112,8 +110,7 @@ def training_flops(
     """
     per_token = 3 * forward_flops_per_token(shape, ranks, sequence_length)
     if guided:
-        helper = count(shape, None)
-        per_token += guided * 6 * (helper.attention + helper.feed_forward)
+        per_token += guided * 6 * helper_params(shape, ranks)
     return per_token * tokens
 
 
@@ -142,16 +139,16 @@ def training_memory_bytes(run: Run, *, sequences: int = 1) -> float:
 
     Weights, gradients and the optimizer's state are float32; under bfloat16 autocast the matrices have a half-size
     copy. Activations kept for the backward pass, per layer and token, by the modules that save them: two norms (2d
-    each), q k v and the attention output (4 widths), gate, up, their product and SiLU (4h), one rank-r intermediate per
-    factorized matrix; at the end the logits, their log-softmax and their gradient in float32.
+    each), q k v and the attention output (4 widths), gate, up, their product and SiLU (4h), what a structure keeps
+    between its products; at the end the logits, their log-softmax and their gradient in float32.
     """
     shape, counts = run.shape, count(run.shape, run.ranks)
     weights = 8 * counts.params_total + (2 * counts.params_matmul if run.precision == "bfloat16" else 0)
-    if run.self_guided:
-        dense = count(shape, None)
-        weights += 8 * (dense.attention + dense.feed_forward)
+    weights += 8 * helper_params(shape, run.ranks) if run.self_guided else 0
     value_bytes = 2 if run.precision == "bfloat16" else 4
-    per_layer = 6 * shape.width + 2 * shape.kv_width + 4 * shape.ff_width + sum((run.ranks or {}).values())
+    sizes, used = shape.matrices(), structures(shape, run.ranks)
+    inside = sum(structure.saved(*sizes[name]) for name, structure in used.items())
+    per_layer = 6 * shape.width + 2 * shape.kv_width + 4 * shape.ff_width + inside
     per_token = value_bytes * (shape.layers * per_layer + 2 * shape.width) + 3 * 4 * shape.vocab_size
     return float(weights + _optimizer_bytes(run) + per_token * sequences * run.sequence_length)
 
@@ -167,13 +164,19 @@ def _optimizer_bytes(run: Run) -> float:
     return float(OTHERS.state_bytes(counts.params_total - counts.hidden) + rule.state_bytes(counts.hidden))
 
 
+def helper_params(shape: Shape, ranks: Ranks) -> int:
+    """Numbers of the helpers of self-guided training; none in structures that take no helper."""
+    sizes = shape.matrices()
+    guided = structures(shape, ranks, guided=True)
+    return shape.layers * sum(structure.helper_params(*sizes[name]) for name, structure in guided.items())
+
+
 def kv_bytes_per_token(shape: Shape, bytes_per_value: float = 2) -> float:
     """Bytes of keys and values one token leaves in the cache, over all layers."""
     return shape.layers * 2 * shape.kv_width * bytes_per_value
 
 
 def _trained_matrices(shape: Shape, ranks: Ranks) -> list[tuple[int, int]]:
-    """The (rows, columns) of the hidden matrices of one layer as the optimizer sees them: whole, or as two factors."""
-    if ranks is None:
-        return list(shape.matrices().values())
-    return [pair for name, (o, i) in shape.matrices().items() for pair in ((o, ranks[name]), (i, ranks[name]))]
+    """The (rows, columns) of the hidden matrices of one layer as the optimizer sees them."""
+    sizes = shape.matrices()
+    return [m for name, structure in structures(shape, ranks).items() for m in structure.trained_matrices(*sizes[name])]

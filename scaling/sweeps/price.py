@@ -16,6 +16,7 @@ from typing import Any
 from scaling import checks
 from scaling.checks import Check
 from scaling.hardware import Device
+from scaling.parameterizations import parameterization_of, structures
 from scaling.quantity import format_number
 from scaling.sweeps.grids import Plan
 from scaling.sweeps.resolve import PlannedRun
@@ -191,14 +192,15 @@ def rank_table(plan: Plan) -> list[dict[str, Any]]:
                     "in": inputs,
                     "rank": rank,
                     "rank_over_min": rank / min(outputs, inputs),
-                    "kept": rank * (inputs + outputs) / (inputs * outputs),
+                    "kept": structures(planned.run.shape, planned.run.ranks)[name].params(outputs, inputs)
+                    / (inputs * outputs),
                 },
             )
     return list(rows.values())
 
 
 def _assumed_rate(device: Device, planned: PlannedRun) -> float:
-    low_rank = planned.run.parameterization == "low_rank"
+    low_rank = parameterization_of(planned.run.ranks).structured
     precision = planned.run.precision if planned.run.precision in device.peak_flops else "float32"
     return device.peak(precision) * device.mfu(planned.run.shape.width, low_rank=low_rank)
 

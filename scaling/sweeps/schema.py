@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from scaling.errors import SpecError, TrainingError
 from scaling.hardware import DEVICES
 from scaling.optimizers import CONSTANTS, OPTIMIZERS, TUNABLE, find_optimizer
+from scaling.parameterizations import PARAMETERIZATIONS, find_parameterization
 from scaling.run import DataRef
 from scaling.spec import (
     Block,
@@ -194,6 +195,18 @@ def _optimizer(value: Any) -> Any:
         refuse(error.what, allowed=", ".join(OPTIMIZERS), hint=did_you_mean(value, list(OPTIMIZERS)))
 
 
+def _parameterization(value: Any) -> Any:
+    try:
+        return find_parameterization(value if isinstance(value, str) else repr(value)).name
+    except TrainingError as error:
+        refuse(error.what, allowed=", ".join(PARAMETERIZATIONS), hint=did_you_mean(value, list(PARAMETERIZATIONS)))
+
+
+def _structure_keys() -> tuple[str, ...]:
+    """The keys of a family that belong to its structure."""
+    return tuple(dict.fromkeys(key for structure in PARAMETERIZATIONS.values() for key in structure.keys))
+
+
 def _unfactored() -> str:
     return ", ".join(name for name, rule in OPTIMIZERS.items() if not rule.factored)
 
@@ -201,7 +214,7 @@ def _unfactored() -> str:
 class Family(Block):
     """Models compared in a plot: a parameterization, an optimizer and its recipe."""
 
-    parameterization: Literal["dense", "low_rank"]
+    parameterization: Annotated[str, BeforeValidator(_parameterization)]
     optimizer: Annotated[str, BeforeValidator(_optimizer)]
     lr: recipe_or("lr", OneOrMore[Positive])  # type: ignore[valid-type]  # hidden matrices
     other_lr: recipe_or("lr", OneOrMore[Positive]) | None = None  # type: ignore[valid-type]  # embedding, head, norms; default: lr
@@ -226,18 +239,16 @@ class Family(Block):
             if getattr(self, key) is not None:
                 has = ", ".join(rule.constants) or "none of them"
                 refuse(f"the optimizer {self.optimizer} has no {key}", at=key, allowed=f"leave it out; it has {has}")
-        if self.parameterization == "low_rank" and self.rank_ratio is None:
-            refuse("the key 'rank_ratio' is missing", hint="a low_rank family needs it, for example rank_ratio: 0.25")
-        if self.parameterization == "dense":
-            for key in ("rank_ratio", "rank_of", "self_guided"):
-                if getattr(self, key) is not None:
-                    refuse(
-                        f"a dense family has no {key}", at=key, allowed="leave it out, or parameterization: low_rank"
-                    )
-            if rule.factored:
-                refuse(
-                    f"{rule.name} updates two factors, a dense family has none", at="optimizer", allowed=_unfactored()
-                )
+        structure = find_parameterization(self.parameterization)
+        for key in (key for key, needed in structure.keys.items() if needed and getattr(self, key) is None):
+            refuse(f"the key '{key}' is missing", hint=f"a {structure.name} family needs it, for example {key}: 0.25")
+        for key in (key for key in _structure_keys() if key not in structure.keys and getattr(self, key) is not None):
+            others = " or ".join(name for name, other in PARAMETERIZATIONS.items() if key in other.keys)
+            allowed = f"leave it out, or parameterization: {others}"
+            refuse(f"a {structure.name} family has no {key}", at=key, allowed=allowed)
+        if rule.factored and not structure.structured:
+            what = f"{rule.name} updates two factors, a {structure.name} family has none"
+            refuse(what, at="optimizer", allowed=_unfactored())
         if self.self_guided is not None and rule.factored:
             refuse(f"{rule.name} takes no dense helper", at="self_guided", allowed=f"with optimizer {_unfactored()}")
         for key in ("rank_ratio", *TUNABLE):

@@ -29,7 +29,7 @@ from scaling.errors import TrainingError
 from scaling.optimizers import OPTIMIZERS, find_optimizer
 from scaling.run import Optimizer
 from scaling.training.flat import Flat, Groups, Named
-from scaling.training.spectron import leading_vectors, normalise, power_step, step_size
+from scaling.training.spectron import leading_vectors, normalise, power_step, spectron_update
 
 SHAPE_FACTORS = {
     "original": lambda rows, columns: max(1.0, rows / columns) ** 0.5,  # Jordan 2024
@@ -138,33 +138,44 @@ class Spectron(Momentum):
 
     def __init__(self, flat: Flat, constants: Optimizer) -> None:
         super().__init__(flat, constants)
-        self.orthogonalises = constants.name != "spectron_renormalise_only"
         self.vectors = [leading_vectors(stack, total=flat.total) for stack in self.stacks]
-        self.momentum_vectors = [] if self.orthogonalises else [vector.clone() for vector in self.vectors]
 
     def step(self, lr: float) -> None:
         """One step."""
-        directions = self.directions()
-        moves = self.orthogonal(directions) if self.orthogonalises else self.unit(directions)
-        sigmas_K = self.sigmas(lr)
-        self.decay(lr)
-        for pair in range(0, len(self.stacks), 2):
-            rho_K = step_size(sigmas_K[pair], sigmas_K[pair + 1], lr=lr)
-            for i in (pair, pair + 1):
-                self.stacks[i].addcmul_(moves[i], rho_K[:, None, None], value=-self.factors[i])
+        done = spectron_update(
+            self.stacks,
+            self.flat.gradients,
+            self.momentum,
+            self.vectors,
+            lr=lr,
+            beta=self.beta,
+            nesterov=bool(self.constants.nesterov),
+            batches=self.flat.views,
+            orthogonal=self.unit,
+            total=self.flat.total,
+            scales=self.factors,
+            weight_decay=self.constants.weight_decay or 0.0,
+            spectral_weight_decay=self.constants.spectral_weight_decay or 0.0,
+        )
+        self.momentum, self.vectors = done.momentum_N, done.vectors
+        for stack, moved in zip(self.stacks, done.factors, strict=True):
+            stack.copy_(moved)
 
-    def sigmas(self, lr: float) -> list[Tensor]:
-        """Largest singular value of every factor before this step, estimated (K per stack)."""
-        answers = []
-        for i, (stack, vector) in enumerate(zip(self.stacks, self.vectors, strict=True)):
-            u_KO, v_KI, sigma_K = power_step(stack, vector, total=self.flat.total)
-            vector.copy_(u_KO)
-            answers.append(sigma_K)
-            if self.constants.spectral_weight_decay:
-                shrink = lr * self.constants.spectral_weight_decay
-                leading = (u_KO * sigma_K[:, None])[:, :, None]
-                self.stacks[i].baddbmm_(leading, v_KI[:, None], alpha=-shrink)
-        return answers
+    def unit(self, directions: Sequence[Tensor]) -> list[Tensor]:
+        """Directions of spectral norm one: their orthogonal factors."""
+        return self.orthogonal(directions)
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """The average and the vectors of the power iterations."""
+        return super().state() | {"vector": self.vectors}
+
+
+class RenormalisedSpectron(Spectron):
+    """The ablation without orthogonalisation: directions are divided by their estimated spectral norms."""
+
+    def __init__(self, flat: Flat, constants: Optimizer) -> None:
+        super().__init__(flat, constants)
+        self.momentum_vectors = [vector.clone() for vector in self.vectors]
 
     def unit(self, directions: Sequence[Tensor]) -> list[Tensor]:
         """Every direction divided by its estimated spectral norm."""
@@ -177,9 +188,8 @@ class Spectron(Momentum):
         return moves
 
     def state(self) -> dict[str, list[Tensor]]:
-        """The average and the vectors of the power iterations."""
-        state = super().state() | {"vector": self.vectors}
-        return state if self.orthogonalises else state | {"momentum_vector": self.momentum_vectors}
+        """Also the vectors of the power iterations on the directions."""
+        return super().state() | {"momentum_vector": self.momentum_vectors}
 
 
 class Optimizers:
@@ -260,7 +270,7 @@ UPDATES: Mapping[str, Callable[[Flat, Optimizer], UpdateRule]] = {
     "muon": Muon,
     "spectron": Spectron,
     "spectron_orthogonalise_only": Muon,
-    "spectron_renormalise_only": Spectron,
+    "spectron_renormalise_only": RenormalisedSpectron,
 }
 
 

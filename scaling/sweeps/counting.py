@@ -133,9 +133,11 @@ def optimizer_flops(shape: Shape, ranks: Ranks, optimizer: Optimizer, steps: int
     return float(per_step * steps)
 
 
-def training_memory_bytes(run: Run, *, sequences: int = 1) -> float:
-    """Bytes on one device that holds the whole model: weights, gradients, optimizer state, and the activations of
-    `sequences` at once.
+def training_memory_bytes(run: Run, *, sequences: int = 1, shards: int = 1) -> float:
+    """Bytes on one device: its part of weights, gradients and optimizer state, and the activations of `sequences` at
+    once.
+
+    Under `fsdp` the model is cut into as many `shards` as there are devices; under `ddp` every device holds all of it.
 
     Weights, gradients and the optimizer's state are float32; under bfloat16 autocast the matrices have a half-size
     copy. Activations kept for the backward pass, per layer and token, by the modules that save them: two norms (2d
@@ -150,7 +152,7 @@ def training_memory_bytes(run: Run, *, sequences: int = 1) -> float:
     inside = sum(structure.saved(*sizes[name]) for name, structure in used.items())
     per_layer = 6 * shape.width + 2 * shape.kv_width + 4 * shape.ff_width + inside
     per_token = value_bytes * (shape.layers * per_layer + 2 * shape.width) + 3 * 4 * shape.vocab_size
-    return float(weights + _optimizer_bytes(run) + per_token * sequences * run.sequence_length)
+    return float((weights + _optimizer_bytes(run)) / shards + per_token * sequences * run.sequence_length)
 
 
 def state_bytes(run: Run) -> float:

@@ -19,6 +19,7 @@ from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 NUMERICS = 1
+TRAINER = {"trainer": "scaling"}  # a setting of 0.1 that never had another value; every id hashes it
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
@@ -133,7 +134,6 @@ class Run:
     precision: str = "float32"
     ranks: Mapping[str, int] | None = None  # low_rank: matrix name -> rank, for every name of Shape.matrices()
     self_guided: float | None = None  # fraction of training over which a dense helper fades
-    trainer: str = "scaling"
     numerics: int = NUMERICS
 
     @property
@@ -157,7 +157,7 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """The nested settings with every off (None) field left out: what `run.json` holds and the id hashes."""
-        settings: dict[str, Any] = _settings(self)
+        settings: dict[str, Any] = _settings(self) | TRAINER
         return settings
 
     @cached_property
@@ -169,12 +169,15 @@ class Run:
     def canonical(self) -> str:
         """Canonical JSON of `settings()`: sorted keys, no spaces, ASCII."""
         values = self.__dict__
-        return "{" + ",".join([k + _text(values[n]) for n, k in _SORTED_RUN_FIELDS if values[n] is not None]) + "}"
+        fields = ",".join([k + _text(values[n]) for n, k in _SORTED_RUN_FIELDS if values[n] is not None])
+        return "{" + fields + _TRAINER_TEXT
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Run:
         """The run that `settings()` of the same code version wrote; unknown or missing fields raise TypeError."""
         nested = dict(settings)
+        if nested.pop("trainer", None) != TRAINER["trainer"]:
+            raise TypeError(f"settings of another trainer: {settings.get('trainer')!r}")
         data = dict(nested["data"])
         if "validation" in data:
             data["validation"] = tuple((name, path) for name, path in data["validation"])
@@ -244,6 +247,7 @@ def _settings(value: Any) -> Any:
 
 
 _SORTED_RUN_FIELDS = [(name, f'"{name}":') for name in sorted(_FIELDS[Run])]
+_TRAINER_TEXT = "," + _CANONICAL.encode(TRAINER)[1:]  # the last key in sorted order
 
 
 def _text(value: Any) -> str:

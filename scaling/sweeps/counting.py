@@ -127,7 +127,8 @@ def optimizer_flops(shape: Shape, ranks: Ranks, optimizer: Optimizer, steps: int
     """
     counts = count(shape, ranks)
     per_layer = counts.hidden // shape.layers
-    rule, matrices = find_optimizer(optimizer.name), _trained_matrices(shape, ranks)
+    rule, sizes = find_optimizer(optimizer.name), shape.matrices()
+    matrices = [m for name, one in structures(shape, ranks).items() for m in one.trained_matrices(*sizes[name])]
     per_step = shape.layers * rule.step_flops(optimizer, params=per_layer, matrices=matrices)
     per_step += OTHERS.step_flops(optimizer, params=counts.params_total - counts.hidden, matrices=())
     return float(per_step * steps)
@@ -176,9 +177,3 @@ def helper_params(shape: Shape, ranks: Ranks) -> int:
 def kv_bytes_per_token(shape: Shape, bytes_per_value: float = 2) -> float:
     """Bytes of keys and values one token leaves in the cache, over all layers."""
     return shape.layers * 2 * shape.kv_width * bytes_per_value
-
-
-def _trained_matrices(shape: Shape, ranks: Ranks) -> list[tuple[int, int]]:
-    """The (rows, columns) of the hidden matrices of one layer as the optimizer sees them."""
-    sizes = shape.matrices()
-    return [m for name, structure in structures(shape, ranks).items() for m in structure.trained_matrices(*sizes[name])]

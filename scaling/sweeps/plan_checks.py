@@ -39,9 +39,9 @@ def _saves_nothing(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
         models = {id(p.run.ranks): p.run for p in runs if parameterization_of(p.run.ranks).structured}
         groups = {
             name
-            for run in models.values()
-            for name, (outputs, inputs) in run.shape.matrices().items()
-            if structures(run.shape, run.ranks)[name].structured_params(outputs, inputs) >= outputs * inputs
+            for sizes, used in ((run.shape.matrices(), structures(run.shape, run.ranks)) for run in models.values())
+            for name, (outputs, inputs) in sizes.items()
+            if used[name].structured_params(outputs, inputs) >= outputs * inputs
         }
         found += [f"{line} ({', '.join(sorted(groups))})"] if groups else []
     if found:

@@ -20,7 +20,8 @@ from pydantic.fields import FieldInfo
 
 from scaling import checks
 from scaling.hardware import DEVICES
-from scaling.optimizers import TUNABLE
+from scaling.optimizers import OPTIMIZERS, TUNABLE
+from scaling.parameterizations import PARAMETERIZATIONS
 from scaling.runners.runner_file import Runner
 from scaling.spec import Block
 from scaling.sweeps.ladders import LADDERS
@@ -42,6 +43,8 @@ WORDS = {
     "str": "text",
     "bool": "true or false",
     "Any": "any value",
+    "ParameterizationName": ", ".join(f"`{name}`" for name in PARAMETERIZATIONS),
+    "OptimizerName": ", ".join(f"`{name}`" for name in OPTIMIZERS),
     "LadderSpec": "name of a ladder, list of shapes, or block with `rule`",
     "Annotated[dict[str, either(_text, Centre)], BeforeValidator(_centres)]": "name, block, or one per family or line",
 }

@@ -19,8 +19,8 @@ from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 NUMERICS = 1
+TRAINER = {"trainer": "scaling"}  # a setting of 0.1 that never had another value; every id hashes it
 
-Parameterization = Literal["dense", "low_rank"]
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
@@ -59,7 +59,7 @@ class Shape(Part):
         return (self.kv_heads or self.heads) * self.head_dim
 
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """The matrices of one layer that `low_rank` factorizes, as name -> (out, in)."""
+        """The hidden matrices of one layer, which a parameterization structures, as name -> (out, in)."""
         d, h, kv = self.width, self.ff_width, self.kv_width
         return {"q": (d, d), "k": (kv, d), "v": (kv, d), "o": (d, d), "gate": (h, d), "up": (h, d), "down": (d, h)}
 
@@ -122,7 +122,7 @@ class Run:
     """One training with every setting resolved."""
 
     shape: Shape
-    parameterization: Parameterization
+    parameterization: str  # a name of scaling.parameterizations
     initialisation: Initialisation
     optimizer: Optimizer
     schedule: Schedule
@@ -134,7 +134,6 @@ class Run:
     precision: str = "float32"
     ranks: Mapping[str, int] | None = None  # low_rank: matrix name -> rank, for every name of Shape.matrices()
     self_guided: float | None = None  # fraction of training over which a dense helper fades
-    trainer: str = "scaling"
     numerics: int = NUMERICS
 
     @property
@@ -158,7 +157,7 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """The nested settings with every off (None) field left out: what `run.json` holds and the id hashes."""
-        settings: dict[str, Any] = _settings(self)
+        settings: dict[str, Any] = _settings(self) | TRAINER
         return settings
 
     @cached_property
@@ -170,12 +169,15 @@ class Run:
     def canonical(self) -> str:
         """Canonical JSON of `settings()`: sorted keys, no spaces, ASCII."""
         values = self.__dict__
-        return "{" + ",".join([k + _text(values[n]) for n, k in _SORTED_RUN_FIELDS if values[n] is not None]) + "}"
+        fields = ",".join([k + _text(values[n]) for n, k in _SORTED_RUN_FIELDS if values[n] is not None])
+        return "{" + fields + _TRAINER_TEXT
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Run:
         """The run that `settings()` of the same code version wrote; unknown or missing fields raise TypeError."""
         nested = dict(settings)
+        if nested.pop("trainer", None) != TRAINER["trainer"]:
+            raise TypeError(f"settings of another trainer: {settings.get('trainer')!r}")
         data = dict(nested["data"])
         if "validation" in data:
             data["validation"] = tuple((name, path) for name, path in data["validation"])
@@ -245,6 +247,7 @@ def _settings(value: Any) -> Any:
 
 
 _SORTED_RUN_FIELDS = [(name, f'"{name}":') for name in sorted(_FIELDS[Run])]
+_TRAINER_TEXT = "," + _CANONICAL.encode(TRAINER)[1:]  # the last key in sorted order
 
 
 def _text(value: Any) -> str:

@@ -27,7 +27,7 @@ LEVELS = {
 }
 # third-party package -> the only places that may import it
 ONLY_IN = {
-    "torch": ("training", "inference/generate", "inference/measure"),
+    "torch": ("training", "inference/generate", "inference/measure", "parameterizations"),  # the last never at import
     "submitit": ("runners/slurm",),
     "matplotlib": ("report/figures",),
     "seaborn": ("report/figures",),

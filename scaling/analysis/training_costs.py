@@ -14,8 +14,9 @@ import numpy as np
 
 from scaling.analysis.data_points import Cell
 from scaling.inference.curve import Curve, FloatArray
+from scaling.parameterizations import Ranks
 from scaling.run import Shape
-from scaling.sweeps.counting import Ranks, count, matrix_ranks
+from scaling.sweeps.counting import count, matrix_ranks
 
 PerToken = Callable[[FloatArray], FloatArray]
 Models = Sequence[tuple[Shape, Ranks]]

@@ -75,6 +75,7 @@ def priced(project: Project, profile: Runner) -> Priced:
         plan,
         device=profile.hardware(),
         devices=lambda run: profile.resources_for(run.counts.params_total).ranks,
+        sharded=lambda run: profile.resources_for(run.counts.params_total).strategy == "fsdp",
         measured=_measured(project, store),
         corpus_tokens=corpus_tokens,
     )

@@ -2,7 +2,7 @@
 
 A step is a list of kernels, and each takes max(FLOPs / rate, bytes / bandwidth, t_min): it computes, moves memory, or
 is over before it began (a roofline, Williams et al. 2009, with a floor per launch). A dense layer launches seven
-matrix products; a factorized one fourteen thinner ones with rank-r intermediates between them; the same model merged
+matrix products; a low-rank one fourteen thinner ones with rank-r intermediates between them; the same model merged
 (W = A·B) launches seven again, and multiplies by all of W. So low rank saves FLOPs and weight bytes, pays in
 launches, and leaves the keys and values as they are.
 
@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 from scaling.errors import PlanError
 from scaling.hardware import Device
+from scaling.parameterizations import DENSE, Product, Ranks, parameterization_of, structures
 from scaling.run import Shape
-from scaling.sweeps.counting import Ranks, count, kv_bytes_per_token
+from scaling.sweeps.counting import count, kv_bytes_per_token
 
 Form = Literal["dense", "factorized", "merged"]
 VALUE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -75,7 +76,10 @@ class Kernel:
 
 def forms(ranks: Ranks) -> tuple[Form, ...]:
     """The ways to serve a model: a factorized one can be merged first."""
-    return ("dense",) if ranks is None else ("factorized", "merged")
+    structure = parameterization_of(ranks)
+    if not structure.structured:
+        return ("dense",)
+    return ("factorized", "merged") if structure.mergeable else ("factorized",)
 
 
 def step_kernels(shape: Shape, ranks: Ranks, setting: Setting, *, new_tokens: int, seen: float) -> Iterator[Kernel]:
@@ -90,19 +94,18 @@ def step_kernels(shape: Shape, ranks: Ranks, setting: Setting, *, new_tokens: in
     rows, layers, d = setting.batch * new_tokens, shape.layers, shape.width
     b = setting.value_bytes
     yield Kernel("embedding", 0, 2 * rows * d * b, 1)
-    for name, (outputs, inputs) in shape.matrices().items():
-        if ranks is None:
-            yield _product(name, outputs, inputs, rows, b, layers)
-        else:
-            yield _product(f"{name}.b", ranks[name], inputs, rows, b, layers)
-            yield _product(f"{name}.a", outputs, ranks[name], rows, b, layers)
+    sizes = shape.matrices()
+    for name, structure in structures(shape, ranks).items():
+        for product in structure.products(*sizes[name]):
+            yield _product(f"{name}.{product.name}", product, rows, b, layers)
     cached = setting.batch * max(seen, new_tokens) * 2 * shape.kv_width
     yield Kernel("attention", 4 * rows * d * seen, (cached + 2 * rows * d) * b, layers)
     yield Kernel("norm", 0, 2 * rows * d * b, 2 * layers + 1)
     yield Kernel("rotary", 0, 2 * rows * (d + shape.kv_width) * b, layers)
     yield Kernel("swiglu", 0, 3 * rows * shape.ff_width * b, layers)
     yield Kernel("residual", 0, 3 * rows * d * b, 2 * layers)
-    yield _product("head", shape.vocab_size, d, setting.batch, b, 1)
+    (head,) = DENSE.products(shape.vocab_size, d)
+    yield _product("head", head, setting.batch, b, 1)
 
 
 def decode_kernels(shape: Shape, ranks: Ranks, setting: Setting) -> list[Kernel]:
@@ -161,7 +164,7 @@ def cost(shape: Shape, ranks: Ranks, setting: Setting, form: Form | None = None)
     }
 
 
-def _product(name: str, outputs: int, inputs: int, rows: int, value_bytes: int, launches: int) -> Kernel:
+def _product(name: str, product: Product, rows: int, value_bytes: int, launches: int) -> Kernel:
     """x (rows × in) times W (out × in) transposed: everything is read or written once."""
-    moved = outputs * inputs + rows * (outputs + inputs)
-    return Kernel(name, 2 * rows * outputs * inputs, moved * value_bytes, launches)
+    moved = product.weights + rows * product.blocks * (product.outputs + product.inputs)
+    return Kernel(name, 2 * rows * product.weights, moved * value_bytes, launches)

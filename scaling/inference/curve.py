@@ -14,8 +14,9 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scaling.parameterizations import Ranks
 from scaling.run import Shape
-from scaling.sweeps.counting import Ranks, count, forward_flops_per_token
+from scaling.sweeps.counting import count, forward_flops_per_token
 
 FloatArray = NDArray[np.float64]
 

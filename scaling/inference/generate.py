@@ -69,12 +69,12 @@ def step(model: Decoder, tokens_BT: Tensor, cache: Cache) -> Tensor:
         x_BTD = x_BTD + block.down(F.silu(block.gate(y_BTD)) * block.up(y_BTD))
     cache.length += length
     last_BD = model.norm(x_BTD[:, -1])
-    return F.linear(last_BD, model.embedding.weight if model.head is None else model.head.weight)
+    return F.linear(last_BD, model.output_weight)
 
 
 @torch.no_grad()
 def merged(model: Decoder) -> Decoder:
-    """The dense model that computes the same function: every factorized matrix multiplied out."""
+    """The dense model that computes the same function: every structure merged into one matrix."""
     weight = model.embedding.weight
     dense = Decoder(model.shape, None, sequence_length=len(model.cos)).to(weight.device, weight.dtype)
     hidden = model.hidden()

@@ -19,8 +19,8 @@ import torch
 from scaling.hardware import Device
 from scaling.inference.cost import Form, Setting, cost, forms
 from scaling.inference.generate import Cache, merged, step
+from scaling.parameterizations import Ranks
 from scaling.run import Initialisation, Shape
-from scaling.sweeps.counting import Ranks
 from scaling.training.model import Decoder, initialise
 
 ROUNDS = 5

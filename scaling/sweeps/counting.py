@@ -6,29 +6,22 @@ factorized matrix (out × in, rank r) has r·(in + out) parameters. Three counts
 when tied, no table look-up, no norms).
 
 FLOPs, two conventions. `6ND`: C = 6 · params_total · D. `exact`: forward per token = 2 · params_matmul + attention
-scores and values, layers · 2·2 · (heads · head_dim) · T/2 for causal attention (T where `attention="full"`, as some
-published tables count); training is three forwards. Norms, softmax, RoPE and recomputation are not counted. Optimizer
-arithmetic is counted apart.
+scores and values, layers · 2·2 · (heads · head_dim) · T/2 for causal attention; training is three forwards.
+Norms, softmax, RoPE and recomputation are not counted. Optimizer arithmetic is counted apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from scaling.optimizers import OTHERS, find_optimizer
+from scaling.parameterizations import Ranks, structures
 from scaling.run import Optimizer, Run, Shape
 
 RankOf = Literal["in_features", "min"]
-Ranks = Mapping[str, int] | None
 _ATTENTION = ("q", "k", "v", "o")
-_FACTORED_RULES = ("spectron", "spectron_renormalise_only", "spectron_orthogonalise_only")
-# Elementwise operations per parameter and step, counted from the update rules: AdamW has two averages, a root, a
-# division, bias corrections and decoupled decay; the momentum rules have one average, the Nesterov mix, a
-# normalisation and the step.
-_ADAMW_FLOPS_PER_PARAM = 14
-_MOMENTUM_FLOPS_PER_PARAM = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +39,11 @@ class Counts:
     def params_total(self) -> int:
         """Every trained number."""
         return self.embedding + self.head + self.attention + self.feed_forward + self.norms
+
+    @property
+    def hidden(self) -> int:
+        """The matrices of attention and feed-forward: what the optimizer of a family moves."""
+        return self.attention + self.feed_forward
 
     @property
     def params_non_embedding(self) -> int:
@@ -75,17 +73,16 @@ def matrix_ranks(shape: Shape, ratio: float, rank_of: RankOf = "in_features") ->
 
 
 def count(shape: Shape, ranks: Ranks = None) -> Counts:
-    """Parameters of the model, dense where `ranks` is None."""
+    """Parameters of the model by its structures; dense where `ranks` is None."""
     return _count(shape, None if ranks is None else tuple(sorted(ranks.items())))
 
 
 @lru_cache(maxsize=65536)
 def _count(shape: Shape, ranks: tuple[tuple[str, int], ...] | None) -> Counts:
-    by_name = None if ranks is None else dict(ranks)
-    groups = {"attention": 0, "feed_forward": 0}
-    for name, (rows, columns) in shape.matrices().items():
-        size = rows * columns if by_name is None else by_name[name] * (rows + columns)
-        groups["attention" if name in _ATTENTION else "feed_forward"] += shape.layers * size
+    groups, sizes = {"attention": 0, "feed_forward": 0}, shape.matrices()
+    for name, structure in structures(shape, None if ranks is None else dict(ranks)).items():
+        group = "attention" if name in _ATTENTION else "feed_forward"
+        groups[group] += shape.layers * structure.params(*sizes[name])
     table = shape.vocab_size * shape.width
     return Counts(
         embedding=table,
@@ -97,12 +94,9 @@ def _count(shape: Shape, ranks: tuple[tuple[str, int], ...] | None) -> Counts:
     )
 
 
-def forward_flops_per_token(
-    shape: Shape, ranks: Ranks, sequence_length: int, attention: Literal["causal", "full"] = "causal"
-) -> float:
+def forward_flops_per_token(shape: Shape, ranks: Ranks, sequence_length: int) -> float:
     """FLOPs of one forward pass per token at a sequence length, `exact` convention."""
-    seen = sequence_length / 2 if attention == "causal" else sequence_length
-    scores_and_values = shape.layers * 2 * 2 * (shape.heads * shape.head_dim) * seen
+    scores_and_values = shape.layers * 2 * 2 * (shape.heads * shape.head_dim) * (sequence_length / 2)
     return 2 * count(shape, ranks).params_matmul + scores_and_values
 
 
@@ -116,8 +110,7 @@ def training_flops(
     """
     per_token = 3 * forward_flops_per_token(shape, ranks, sequence_length)
     if guided:
-        helper = count(shape, None)
-        per_token += guided * 6 * (helper.attention + helper.feed_forward)
+        per_token += guided * 6 * helper_params(shape, ranks)
     return per_token * tokens
 
 
@@ -129,42 +122,38 @@ def flops_6nd(params_total: int, tokens: float) -> float:
 def optimizer_flops(shape: Shape, ranks: Ranks, optimizer: Optimizer, steps: int) -> float:
     """FLOPs of the update rule over a training; never part of C.
 
-    One Newton–Schulz step on m × n (m ≤ n) is X·Xᵀ (2m²n), its square (2m³) and its product with X (2m²n). One power-
-    iteration step on a factor is two products with a vector (4mn).
+    Raises:
+        TrainingError: no optimizer has this name.
     """
     counts = count(shape, ranks)
-    hidden = counts.attention + counts.feed_forward
-    others = counts.params_total - hidden
-    adamw = optimizer.name == "adamw"
-    per_step = _ADAMW_FLOPS_PER_PARAM * others
-    per_step += (_ADAMW_FLOPS_PER_PARAM if adamw else _MOMENTUM_FLOPS_PER_PARAM) * hidden
-    for rows, columns in [] if adamw else _trained_matrices(shape, ranks):
-        m, n = min(rows, columns), max(rows, columns)
-        per_step += shape.layers * (optimizer.newton_schulz_steps or 0) * (4 * m * m * n + 2 * m**3)
-        if optimizer.name in _FACTORED_RULES and optimizer.name != "spectron_orthogonalise_only":
-            per_step += shape.layers * 4 * m * n
+    per_layer = counts.hidden // shape.layers
+    rule, sizes = find_optimizer(optimizer.name), shape.matrices()
+    matrices = [m for name, one in structures(shape, ranks).items() for m in one.trained_matrices(*sizes[name])]
+    per_step = shape.layers * rule.step_flops(optimizer, params=per_layer, matrices=matrices)
+    per_step += OTHERS.step_flops(optimizer, params=counts.params_total - counts.hidden, matrices=())
     return float(per_step * steps)
 
 
-def training_memory_bytes(run: Run, *, sequences: int = 1) -> float:
-    """Bytes on one device that holds the whole model: weights, gradients, optimizer state, and the activations of
-    `sequences` at once.
+def training_memory_bytes(run: Run, *, sequences: int = 1, shards: int = 1) -> float:
+    """Bytes on one device: its part of weights, gradients and optimizer state, and the activations of `sequences` at
+    once.
 
-    Weights, gradients and state are float32 (AdamW keeps two averages, the momentum rules one for hidden matrices);
-    under bfloat16 autocast the matrices have a half-size copy. Activations kept for the backward pass, per layer and
-    token, by the modules that save them: two norms (2d each), q k v and the attention output (4 widths), gate, up,
-    their product and SiLU (4h), one rank-r intermediate per factorized matrix; at the end the logits, their log-
-    softmax and their gradient in float32.
+    Under `fsdp` the model is cut into as many `shards` as there are devices; under `ddp` every device holds all of it.
+
+    Weights, gradients and the optimizer's state are float32; under bfloat16 autocast the matrices have a half-size
+    copy. Activations kept for the backward pass, per layer and token, by the modules that save them: two norms (2d
+    each), q k v and the attention output (4 widths), gate, up, their product and SiLU (4h), what a structure keeps
+    between its products; at the end the logits, their log-softmax and their gradient in float32.
     """
     shape, counts = run.shape, count(run.shape, run.ranks)
     weights = 8 * counts.params_total + (2 * counts.params_matmul if run.precision == "bfloat16" else 0)
-    if run.self_guided:
-        dense = count(shape, None)
-        weights += 8 * (dense.attention + dense.feed_forward)
+    weights += 8 * helper_params(shape, run.ranks) if run.self_guided else 0
     value_bytes = 2 if run.precision == "bfloat16" else 4
-    per_layer = 6 * shape.width + 2 * shape.kv_width + 4 * shape.ff_width + sum((run.ranks or {}).values())
+    sizes, used = shape.matrices(), structures(shape, run.ranks)
+    inside = sum(structure.saved(*sizes[name]) for name, structure in used.items())
+    per_layer = 6 * shape.width + 2 * shape.kv_width + 4 * shape.ff_width + inside
     per_token = value_bytes * (shape.layers * per_layer + 2 * shape.width) + 3 * 4 * shape.vocab_size
-    return float(weights + _optimizer_bytes(run) + per_token * sequences * run.sequence_length)
+    return float((weights + _optimizer_bytes(run)) / shards + per_token * sequences * run.sequence_length)
 
 
 def state_bytes(run: Run) -> float:
@@ -174,17 +163,17 @@ def state_bytes(run: Run) -> float:
 
 def _optimizer_bytes(run: Run) -> float:
     counts = count(run.shape, run.ranks)
-    hidden = counts.attention + counts.feed_forward
-    return 8.0 * (counts.params_total - hidden) + (8 if run.optimizer.name == "adamw" else 4) * hidden
+    rule = find_optimizer(run.optimizer.name)
+    return float(OTHERS.state_bytes(counts.params_total - counts.hidden) + rule.state_bytes(counts.hidden))
+
+
+def helper_params(shape: Shape, ranks: Ranks) -> int:
+    """Numbers of the helpers of self-guided training; none in structures that take no helper."""
+    sizes = shape.matrices()
+    guided = structures(shape, ranks, guided=True)
+    return shape.layers * sum(structure.helper_params(*sizes[name]) for name, structure in guided.items())
 
 
 def kv_bytes_per_token(shape: Shape, bytes_per_value: float = 2) -> float:
     """Bytes of keys and values one token leaves in the cache, over all layers."""
     return shape.layers * 2 * shape.kv_width * bytes_per_value
-
-
-def _trained_matrices(shape: Shape, ranks: Ranks) -> list[tuple[int, int]]:
-    """The (rows, columns) of the hidden matrices of one layer as the optimizer sees them: whole, or as two factors."""
-    if ranks is None:
-        return list(shape.matrices().values())
-    return [pair for name, (o, i) in shape.matrices().items() for pair in ((o, ranks[name]), (i, ranks[name]))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from scaling import checks
 from scaling.checks import Check
+from scaling.parameterizations import parameterization_of, structures
 
 if TYPE_CHECKING:
     from scaling.sweeps.resolve import PlannedRun
@@ -35,12 +36,12 @@ def _saves_nothing(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
     """Factorized matrices that have no fewer parameters than the dense ones."""
     found = []
     for line, runs in by_line.items():
-        models = {id(p.run.ranks): p.run for p in runs if p.run.ranks is not None}
+        models = {id(p.run.ranks): p.run for p in runs if parameterization_of(p.run.ranks).structured}
         groups = {
             name
-            for run in models.values()
-            for name, (outputs, inputs) in run.shape.matrices().items()
-            if run.ranks is not None and run.ranks[name] * (outputs + inputs) >= outputs * inputs
+            for sizes, used in ((run.shape.matrices(), structures(run.shape, run.ranks)) for run in models.values())
+            for name, (outputs, inputs) in sizes.items()
+            if used[name].structured_params(outputs, inputs) >= outputs * inputs
         }
         found += [f"{line} ({', '.join(sorted(groups))})"] if groups else []
     if found:

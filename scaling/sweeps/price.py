@@ -3,7 +3,8 @@
 A run takes (training FLOPs + optimizer FLOPs) / (devices · FLOP/s per device); a branch of a shared trunk only those
 of its own steps. The rate is the device's peak times its assumed MFU; once runs of the same line have finished, their
 measured rate replaces it, interpolated in log(params_matmul). `memory_bytes` is the least a run needs (one sequence at
-a time); a run that does not fit is a check of severity error, which `launch` refuses.
+a time) on a device that holds all of it; under `fsdp` each holds a part. A run that does not fit is a check of severity
+error, which `launch` refuses.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 from scaling import checks
 from scaling.checks import Check
 from scaling.hardware import Device
+from scaling.parameterizations import parameterization_of, structures
 from scaling.quantity import format_number
+from scaling.sweeps.counting import training_memory_bytes
 from scaling.sweeps.grids import Plan
 from scaling.sweeps.resolve import PlannedRun
 from scaling.sweeps.trunks import trunk_bytes
@@ -90,6 +93,7 @@ def price(
     *,
     device: Device,
     devices: Callable[[PlannedRun], int] = lambda run: 1,
+    sharded: Callable[[PlannedRun], bool] = lambda run: False,
     measured: Iterable[Throughput] = (),
     corpus_tokens: float | None = None,
 ) -> Priced:
@@ -97,6 +101,7 @@ def price(
 
     Args:
         devices: how many devices train a run together.
+        sharded: whether each of them holds a part of the model (`fsdp`) or all of it (`ddp`).
         measured: what finished runs reached, in place of the assumed MFU.
         corpus_tokens: training tokens of the corpus; epochs are unknown where None.
     """
@@ -109,7 +114,11 @@ def price(
     counts = [devices(planned) for planned in plan.runs]
     spent = tuple(device_hours(planned) for planned in plan.runs)
     pending = tuple(device_hours(planned) for planned in plan.pending)
-    misfits = [p for p, n in zip(plan.runs, counts, strict=True) if p.memory_bytes > device.memory_bytes * n]
+    needs = [
+        (planned, training_memory_bytes(planned.run, shards=n) if n > 1 and sharded(planned) else planned.memory_bytes)
+        for planned, n in zip(plan.runs, counts, strict=True)
+    ]
+    misfits = [(planned, needed) for planned, needed in needs if needed > device.memory_bytes]
     return Priced(
         plan=plan,
         device=device,
@@ -191,14 +200,15 @@ def rank_table(plan: Plan) -> list[dict[str, Any]]:
                     "in": inputs,
                     "rank": rank,
                     "rank_over_min": rank / min(outputs, inputs),
-                    "kept": rank * (inputs + outputs) / (inputs * outputs),
+                    "kept": structures(planned.run.shape, planned.run.ranks)[name].params(outputs, inputs)
+                    / (inputs * outputs),
                 },
             )
     return list(rows.values())
 
 
 def _assumed_rate(device: Device, planned: PlannedRun) -> float:
-    low_rank = planned.run.parameterization == "low_rank"
+    low_rank = parameterization_of(planned.run.ranks).structured
     precision = planned.run.precision if planned.run.precision in device.peak_flops else "float32"
     return device.peak(precision) * device.mfu(planned.run.shape.width, low_rank=low_rank)
 
@@ -239,13 +249,14 @@ def _measured_rate(rates: Sequence[tuple[float, float]], planned: PlannedRun) ->
     return math.exp((1 - share) * low_rate + share * high_rate)
 
 
-def _misfit(misfits: Sequence[PlannedRun], device: Device) -> list[Check]:
+def _misfit(misfits: Sequence[tuple[PlannedRun, float]], device: Device) -> list[Check]:
+    """Runs of which one device cannot hold its part, with the bytes that it needs."""
     if not misfits:
         return []
-    worst = max(misfits, key=lambda planned: planned.memory_bytes)
+    worst, needed = max(misfits, key=lambda one: one[1])
     message = (
-        f"{len(misfits)} runs cannot fit {device.name}: {worst.cell} needs {format_number(worst.memory_bytes)} bytes, "
-        f"{format_number(worst.memory_bytes - device.memory_bytes)} more than the device has."
+        f"{len(misfits)} runs cannot fit {device.name}: {worst.cell} needs {format_number(needed)} bytes on each "
+        f"device, {format_number(needed - device.memory_bytes)} more than it has."
     )
     return [checks.DOES_NOT_FIT(message)]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scaling.optimizers import CONSTANTS, constants
+from scaling.optimizers import find_optimizer
 from scaling.run import Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.sweeps import counting
 from scaling.sweeps.counting import Counts
@@ -183,7 +183,7 @@ def optimizer_of(family: Family, setting: Setting, scale: Scale) -> Optimizer:
             return given(at)
         return given[0] if isinstance(given, tuple) else given
 
-    lr = value("lr", scale)
+    lr, rule = value("lr", scale), find_optimizer(family.optimizer)
     return Optimizer(
         name=family.optimizer,
         lr=lr,
@@ -193,5 +193,5 @@ def optimizer_of(family: Family, setting: Setting, scale: Scale) -> Optimizer:
         eps=family.eps,
         weight_decay=value("weight_decay", replace(scale, lr=lr)) or None,
         gradient_clip=family.gradient_clip,
-        **constants(family.optimizer, {key: value(key, scale) for key in CONSTANTS[family.optimizer]}),
+        **rule.values({key: value(key, scale) for key in rule.constants}),
     )

@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from scaling.errors import SpecError
+from scaling.errors import SpecError, TrainingError
 from scaling.hardware import DEVICES
-from scaling.optimizers import CONSTANTS, FACTORED, TUNABLE
+from scaling.optimizers import CONSTANTS, OPTIMIZERS, TUNABLE, find_optimizer
+from scaling.parameterizations import PARAMETERIZATIONS, find_parameterization
 from scaling.run import DataRef
 from scaling.spec import (
     Block,
@@ -232,12 +233,39 @@ class PointsGrid(Grid):
     """Shapes that points may name; off: points give their shape."""
 
 
+def _optimizer(value: Any) -> Any:
+    try:
+        return find_optimizer(value if isinstance(value, str) else repr(value)).name
+    except TrainingError as error:
+        refuse(error.what, allowed=", ".join(OPTIMIZERS), hint=did_you_mean(value, list(OPTIMIZERS)))
+
+
+def _parameterization(value: Any) -> Any:
+    try:
+        return find_parameterization(value if isinstance(value, str) else repr(value)).name
+    except TrainingError as error:
+        refuse(error.what, allowed=", ".join(PARAMETERIZATIONS), hint=did_you_mean(value, list(PARAMETERIZATIONS)))
+
+
+ParameterizationName = Annotated[str, BeforeValidator(_parameterization)]
+OptimizerName = Annotated[str, BeforeValidator(_optimizer)]
+
+
+def _structure_keys() -> tuple[str, ...]:
+    """The keys of a family that belong to its structure."""
+    return tuple(dict.fromkeys(key for structure in PARAMETERIZATIONS.values() for key in structure.keys))
+
+
+def _unfactored() -> str:
+    return ", ".join(name for name, rule in OPTIMIZERS.items() if not rule.factored)
+
+
 class Family(Block):
     """Models compared in a plot: a parameterization, an optimizer and its recipe."""
 
-    parameterization: Literal["dense", "low_rank"]
+    parameterization: ParameterizationName
     """`dense` matrices, or `low_rank`: every hidden matrix as a product of two factors."""
-    optimizer: Literal["adamw", "muon", "spectron", "spectron_renormalise_only", "spectron_orthogonalise_only"]
+    optimizer: OptimizerName
     """The update rule of hidden matrices; embedding, output head and norms always use AdamW."""
     lr: recipe_or("lr", OneOrMore[Positive])  # type: ignore[valid-type]
     """Peak learning rate of hidden matrices; a list is tuned over within a cell."""
@@ -280,26 +308,23 @@ class Family(Block):
 
     @model_validator(mode="after")
     def _only_what_it_uses(self) -> Family:
-        for key in sorted(set().union(*CONSTANTS.values()) - set(CONSTANTS[self.optimizer])):
+        rule = find_optimizer(self.optimizer)
+        for key in sorted(set(CONSTANTS) - set(rule.constants)):
             if getattr(self, key) is not None:
-                has = ", ".join(CONSTANTS[self.optimizer]) or "none of them"
+                has = ", ".join(rule.constants) or "none of them"
                 refuse(f"the optimizer {self.optimizer} has no {key}", at=key, allowed=f"leave it out; it has {has}")
-        if self.parameterization == "low_rank" and self.rank_ratio is None:
-            refuse("the key 'rank_ratio' is missing", hint="a low_rank family needs it, for example rank_ratio: 0.25")
-        if self.parameterization == "dense":
-            for key in ("rank_ratio", "rank_of", "self_guided"):
-                if getattr(self, key) is not None:
-                    refuse(
-                        f"a dense family has no {key}", at=key, allowed="leave it out, or parameterization: low_rank"
-                    )
-            if self.optimizer in FACTORED:
-                refuse(
-                    f"{self.optimizer} updates two factors, a dense family has none",
-                    at="optimizer",
-                    allowed="adamw, muon",
-                )
-        if self.self_guided is not None and self.optimizer in FACTORED:
-            refuse(f"{self.optimizer} takes no dense helper", at="self_guided", allowed="with optimizer adamw or muon")
+        structure = find_parameterization(self.parameterization)
+        for key in (key for key, needed in structure.keys.items() if needed and getattr(self, key) is None):
+            refuse(f"the key '{key}' is missing", hint=f"a {structure.name} family needs it, for example {key}: 0.25")
+        for key in (key for key in _structure_keys() if key not in structure.keys and getattr(self, key) is not None):
+            others = " or ".join(name for name, other in PARAMETERIZATIONS.items() if key in other.keys)
+            allowed = f"leave it out, or parameterization: {others}"
+            refuse(f"a {structure.name} family has no {key}", at=key, allowed=allowed)
+        if rule.factored and not structure.structured:
+            what = f"{rule.name} updates two factors, a {structure.name} family has none"
+            refuse(what, at="optimizer", allowed=_unfactored())
+        if self.self_guided is not None and rule.factored:
+            refuse(f"{rule.name} takes no dense helper", at="self_guided", allowed=f"with optimizer {_unfactored()}")
         for key in ("rank_ratio", *TUNABLE):
             values = getattr(self, key, None)
             if isinstance(values, tuple) and len(set(values)) < len(values):

@@ -79,41 +79,36 @@ def simulate(
     plan: Plan,
     *,
     target: float | None = None,
-    laws: Mapping[str, Mapping[str, float]] | None = None,
     noise: float = NOISE,
     studies: int = 200,
-    seed: int = 0,
 ) -> list[Expected]:
     """What every line of a plan is expected to tell.
 
     Args:
         target: compute of the prediction, FLOPs; ten times the largest run where left out.
-        laws: line -> E, A, alpha, B, beta to simulate from; `plausible_law` where left out.
         noise: standard deviation of one seed in log loss.
         studies: how many simulated studies.
     """
     lines = dict.fromkeys(run.line for run in plan.runs)
-    return [_simulate_line(plan, line, (laws or {}).get(line), target, noise, studies, seed) for line in lines]
+    return [_simulate_line(plan, line, target, noise, studies) for line in lines]
 
 
 def _simulate_line(
     plan: Plan,
     line: str,
-    law: Mapping[str, float] | None,
     target: float | None,
     noise: float,
     studies: int,
-    seed: int,
 ) -> Expected:
     runs = [run for run in plan.runs if run.line == line]
     points = points_of(runs, plan.params_column, plan.flops_convention)
-    truth = loss_of(law or plausible_law(points), points)
+    truth = loss_of(plausible_law(points), points)
     goal = target or 10 * float(points.compute.max())
     try:
         fitted = fit(points.with_loss(truth))
     except FitError as error:
         return Expected(line, len(runs), None, goal, None, None, None, error.what)
-    drawn = truth * np.exp(noise * np.random.default_rng(seed).standard_normal((studies, len(runs))))
+    drawn = truth * np.exp(noise * np.random.default_rng(0).standard_normal((studies, len(runs))))
     draws = refit(fitted, drawn, np.ones(len(runs)), kind="residuals")
     optimum = frontier(fitted, draws=draws, flops_per_token=flops_per_token(points)).at(goal)
     low, high = draws.exponent_intervals()["N"]

@@ -1,7 +1,7 @@
 """A finished run as files that others can read, and its loss on further text.
 
 `export` writes the folder layout of Hugging Face: `config.json` and `model.safetensors` for `LlamaForCausalLM`, every
-product A·B merged into the dense matrix it applies. A low-rank run's own factors lie beside it in
+structure merged into the dense matrix it applies. The tensors of a structured run lie beside it in
 `factors.safetensors`, with our names.
 """
 
@@ -20,6 +20,7 @@ from scaling.data.batches import validation_windows
 from scaling.data.shards import TokenData
 from scaling.errors import TrainingError
 from scaling.files import replacing, to_json, write_atomic
+from scaling.parameterizations import parameterization_of
 from scaling.run import Run
 from scaling.training.loop import open_device
 from scaling.training.model import NORM_EPS, ROPE_THETA, Decoder
@@ -38,19 +39,18 @@ LLAMA = {
 }
 
 
-def load_model(run: Run, weights: Path, *, device: torch.device, sequence_length: int | None = None) -> Decoder:
+def load_model(run: Run, weights: Path, *, device: torch.device) -> Decoder:
     """The trained model of a finished run, for inference.
 
     Args:
         run: its settings.
         weights: its `weights.safetensors`.
         device: where to put it.
-        sequence_length: the longest input; None: that of the training.
 
     Raises:
         TrainingError: the weights are missing, unreadable, or of another run.
     """
-    model = Decoder(run.shape, run.ranks, sequence_length=sequence_length or run.sequence_length)
+    model = Decoder(run.shape, run.ranks, sequence_length=run.sequence_length)
     try:
         with safe_open(weights, framework="pt") as file:
             owner = file.metadata().get("run")
@@ -93,13 +93,13 @@ def export(run: Run, *, weights: Path, out: Path) -> None:
     """Write the model of a finished run to the folder `out`.
 
     Raises:
-        TrainingError: the weights cannot be read.
+        TrainingError: the weights cannot be read, or no dense matrices apply the same maps.
     """
     model = load_model(run, weights, device=torch.device("cpu"))
     write_atomic(out / "config.json", to_json(llama_config(run)))
     with replacing(out / "model.safetensors") as file:
         file.write(save(llama_tensors(model), metadata={"format": "pt", "run": run.id}))
-    if run.ranks is not None:
+    if parameterization_of(run.ranks).structured:
         write_atomic(out / "factors.safetensors", weights.read_bytes())
     write_atomic(out / "run.json", to_json(run.settings()))
 
@@ -134,7 +134,7 @@ def llama_tensors(model: Decoder) -> dict[str, Tensor]:
     """The weights of a decoder under the names of `LlamaForCausalLM`, products merged."""
     tensors = {"model.embed_tokens.weight": model.embedding.weight, "model.norm.weight": model.norm.weight}
     if model.head is not None:
-        tensors["lm_head.weight"] = model.head.weight
+        tensors["lm_head.weight"] = model.output_weight
     for i, block in enumerate(model.layers):
         for ours, theirs in LLAMA.items():
             layer = getattr(block, ours)

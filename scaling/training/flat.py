@@ -17,12 +17,14 @@ from itertools import accumulate
 
 from torch import Tensor
 
-from scaling.training.linear import Dense
+from scaling.parameterizations import HELPER
+from scaling.training.linear import Linear
 from scaling.training.model import Decoder
 from scaling.training.orthogonal import orthogonalise
 
 ALIGNMENT = 16  # float32 numbers: every stack starts on a cache line of 64 bytes
 Named = list[tuple[str, Tensor]]
+Sizes = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Groups:
 
     Attributes:
         others: embedding, head, norms: always AdamW.
-        matrices: lists of equal shape. Of a factorized model the lists come in pairs, A then B, in the same order.
+        matrices: lists of equal shape, those stepped alone first. The rest are pairs of lists, A then B, in the same
+            order.
         helpers: dense helpers of self-guided training, lists of equal shape.
+        factorized: whether all matrices are pairs of factors.
     """
 
     others: Named
@@ -43,22 +47,28 @@ class Groups:
 
 def group(model: Decoder) -> Groups:
     """The groups of a model; the order depends on the shape alone."""
-    dense: dict[tuple[int, ...], Named] = {}
-    factors: dict[tuple[int, ...], tuple[Named, Named]] = {}
-    helpers: dict[tuple[int, ...], Named] = {}
+    alone: dict[Sizes, list[Named]] = {}
+    pairs: dict[Sizes, list[Named]] = {}
+    helpers: dict[Sizes, list[Named]] = {}
     for name, layer in model.hidden().items():
-        if isinstance(layer, Dense):
-            dense.setdefault(tuple(layer.weight.shape), []).append((f"{name}.weight", layer.weight))
-            continue
-        a, b = factors.setdefault((*layer.a.shape, layer.b.shape[1]), ([], []))
-        a.append((f"{name}.a", layer.a))
-        b.append((f"{name}.b", layer.b))
-        if layer.helper is not None:
-            helpers.setdefault(tuple(layer.helper.shape), []).append((f"{name}.helper", layer.helper))
-    matrices = list(dense.values()) + [side for pair in factors.values() for side in pair]
-    taken = {name for stack in [*matrices, *helpers.values()] for name, _ in stack}
+        for stepped in layer.structure.matrices(layer.outputs, layer.inputs):
+            assert all(matrix.blocks == 1 for matrix in stepped.matrices), "stacks hold whole matrices"
+            if stepped.kind != "elementwise":
+                members = [matrix.tensor for matrix in stepped.matrices]
+                _stack(alone if stepped.kind == "alone" else pairs, layer, name, members)
+        if HELPER in layer.tensors:
+            _stack(helpers, layer, name, [HELPER])
+    stacks = [[stack for side in kind.values() for stack in side] for kind in (alone, pairs, helpers)]
+    taken = {name for kind in stacks for stack in kind for name, _ in stack}
     others: Named = [(name, p) for name, p in model.named_parameters() if name not in taken]
-    return Groups(others, matrices, list(helpers.values()), factorized=bool(factors))
+    return Groups(others, stacks[0] + stacks[1], stacks[2], factorized=bool(pairs) and not alone)
+
+
+def _stack(stacks: dict[Sizes, list[Named]], layer: Linear, name: str, members: Sequence[str]) -> None:
+    """Add tensors that are stepped together to the lists of their sizes."""
+    sizes = tuple(tuple(layer.tensors[member].shape) for member in members)
+    for stack, member in zip(stacks.setdefault(sizes, [[] for _ in members]), members, strict=True):
+        stack.append((f"{name}.{member}", layer.tensors[member]))
 
 
 class Flat:

@@ -22,6 +22,7 @@ from scaling.data.shards import MAIN, TokenData
 from scaling.errors import TrainingError
 from scaling.files import fault, replacing
 from scaling.hardware import DEVICES
+from scaling.parameterizations import HELPER
 from scaling.run import Result, Run
 from scaling.sweeps.counting import count, flops_6nd, forward_flops_per_token, optimizer_flops, training_flops
 from scaling.training.checkpoint import read_newest, write_checkpoint
@@ -293,7 +294,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], *, run_id: str) -> 
     """The final weights as safetensors, factors as factors, helpers left out."""
     from safetensors.torch import save
 
-    kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items() if not name.endswith(".helper")}
+    kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items() if not name.endswith(f".{HELPER}")}
     with replacing(path) as file:
         file.write(save(kept, metadata={"run": run_id}))
 

@@ -1,9 +1,9 @@
-"""The decoder: a Llama-style transformer, dense or factorized.
+"""The decoder: a Llama-style transformer whose hidden matrices are dense or structured.
 
 RMSNorm, SwiGLU, rotary positions (θ = 10⁴, the half-split layout of Llama), causal attention with as many or fewer
-key-value heads, separate or tied output head, no biases. Every matrix of `Shape.matrices()` is factorized where ranks
-are given; embedding, head and norms never are. The initial dense matrices depend on the shape and the seed only, so a
-dense and a low-rank run of one seed start from the same model (up to the truncation).
+key-value heads, separate or tied output head, no biases. Every matrix of `Shape.matrices()` has the structure that
+`parameterizations.structures` says; embedding, head and norms are always dense. The initial dense matrices depend on
+the shape and the seed only, so all structures of one seed start from the same model (up to what they can hold).
 
 The stream is a matrix of N = B·T rows, so that every map is one product without a view on either side: the same
 numbers, and a step of a tiny model on a CPU is up to 11 % shorter (2026-11-22).
@@ -14,15 +14,16 @@ head, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scaling.errors import TrainingError
+from scaling.parameterizations import DENSE, Ranks, structures
 from scaling.run import Initialisation, Shape
-from scaling.training.linear import Dense, LowRank
+from scaling.training.linear import Linear
 
 ROPE_THETA = 1e4  # Su et al. 2104.09864; the paper's runs
 NORM_EPS = 1e-5  # Llama
@@ -58,22 +59,22 @@ def rotate(x_BTHC: Tensor, cos_T1C: Tensor, sin_T1C: Tensor) -> Tensor:
 class DecoderBlock(nn.Module):
     """Attention and feed-forward, each on a normalised input, each added to the stream."""
 
-    q: Dense | LowRank
-    k: Dense | LowRank
-    v: Dense | LowRank
-    o: Dense | LowRank
-    gate: Dense | LowRank
-    up: Dense | LowRank
-    down: Dense | LowRank
+    q: Linear
+    k: Linear
+    v: Linear
+    o: Linear
+    gate: Linear
+    up: Linear
+    down: Linear
 
-    def __init__(self, shape: Shape, ranks: Mapping[str, int] | None, *, guided: bool) -> None:
+    def __init__(self, shape: Shape, ranks: Ranks, *, guided: bool) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads or shape.heads, shape.head_dim
         self.attention_norm = Norm(shape.width)
         self.feed_forward_norm = Norm(shape.width)
-        for name, (outputs, inputs) in shape.matrices().items():
-            layer = Dense(outputs, inputs) if ranks is None else LowRank(outputs, inputs, ranks[name], guided=guided)
-            self.add_module(name, layer)
+        sizes = shape.matrices()
+        for name, structure in structures(shape, ranks, guided=guided).items():
+            self.add_module(name, Linear(structure, *sizes[name]))
 
     def forward(self, x_ND: Tensor, cos_T1C: Tensor, sin_T1C: Tensor) -> Tensor:
         """The stream after this block, (N, D)."""
@@ -105,26 +106,23 @@ class Decoder(nn.Module):
 
     Args:
         shape: depth, width, heads, vocabulary.
-        ranks: matrix name -> rank to factorize every hidden matrix, None for a dense model.
+        ranks: the options of the structure of every hidden matrix; None for a dense model.
         sequence_length: the longest input, in tokens.
-        guided: give every factorized matrix a dense helper (self-guided training).
+        guided: give every structure that takes one a dense helper (self-guided training).
 
     Raises:
         TrainingError: the heads do not divide the width into even parts, the key-value heads do not divide the heads,
-        or a rank is
-            impossible.
+            or a rank is impossible.
     """
 
-    def __init__(
-        self, shape: Shape, ranks: Mapping[str, int] | None, *, sequence_length: int, guided: bool = False
-    ) -> None:
+    def __init__(self, shape: Shape, ranks: Ranks, *, sequence_length: int, guided: bool = False) -> None:
         super().__init__()
-        check_shape(shape, ranks)
+        check_shape(shape)
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocab_size, shape.width, _weight=torch.empty(shape.vocab_size, shape.width))
         self.layers = nn.ModuleList(DecoderBlock(shape, ranks, guided=guided) for _ in range(shape.layers))
         self.norm = Norm(shape.width)
-        self.head = None if shape.tied else Dense(shape.vocab_size, shape.width)
+        self.head = None if shape.tied else Linear(DENSE, shape.vocab_size, shape.width)
         cos_T1C, sin_T1C = rotary(sequence_length, shape.head_dim)
         self.cos: Tensor
         self.sin: Tensor
@@ -138,12 +136,17 @@ class Decoder(nn.Module):
         x_ND: Tensor = self.embedding(tokens_BT.flatten())
         for block in self.layers:
             x_ND = block(x_ND, cos_T1C, sin_T1C)
-        logits_NV = F.linear(self.norm(x_ND), self.embedding.weight if self.head is None else self.head.weight)
+        logits_NV = F.linear(self.norm(x_ND), self.output_weight)
         return logits_NV.view(*tokens_BT.shape, -1)
 
-    def hidden(self) -> dict[str, Dense | LowRank]:
-        """The maps that `low_rank` factorizes, as `layers.<i>.<name>`, in the order their matrices are drawn."""
-        layers: dict[str, Dense | LowRank] = {}
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix (V, D) of the output head: the embedding's where they are tied."""
+        return self.embedding.weight if self.head is None else self.head.tensors["weight"]
+
+    def hidden(self) -> dict[str, Linear]:
+        """The maps of attention and feed-forward, as `layers.<i>.<name>`, in the order their matrices are drawn."""
+        layers: dict[str, Linear] = {}
         for i, block in enumerate(self.layers):
             layers |= {f"layers.{i}.{name}": getattr(block, name) for name in self.shape.matrices()}
         return layers
@@ -151,12 +154,11 @@ class Decoder(nn.Module):
     def set_guide(self, share: Tensor | None) -> None:
         """Let every dense helper weigh `share` (a number on the device); None turns the helpers off."""
         for layer in self.hidden().values():
-            assert isinstance(layer, LowRank)
             layer.guide = share
 
 
-def check_shape(shape: Shape, ranks: Mapping[str, int] | None) -> None:
-    """Raise TrainingError for a shape or ranks that no decoder can have."""
+def check_shape(shape: Shape) -> None:
+    """Raise TrainingError for a shape that no decoder can have."""
     if shape.width % shape.heads or shape.head_dim % 2:
         raise TrainingError(
             "The heads must divide the width into even parts.",
@@ -169,19 +171,14 @@ def check_shape(shape: Shape, ranks: Mapping[str, int] | None) -> None:
             "The key-value heads must divide the heads.", where="shape.kv_heads", got=shape.kv_heads,
             allowed=f"a divisor of {shape.heads}",
         )  # fmt: skip
-    for name, (outputs, inputs) in shape.matrices().items():
-        if ranks is not None and not 1 <= ranks.get(name, 0) <= min(outputs, inputs):
-            raise TrainingError(
-                "A low-rank run needs a possible rank for every matrix.", where=f"ranks.{name}", got=ranks.get(name),
-                allowed=f"1 to {min(outputs, inputs)}",
-            )  # fmt: skip
 
 
 @torch.no_grad()
 def initialise(model: Decoder, init: Initialisation, *, seed: int) -> None:
     """Draw every weight from `seed`: embedding, then the hidden matrices in order, then the head; norms are one.
 
-    Drawn on the CPU, whatever device the model is on, so that devices agree.
+    Drawn on the CPU, whatever device the model is on, so that devices agree. A structure that draws numbers of its own
+    has a stream of its own, so that the shared one never shifts.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -192,10 +189,17 @@ def initialise(model: Decoder, init: Initialisation, *, seed: int) -> None:
     embedding = model.embedding.weight
     embedding.copy_(normal(shape.vocab_size, shape.width, init.embedding_std))
     sizes = [size for _ in range(shape.layers) for size in shape.matrices().values()]
-    for layer, (outputs, inputs) in zip(model.hidden().values(), sizes, strict=True):
-        layer.set_dense(normal(outputs, inputs, init.hidden_gain * inputs**-0.5).to(embedding.device))
+    for (name, layer), (outputs, inputs) in zip(model.hidden().items(), sizes, strict=True):
+        w_OI = normal(outputs, inputs, init.hidden_gain * inputs**-0.5).to(embedding.device)
+        layer.set_dense(w_OI, own_stream(name, seed=seed))
     if model.head is not None:
-        model.head.weight.copy_(normal(shape.vocab_size, shape.width, init.head_std))
+        model.output_weight.copy_(normal(shape.vocab_size, shape.width, init.head_std))
+
+
+def own_stream(layer: str, *, seed: int) -> torch.Generator:
+    """The random numbers of one layer: a function of its name and the seed."""
+    digest = hashlib.sha256(f"{seed}/{layer}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def token_losses(model: nn.Module, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:

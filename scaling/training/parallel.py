@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scaling.errors import TrainingError
+from scaling.parameterizations import HELPER
 from scaling.training.flat import Flat, Named
 from scaling.training.model import Decoder
 
@@ -98,7 +99,7 @@ class Team:
                 fully_shard(block)
             fully_shard(model)
             return model
-        guided = any(name.endswith(".helper") for name, _ in model.named_parameters())
+        guided = any(name.endswith(f".{HELPER}") for name, _ in model.named_parameters())
         options: dict[str, Any] = {"find_unused_parameters": guided, _SYNC: False}
         return DistributedDataParallel(model, **options)
 

@@ -29,10 +29,10 @@ def row_counts(rows: int, world: int) -> list[int]:
     return [max(0, min(part, rows - rank * part)) for rank in range(world)]
 
 
-def own_rows(tensor: Tensor, *, rank: int, world: int, dim: int = 0) -> Tensor:
-    """The part of `tensor` that `rank` holds, cut along `dim`."""
-    counts = row_counts(tensor.shape[dim], world)
-    return tensor.narrow(dim, sum(counts[:rank]), counts[rank])
+def own_rows(tensor: Tensor, *, rank: int, world: int) -> Tensor:
+    """The rows of `tensor` that `rank` holds."""
+    counts = row_counts(tensor.shape[0], world)
+    return tensor.narrow(0, sum(counts[:rank]), counts[rank])
 
 
 class ShardedFlat(Flat):

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from scaling.training.linear import LowRank
 from scaling.training.model import Decoder
 from scaling.training.spectron import power_step
 
@@ -92,7 +91,7 @@ class Stability:
         largest norms measured on the way.
         """
         layers = list(model.hidden().values())
-        factors = [f.detach() for layer in layers if isinstance(layer, LowRank) for f in (layer.a, layer.b)]
+        factors = [factor for layer in layers for factor in layer.factors()]
         values = self.largest(broken=None) | {"matrix_norm": spectral_norm([m.merged() for m in layers]).item()}
         values["largest_matrix_norm"] = max(values.get("largest_matrix_norm", 0.0), values["matrix_norm"])
         return values | ({"factor_norm": spectral_norm(factors).item()} if factors else {})

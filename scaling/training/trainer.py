@@ -16,6 +16,7 @@ from torch import Tensor
 from scaling.data.batches import Batches, validation_windows
 from scaling.data.shards import TokenData
 from scaling.errors import TrainingError
+from scaling.parameterizations import find_parameterization, parameterization_of
 from scaling.run import Run
 from scaling.training.checkpoint import Checkpoint
 from scaling.training.flat import group
@@ -174,9 +175,10 @@ def check_run(run: Run, data: TokenData) -> None:
             got=run.batch_tokens,
             allowed=f"a multiple of {run.sequence_length}",
         )
-    if (run.parameterization == "low_rank") != (run.ranks is not None):
+    structure = find_parameterization(run.parameterization)
+    if structure is not parameterization_of(run.ranks):
         raise TrainingError("A low-rank run has ranks, a dense one has none.", where="ranks", got=run.parameterization)
-    if run.self_guided is not None and (run.ranks is None or not 0 < run.self_guided <= 1):
+    if run.self_guided is not None and ("self_guided" not in structure.keys or not 0 < run.self_guided <= 1):
         raise TrainingError(
             "Self-guided training is for low-rank runs, over a fraction of the steps.",
             where="self_guided",

@@ -18,6 +18,7 @@ Shape suffixes: K matrices of a stack, O rows, I columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Protocol
 
 import torch
@@ -25,11 +26,11 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from scaling.errors import TrainingError
+from scaling.optimizers import OPTIMIZERS, find_optimizer
 from scaling.run import Optimizer
 from scaling.training.flat import Flat, Groups, Named
-from scaling.training.spectron import leading_vectors, normalise, power_step, step_size
+from scaling.training.spectron import leading_vectors, normalise, power_step, spectron_update
 
-NAMES = ("adamw", "muon", "spectron", "spectron_orthogonalise_only", "spectron_renormalise_only")
 SHAPE_FACTORS = {
     "original": lambda rows, columns: max(1.0, rows / columns) ** 0.5,  # Jordan 2024
     "match_rms_adamw": lambda rows, columns: 0.2 * max(rows, columns) ** 0.5,  # Liu et al. 2502.16982, section 2.2
@@ -57,8 +58,9 @@ class AdamW:
     worker (2026-11-22, torch 2.13.0).
     """
 
-    def __init__(self, flat: Flat, constants: Optimizer, *, weight_decay: float) -> None:
-        self.flat, self.constants, self.weight_decay = flat, constants, weight_decay
+    def __init__(self, flat: Flat, constants: Optimizer, *, decays: bool = True) -> None:
+        self.flat, self.constants = flat, constants
+        self.weight_decay = (constants.weight_decay or 0.0) if decays else 0.0
         self.averages = {key: torch.zeros_like(flat.values) for key in ("exp_avg", "exp_avg_sq")}
         self.count = torch.zeros((), device=flat.values.device)
 
@@ -93,6 +95,7 @@ class Momentum:
     def __init__(self, flat: Flat, constants: Optimizer) -> None:
         self.flat, self.constants = flat, constants
         self.beta = constants.momentum or 0.0
+        self.steps = find_optimizer(constants.name).orthogonalising_steps(constants)
         self.momentum = torch.zeros_like(flat.values)
         self.stacks = flat.views(flat.values)
         factor = SHAPE_FACTORS[constants.shape_factor] if constants.shape_factor else None
@@ -107,7 +110,7 @@ class Momentum:
 
     def orthogonal(self, directions: Sequence[Tensor]) -> list[Tensor]:
         """The orthogonal factors of the directions."""
-        return self.flat.orthogonalise(directions, steps=self.constants.newton_schulz_steps or 0)
+        return self.flat.orthogonalise(directions, steps=self.steps)
 
     def decay(self, lr: float) -> None:
         """Decoupled weight decay."""
@@ -135,33 +138,44 @@ class Spectron(Momentum):
 
     def __init__(self, flat: Flat, constants: Optimizer) -> None:
         super().__init__(flat, constants)
-        self.orthogonalises = constants.name != "spectron_renormalise_only"
         self.vectors = [leading_vectors(stack, total=flat.total) for stack in self.stacks]
-        self.momentum_vectors = [] if self.orthogonalises else [vector.clone() for vector in self.vectors]
 
     def step(self, lr: float) -> None:
         """One step."""
-        directions = self.directions()
-        moves = self.orthogonal(directions) if self.orthogonalises else self.unit(directions)
-        sigmas_K = self.sigmas(lr)
-        self.decay(lr)
-        for pair in range(0, len(self.stacks), 2):
-            rho_K = step_size(sigmas_K[pair], sigmas_K[pair + 1], lr=lr)
-            for i in (pair, pair + 1):
-                self.stacks[i].addcmul_(moves[i], rho_K[:, None, None], value=-self.factors[i])
+        done = spectron_update(
+            self.stacks,
+            self.flat.gradients,
+            self.momentum,
+            self.vectors,
+            lr=lr,
+            beta=self.beta,
+            nesterov=bool(self.constants.nesterov),
+            batches=self.flat.views,
+            orthogonal=self.unit,
+            total=self.flat.total,
+            scales=self.factors,
+            weight_decay=self.constants.weight_decay or 0.0,
+            spectral_weight_decay=self.constants.spectral_weight_decay or 0.0,
+        )
+        self.momentum, self.vectors = done.momentum_N, done.vectors
+        for stack, moved in zip(self.stacks, done.factors, strict=True):
+            stack.copy_(moved)
 
-    def sigmas(self, lr: float) -> list[Tensor]:
-        """Largest singular value of every factor before this step, estimated (K per stack)."""
-        answers = []
-        for i, (stack, vector) in enumerate(zip(self.stacks, self.vectors, strict=True)):
-            u_KO, v_KI, sigma_K = power_step(stack, vector, total=self.flat.total)
-            vector.copy_(u_KO)
-            answers.append(sigma_K)
-            if self.constants.spectral_weight_decay:
-                shrink = lr * self.constants.spectral_weight_decay
-                leading = (u_KO * sigma_K[:, None])[:, :, None]
-                self.stacks[i].baddbmm_(leading, v_KI[:, None], alpha=-shrink)
-        return answers
+    def unit(self, directions: Sequence[Tensor]) -> list[Tensor]:
+        """Directions of spectral norm one: their orthogonal factors."""
+        return self.orthogonal(directions)
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """The average and the vectors of the power iterations."""
+        return super().state() | {"vector": self.vectors}
+
+
+class RenormalisedSpectron(Spectron):
+    """The ablation without orthogonalisation: directions are divided by their estimated spectral norms."""
+
+    def __init__(self, flat: Flat, constants: Optimizer) -> None:
+        super().__init__(flat, constants)
+        self.momentum_vectors = [vector.clone() for vector in self.vectors]
 
     def unit(self, directions: Sequence[Tensor]) -> list[Tensor]:
         """Every direction divided by its estimated spectral norm."""
@@ -174,9 +188,8 @@ class Spectron(Momentum):
         return moves
 
     def state(self) -> dict[str, list[Tensor]]:
-        """The average and the vectors of the power iterations."""
-        state = super().state() | {"vector": self.vectors}
-        return state if self.orthogonalises else state | {"momentum_vector": self.momentum_vectors}
+        """Also the vectors of the power iterations on the directions."""
+        return super().state() | {"momentum_vector": self.momentum_vectors}
 
 
 class Optimizers:
@@ -191,9 +204,9 @@ class Optimizers:
     def __init__(self, groups: Groups, constants: Optimizer, *, flatten: Callable[[list[Named]], Flat] = Flat) -> None:
         check_optimizer(constants, factorized=groups.factorized, guided=bool(groups.helpers))
         self.constants = constants
-        self.others = AdamW(flatten([[named] for named in groups.others]), constants, weight_decay=0.0)
-        self.hidden = _hidden_rule(flatten(groups.matrices), constants)
-        self.helpers = _hidden_rule(flatten(groups.helpers), constants) if groups.helpers else None
+        self.others = AdamW(flatten([[named] for named in groups.others]), constants, decays=False)
+        self.hidden = hidden_rule(flatten(groups.matrices), constants)
+        self.helpers = hidden_rule(flatten(groups.helpers), constants) if groups.helpers else None
 
     @property
     def rules(self) -> dict[str, UpdateRule]:
@@ -251,20 +264,34 @@ class Optimizers:
                     tensor.copy_(rule.flat.own(state[name][key][parameter]))
 
 
-def _hidden_rule(flat: Flat, constants: Optimizer) -> UpdateRule:
-    if constants.name == "adamw":
-        return AdamW(flat, constants, weight_decay=constants.weight_decay or 0.0)
-    if constants.name in ("muon", "spectron_orthogonalise_only"):
-        return Muon(flat, constants)
-    return Spectron(flat, constants)
+# The update of hidden matrices by every optimizer of `scaling.optimizers`.
+UPDATES: Mapping[str, Callable[[Flat, Optimizer], UpdateRule]] = {
+    "adamw": AdamW,
+    "muon": Muon,
+    "spectron": Spectron,
+    "spectron_orthogonalise_only": Muon,
+    "spectron_renormalise_only": RenormalisedSpectron,
+}
+
+
+def hidden_rule(flat: Flat, constants: Optimizer) -> UpdateRule:
+    """The update of hidden matrices that a run asks for: one of `UPDATES`, or the class that a user's own optimizer
+    names.
+
+    Raises:
+        TrainingError: no optimizer has this name.
+    """
+    if (own := find_optimizer(constants.name).update) is None:
+        return UPDATES[constants.name](flat, constants)
+    module, _, name = own.partition(":")
+    rule: UpdateRule = getattr(import_module(module), name)(flat, constants)
+    return rule
 
 
 def check_optimizer(constants: Optimizer, *, factorized: bool, guided: bool) -> None:
     """Raise TrainingError for a rule that does not exist or does not fit the model."""
-    if constants.name not in NAMES:
-        raise TrainingError(
-            "There is no such optimizer.", where="optimizer.name", got=constants.name, allowed=", ".join(NAMES)
-        )
+    rule = find_optimizer(constants.name)
+    rule.orthogonalising_steps(constants)
     if constants.shape_factor and constants.shape_factor not in SHAPE_FACTORS:
         raise TrainingError(
             "There is no such shape factor.",
@@ -272,10 +299,11 @@ def check_optimizer(constants: Optimizer, *, factorized: bool, guided: bool) -> 
             got=constants.shape_factor,
             allowed=", ".join(SHAPE_FACTORS),
         )
-    if constants.name.startswith("spectron") and (not factorized or guided):
+    if rule.factored and (not factorized or guided):
         raise TrainingError(
-            "Spectron steps pairs of factors.",
+            f"The optimizer {rule.name} steps pairs of factors.",
             where="optimizer.name",
             got=f"{constants.name} on a {'self-guided' if guided else 'dense'} model",
-            allowed="adamw or muon, or parameterization: low_rank without self-guidance",
+            allowed=f"{', '.join(name for name, one in OPTIMIZERS.items() if not one.factored)}, "
+            "or a factorized model without self-guidance",
         )

@@ -45,7 +45,7 @@ def test_kernels_add_up_to_what_the_shape_counts(layers, heads, head_dim, ff, kv
 def test_a_dense_product_by_hand(device):
     """One matrix of 168 × 64 and a batch of 5, bfloat16, in numbers anybody can check."""
     kernels = {k.name: k for k in decode_kernels(SHAPE, None, Setting(device, batch=5, context=100))}
-    up = kernels["up"]
+    up = kernels["up.weight"]
     assert (up.flops, up.bytes, up.launches) == (2 * 5 * 168 * 64, 2 * (168 * 64 + 5 * (168 + 64)), 3)
     attention = kernels["attention"]
     assert attention.flops == 4 * 5 * 64 * 100

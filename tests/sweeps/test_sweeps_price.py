@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from scaling.hardware import Device, find_device
+from scaling.sweeps.counting import training_memory_bytes
 from scaling.sweeps.grids import Plan
 from scaling.sweeps.price import Throughput, matrix, price, rank_table, stages
 
@@ -51,6 +52,33 @@ def test_a_run_that_does_not_fit_is_an_error_that_names_it(plan_: Plan) -> None:
     assert check.severity == "error"
     assert max(plan_.runs, key=lambda run: run.memory_bytes).cell in check.message
     assert not [c for c in price(plan_, device=ROUND).checks if c.code == "does_not_fit"]
+
+
+def test_memory_is_that_of_the_strategy(planned: Callable[..., Plan]) -> None:
+    """A dense model of 12.7B parameters on eight 141 GB cards: 152 GB of weights, gradients and state at least."""
+    shape = {"layers": 40, "width": 5120, "heads": 40, "ff_width": 13824}
+    sweep = {
+        "sweep": "large",
+        "question": "Does it fit?",
+        "grid": {"kind": "points", "points": [{"shape": shape, "tokens": 2**32}]},
+        "families": {"dense": {"parameterization": "dense", "optimizer": "muon", "lr": 0.02}},
+        "training": {"sequence_length": 2048, "batch_tokens": 2**20},
+    }
+    plan = planned(sweep)
+    (run,) = plan.runs
+    assert run.counts.params_total > 12e9
+    h200 = find_device("h200")
+
+    def fits(devices: int, *, sharded: bool) -> bool:
+        priced = price(plan, device=h200, devices=lambda run: devices, sharded=lambda run: sharded)
+        return "does_not_fit" not in {check.code for check in priced.checks}
+
+    assert not fits(8, sharded=False)
+    assert not fits(1, sharded=True)
+    assert fits(8, sharded=True)
+    whole, part = (training_memory_bytes(run.run, shards=n) for n in (1, 8))
+    activations = training_memory_bytes(run.run, sequences=2) - whole
+    assert part - activations == pytest.approx((whole - activations) / 8)
 
 
 def test_epochs_are_known_with_the_corpus_and_many_are_said(plan_: Plan) -> None:

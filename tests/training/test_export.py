@@ -14,14 +14,16 @@ from scaling.training.model import Decoder
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=["muon", "spectron", "tied", "grouped"])
+@pytest.fixture(params=["muon", "spectron", "tied", "grouped", "low rank, tied and grouped"])
 def finished(request, a_run, data, tmp_path):
     """A run, its result and its weights."""
     shapes = {"tied": {"tied": True}, "grouped": {"kv_heads": 1}}
-    name = request.param if request.param not in shapes else "spectron"
-    run = a_run(name, steps=3)
-    if request.param in shapes:
-        run = replace(a_run("muon", steps=3), shape=replace(run.shape, **shapes[request.param]))
+    if request.param.startswith("low rank"):
+        run = a_run("spectron", steps=3, shape={"kv_heads": 1, "tied": True})
+    elif request.param in shapes:
+        run = a_run("muon", steps=3, shape=shapes[request.param])
+    else:
+        run = a_run(request.param, steps=3)
     options = {"attempt": 1, "stop": lambda: False, "owns": lambda: True, "log": lambda record: None}
     result = train(run, data=data, folder=tmp_path / "c", **options)
     return run, result, tmp_path / "c" / "weights.safetensors"

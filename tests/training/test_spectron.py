@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.training.orthogonal import newton_schulz, orthogonalise
-from scaling.training.spectron import leading_vectors, normalise, power_step, step_size
+from scaling.training.spectron import leading_vectors, normalise, power_step, spectron_update, step_size
 
 
 def batch(k, rows, columns, seed, spread=0.0):
@@ -93,6 +93,59 @@ def test_with_exact_operators_the_product_never_moves_by_more_than_the_rate(rows
     a64, b64 = a.double().numpy(), b.double().numpy()
     moved = (a64 - rho * move_a) @ (b64 - rho * move_b) - a64 @ b64
     assert np.linalg.norm(moved, 2, axis=(1, 2)) <= lr * (1 + 1e-12)
+
+
+def batches_like(factors):
+    """The batches of a buffer that holds batches of the shapes of `factors` one after another."""
+    sizes = [f.numel() for f in factors]
+    return lambda buffer: [p.view(f.shape) for p, f in zip(buffer.split(sizes), factors, strict=True)]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9), st.booleans(), st.integers(0, 99))
+def test_a_step_is_the_algorithm_of_the_paper_and_changes_no_input(k, rows, columns, nesterov, seed):
+    """One step against float64 NumPy with exact polar factors, matrix by matrix."""
+    rank, lr, beta = min(rows, columns) // 2 or 1, 0.1, 0.9
+    factors = [batch(k, rows, rank, seed).double(), batch(k, rank, columns, seed + 1).double()]
+    gradient, momentum = (torch.cat([batch(k, *f.shape[1:], s).double().flatten() for f in factors]) for s in (7, 8))
+    vectors, batches = [leading_vectors(f) for f in factors], batches_like(factors)
+    inputs = [*factors, gradient, momentum, *vectors]
+    before = [one.clone() for one in inputs]
+    step = spectron_update(
+        factors, gradient, momentum, vectors, lr=lr, beta=beta, nesterov=nesterov, batches=batches,
+        orthogonal=lambda directions: [torch.from_numpy(polar(m)) for m in directions],
+    )  # fmt: skip
+    assert all(torch.equal(one, was) for one, was in zip(inputs, before, strict=True))
+    average = beta * momentum.numpy() + (1 - beta) * gradient.numpy()
+    np.testing.assert_allclose(step.momentum_N, average, atol=1e-12)
+    directions = batches(torch.from_numpy(beta * average + (1 - beta) * gradient.numpy() if nesterov else average))
+    for i in range(k):
+        sigmas = []
+        for f, u in zip(factors, vectors, strict=True):
+            v = f[i].numpy().T @ u[i].numpy()
+            sigmas.append(np.linalg.norm(f[i].numpy() @ v) / np.linalg.norm(v))
+        for f, moved, direction in zip(factors, step.factors, directions, strict=True):
+            expected = f[i].numpy() - lr / (sum(sigmas) + 1) * polar(direction[i : i + 1])[0]
+            np.testing.assert_allclose(moved[i], expected, atol=1e-9)
+    change = [moved - f for moved, f in zip(step.factors, factors, strict=True)]
+    torch.testing.assert_close(torch.linalg.matrix_norm(change[0], 2), torch.linalg.matrix_norm(change[1], 2))
+
+
+def test_decay_shrinks_all_of_a_factor_or_its_leading_direction_only():
+    factors = [batch(2, 6, 3, 0), batch(2, 3, 5, 1)]
+    zero, vectors = torch.zeros(sum(f.numel() for f in factors)), [leading_vectors(f) for f in factors]
+    common = {"lr": 0.1, "beta": 0.9, "nesterov": False, "batches": batches_like(factors), "orthogonal": list}
+    plain = spectron_update(factors, zero, zero, vectors, weight_decay=0.5, **common)
+    for f, moved in zip(factors, plain.factors, strict=True):
+        torch.testing.assert_close(moved, 0.95 * f)
+    spectral = spectron_update(factors, zero, zero, vectors, spectral_weight_decay=0.5, **common)
+    for f, moved, u in zip(factors, spectral.factors, spectral.vectors, strict=True):
+        shrunk = torch.linalg.svdvals(f)
+        shrunk[:, 0] *= 0.95
+        torch.testing.assert_close(
+            torch.linalg.svdvals(moved).sort().values, shrunk.sort().values, rtol=0.01, atol=0.01
+        )
+        torch.testing.assert_close(torch.linalg.vector_norm(u, dim=1), torch.ones(2))
 
 
 def test_normalise_never_exceeds_a_unit_step_by_more_than_the_root_of_the_rank():

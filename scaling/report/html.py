@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
@@ -21,8 +22,8 @@ from scaling.checks import Check, by_severity
 from scaling.files import write_atomic
 from scaling.laws.comparison import AXES
 from scaling.quantity import format_duration, format_number
-from scaling.report.figures import data as numbers
-from scaling.report.figures import drawing as figures
+from scaling.report.figures import FIGURES
+from scaling.report.figures.rendering import render, write_figure
 from scaling.report.figures.style import css_variables, themed
 from scaling.report.summary import answer
 from scaling.report.table import Column, Table, text
@@ -30,9 +31,6 @@ from scaling.report.tables import study_tables
 from scaling.results.launches import Launch
 from scaling.results.status import RunStatus, code_changes
 from scaling.sweeps.schema import Sweep
-
-if TYPE_CHECKING:
-    from scaling.report.figures.drawing import Draw
 
 _PARAMS = {
     "params_total": " (all parameters)",
@@ -138,61 +136,14 @@ def _checks(study: Study, context: Context) -> list[Check]:
 def _drawings(study: Study, folder: Path) -> list[Drawing]:
     """Every figure that has something to show, written to `folder` too."""
     drawn = []
-    for name, caption, width, draw in _figures(study):
-        rendered = figures.render(name, draw)
-        figures.write_figure(folder, name, rendered)
-        drawn.append(Drawing(name, themed(rendered["svg"].decode()), caption, width))
+    for figure in FIGURES:
+        data = figure.data(study)
+        if data is not None:
+            rendered = render(figure.name, partial(figure.draw, data))
+            write_figure(folder, figure.name, rendered)
+            svg = themed(rendered["svg"].decode())
+            drawn.append(Drawing(figure.name, svg, figure.caption(data), figure.width(data)))
     return drawn
-
-
-def _figures(study: Study) -> list[tuple[str, str, int, Draw]]:
-    """Name, caption, width and ink of each figure that has data."""
-    found: list[tuple[str, str, int, Draw]] = []
-    difference = numbers.difference_data(study)
-    if difference.lines:
-        caption = (
-            f"Loss minus that of {difference.reference} at equal compute, with 95 % intervals. "
-            "Inside the grey band, twice the seed noise, a difference is not worth a word."
-        )
-        found.append(("difference", caption, 40, lambda: figures.difference_figure(difference)))
-    isoflop = numbers.isoflop_data(study)
-    if isoflop.panels:
-        caption = (
-            "Each budget's losses against size. Dots are cells (bars: seed noise), curves parabolas in log N, rings "
-            "their minima with the 95 % interval of N_opt. Minima at the edge of the sizes tried have no ring."
-        )
-        found.append(
-            ("isoflop", caption, min(64, 8 + 20 * len(isoflop.panels)), lambda: figures.isoflop_figure(isoflop))
-        )
-    optima, frontier = numbers.optima_data(study), numbers.frontier_data(study)
-    if any(line.compute or line.law for line in optima.params):
-        caption = (
-            "Compute-optimal parameters and tokens. Markers are isoFLOP minima (approach 2), curves the parametric "
-            "law (approach 3), bars and bands 95 % intervals; exponents are those of approach 3."
-        )
-        found.append(("optima", caption, 56, lambda: figures.optima_figure(optima)))
-    if any(line.frontier or line.budgets for line in study.lines):
-        caption = (
-            "The least loss each line's law can buy with a compute, with its 95 % band; faint markers are the cells. "
-            "Below: measured minus fitted loss, with twice the seed noise in grey."
-        )
-        found.append(("frontier", caption, 42, lambda: figures.frontier_figure(frontier)))
-    rates = numbers.rates_data(study)
-    if rates is not None:
-        caption = (
-            "Runs around the best rate of each line, over seeds: on the left the loss (mean and one standard "
-            "deviation), on the right the largest spectral norm of any matrix at any time measured (geometric). A "
-            "cross at the top marks a rate at which a run diverged."
-        )
-        found.append(("rates", caption, 60, lambda: figures.rates_figure(rates)))
-    served = numbers.serving_data(study)
-    if served.panels:
-        caption = (
-            "What serving costs at equal loss: each line's cheapest-to-train model at the losses that every line "
-            "reaches, priced along its ladder."
-        )
-        found.append(("serving", caption, 60, lambda: figures.serving_figure(served)))
-    return found
 
 
 def _missing_tables(study: Study, context: Context) -> list[Table]:

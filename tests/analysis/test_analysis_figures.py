@@ -12,15 +12,20 @@ from hypothesis import strategies as st
 
 from scaling.analysis.settings import Settings
 from scaling.analysis.study import study_rows
-from scaling.report.figures import data as numbers
-from scaling.report.figures import drawing as figures
+from scaling.report.figures.axes import log_ticks
+from scaling.report.figures.difference import difference_data, difference_figure
+from scaling.report.figures.frontier import frontier_data
+from scaling.report.figures.isoflop import isoflop_data
+from scaling.report.figures.optima import optima_data
+from scaling.report.figures.rendering import render
+from scaling.report.figures.serving import serving_data
 from scaling.report.figures.style import GRID, INK, SERIES, css_variables, ramp, spread, themed
 
 settings = Settings(params_column="params_matmul", convention="exact", bootstrap=100, devices=("h200",))
 
 
 def test_isoflop_curves_bottom_at_the_minima(study):
-    data = numbers.isoflop_data(study)
+    data = isoflop_data(study)
     assert [len(panel.curves) for panel in data.panels] == [3, 3, 2]
     for panel in data.panels:
         for curve in panel.curves:
@@ -33,12 +38,12 @@ def test_isoflop_curves_bottom_at_the_minima(study):
 
 def test_a_minimum_at_the_edge_has_no_ring(simulate, settings):
     rows = [row for row in simulate() if not (row["budget"] == 2e11 and row["params_matmul"] < 40_000)]
-    data = numbers.isoflop_data(study_rows(rows, settings=settings))
+    data = isoflop_data(study_rows(rows, settings=settings))
     assert data.panels[0].curves[2].optimum is None
 
 
 def test_bands_hold_their_curve_and_spend_the_budget(study):
-    data = numbers.optima_data(study)
+    data = optima_data(study)
     for params, tokens in zip(data.params[:2], data.tokens[:2], strict=True):
         n, d = params.law, tokens.law
         per_token = study.lines[params.order].costs["exact"](np.array(n.value))
@@ -49,22 +54,22 @@ def test_bands_hold_their_curve_and_spend_the_budget(study):
 
 
 def test_frontiers_fall_and_residuals_are_small(study):
-    data = numbers.frontier_data(study)
-    assert data.lines[2].residual == (None,) * 10
-    for line in data.lines[:2]:
+    data = frontier_data(study)
+    assert data.residuals.lines[2].residual == (None,) * 10
+    for line, residuals in zip(data.lines[:2], data.residuals.lines[:2], strict=True):
         assert all(a > b for a, b in pairwise(line.law.value))
-        assert np.std(line.residual) < 0.03
+        assert np.std(residuals.residual) < 0.03
 
 
 def test_differences_are_the_verdicts(study):
-    data = numbers.difference_data(study)
+    data = difference_data(study)
     assert data.reference == "dense"
     assert [len(line.compute) for line in data.lines] == [3, 2]
     assert data.lines[0].difference[-1] == study.comparisons[0].headline.verdict.difference_nats
 
 
 def test_serving_costs_rise_as_the_loss_falls(study):
-    panels = {panel.title: panel for panel in numbers.serving_data(study).panels}
+    panels = {panel.title: panel for panel in serving_data(study).panels}
     assert set(panels) == {"Arithmetic", "Weights", "Keys and values"}
     for line in panels["Arithmetic"].lines:
         assert all(a > b for a, b in pairwise(line.loss))
@@ -72,8 +77,8 @@ def test_serving_costs_rise_as_the_loss_falls(study):
 
 
 def test_the_same_numbers_give_the_same_bytes_and_a_themed_svg_stands_alone(study):
-    data = numbers.difference_data(study)
-    first, second = (figures.render("difference", lambda: figures.difference_figure(data)) for _ in range(2))
+    data = difference_data(study)
+    first, second = (render("difference", lambda: difference_figure(data)) for _ in range(2))
     assert first == second
     assert first["png"].startswith(b"\x89PNG")
     assert first["pdf"].startswith(b"%PDF")
@@ -102,7 +107,7 @@ def test_labels_keep_their_order_and_distance(positions):
 
 @given(st.floats(1e-6, 1e20), st.floats(1.2, 1e6))
 def test_log_ticks_are_few_and_round(low, factor):
-    ticks = figures.log_ticks(low, low * factor)
+    ticks = log_ticks(low, low * factor)
     assert 1 <= len(ticks) <= 7
     assert all(low / 1.7 <= tick <= low * factor * 1.7 for tick in ticks)
 

@@ -12,8 +12,7 @@ from scaling.analysis.rates import claimed_pairs, pair, tunings
 from scaling.analysis.settings import Claim, Settings
 from scaling.analysis.study import study_rows
 from scaling.report.documents import comparisons_json
-from scaling.report.figures import data as numbers
-from scaling.report.figures import drawing as figures
+from scaling.report.figures.rates import rates_data, rates_figure
 from scaling.report.html import Context, write_page
 from scaling.report.rate_tables import RATE_TABLES, best_rates_table, claims_table, stability_table
 from scaling.report.summary import answer
@@ -99,7 +98,7 @@ def test_two_rates_are_no_tuning_and_excluded_runs_do_not_count(tuned):
     two = study_rows(tuned_rows(multiples=(1, 2)), settings=settings)
     assert tunings(two) == []
     assert all(not make(two).rows for make in RATE_TABLES)
-    assert numbers.rates_data(two) is None
+    assert rates_data(two) is None
     excluded = replace(settings, exclude={f"good 1 {seed}": "a reason" for seed in range(SEEDS)})
     best = {one.line: one.best.lr for one in tunings(study_rows(tuned_rows(), settings=excluded))[0]}
     assert best["good"] != 0.02
@@ -138,12 +137,12 @@ def test_text_json_and_page_have_it(tuned, tmp_path):
 
 
 def test_the_drawing_has_every_line_and_a_cross_where_a_run_diverged(tuned):
-    data = numbers.rates_data(tuned)
-    left, right = figures.rates_figure(data).axes
+    data = rates_data(tuned)
+    left, right = rates_figure(data).axes
     crosses = [line.get_xdata() for line in left.lines if line.get_marker() == "x"]
     assert [list(x) for x in crosses] == [[], [], [4.0]]
     assert {text.get_text() for text in right.texts} == {"good", "same", "bad"}
     means = left.lines[0].get_ydata()
     assert list(means) == pytest.approx([rate.loss for rate in tunings(tuned)[0][0].rates])
     unknown = replace(data, lines=tuple(replace(x, matrix_norm=(None,) * len(x.loss)) for x in data.lines))
-    assert len(figures.rates_figure(unknown).axes) == 1
+    assert len(rates_figure(unknown).axes) == 1

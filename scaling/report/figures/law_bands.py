@@ -1,0 +1,65 @@
+"""The frontier of a line along its own compute, with its 95 % interval: what several figures draw as a band."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scaling.analysis.data_points import Cell
+from scaling.analysis.lines import Line
+from scaling.laws.frontier import Optimum
+from scaling.report.figures.axes import Numbers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LEVELS = 13  # of compute along a band
+_BEYOND = 1.25  # a band goes this factor beyond the smallest and the largest budget
+
+
+@dataclass(frozen=True)
+class Band:
+    """A quantity along compute with its 95 % interval; `low` and `high` are empty where there were no draws."""
+
+    compute: Numbers
+    value: Numbers
+    low: Numbers
+    high: Numbers
+
+
+def law_band(line: Line, key: str) -> Band | None:
+    """N, D or loss of the frontier over the line's own compute; None without a law."""
+    optima = _optima(line)
+    if not optima:
+        return None
+    values = {"N": [o.params for o in optima], "D": [o.tokens for o in optima], "loss": [o.loss for o in optima]}
+    bounds = [o.intervals[key] for o in optima if key in o.intervals]
+    compute = tuple(o.compute for o in optima)
+    return Band(compute, tuple(values[key]), tuple(low for low, _ in bounds), tuple(high for _, high in bounds))
+
+
+def draw_band(ax: Axes, band: Band | None, shade: str) -> None:
+    """The curve and, where it has bounds, the band around it; nothing where there is no law."""
+    if band is None:
+        return
+    ax.plot(band.compute, band.value, color=shade, zorder=2)
+    if band.low and band.high:
+        ax.fill_between(band.compute, band.low, band.high, color=shade, alpha=0.16, linewidth=0, zorder=1)
+
+
+def cell_compute(cell: Cell) -> float:
+    """Training FLOPs of a cell; 6·N·D where the table has none."""
+    return 6.0 * cell.params * cell.tokens if cell.flops is None else cell.flops
+
+
+@lru_cache(maxsize=32)
+def _optima(line: Line) -> list[Optimum]:
+    """Optima along the line's own compute: the figures of optima and of the frontier read them."""
+    if line.frontier is None:
+        return []
+    spent = line.points.compute
+    levels = np.geomspace(spent.min() / _BEYOND, spent.max() * _BEYOND, _LEVELS)
+    return [line.frontier.at(float(level)) for level in levels]

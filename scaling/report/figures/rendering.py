@@ -1,0 +1,44 @@
+"""From a drawing to files: SVG, PNG and PDF. The same numbers give the same bytes: no dates, fixed ids."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling.files import write_atomic
+from scaling.report.figures.style import STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FORMATS: dict[str, dict[str, Any]] = {
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+    "png": {"metadata": {"Software": None}, "dpi": 160, "facecolor": "white"},
+    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+}
+
+
+def render(name: str, draw: Callable[[], Figure]) -> dict[str, bytes]:
+    """The figure that `draw` makes, as the bytes of every format; `name` keeps the ids of two drawings apart."""
+    import matplotlib
+
+    rendered = {}
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = draw()
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # laid out once: every format has the same places, and is drawn once, not twice
+        for kind, options in _FORMATS.items():
+            out = io.BytesIO()
+            figure.savefig(out, format=kind, **options)
+            rendered[kind] = out.getvalue()
+    return rendered
+
+
+def write_figure(folder: Path, name: str, rendered: dict[str, bytes]) -> list[Path]:
+    """Write `<name>.svg`, `.png` and `.pdf`."""
+    paths = [folder / f"{name}.{kind}" for kind in rendered]
+    for path, content in zip(paths, rendered.values(), strict=True):
+        write_atomic(path, content)
+    return paths

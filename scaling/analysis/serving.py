@@ -28,7 +28,7 @@ DRAWS = 200  # of the bootstrap, evenly taken
 class Serving:
     """`inference.serving_comparison` at every target loss, and why there may be nothing."""
 
-    comparisons: tuple[dict[str, Any], ...]
+    comparisons: tuple[compare.ServingComparison, ...]
     checks: tuple[Check, ...]
 
 

@@ -24,6 +24,7 @@ from scaling.results.store import Store
 if TYPE_CHECKING:
     from scaling.analysis.study import Study
     from scaling.cli.project import Project
+    from scaling.inference.measure import MeasuredCost
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -175,12 +176,14 @@ def predict(
 def compare(sweep: Path, measure: bool, root: Path | None, as_json: bool) -> None:
     """Inference cost of the families at equal loss, and their difference in loss at equal compute."""
     from scaling.report.documents import comparisons_json
+    from scaling.report.serving_document import measured_json
     from scaling.report.terminal import compare_text
 
     study = study_of(sweep, root, {})
     rows = measured_rows(study) if measure else []
     if as_json:
-        print_json(comparisons_json(study) | ({"measured": rows} if measure else {}))
+        measured = {"measured": [measured_json(line, row) for line, row in rows]} if measure else {}
+        print_json(comparisons_json(study) | measured)
         return
     click.echo(compare_text(study))
     if rows:
@@ -188,15 +191,15 @@ def compare(sweep: Path, measure: bool, root: Path | None, as_json: bool) -> Non
         header = ("line", "form", "batch", "N", "predicted", "measured", "tokens/s")
         shown = (
             (
-                row["line"],
-                row["form"],
-                row["batch"],
-                format_number(row["params"]),
-                f"{row['decode_seconds'] * 1e3:.2f} ms",
-                f"{row['measured_decode_seconds'] * 1e3:.2f} ms",
-                format_number(row["measured_tokens_per_second"]),
+                line,
+                row.predicted.form,
+                row.predicted.batch,
+                format_number(row.predicted.params),
+                f"{row.predicted.decode_seconds * 1e3:.2f} ms",
+                f"{row.decode_seconds * 1e3:.2f} ms",
+                format_number(row.tokens_per_second),
             )
-            for row in rows
+            for line, row in rows
         )
         print_table(header, shown, title="One decode step of the largest model of each line, on this machine", left=2)
 
@@ -235,8 +238,8 @@ def laws(name: str | None, as_json: bool) -> None:
         )
 
 
-def measured_rows(study: Study) -> list[dict[str, Any]]:
-    """Serving times of the largest model of every line on this machine's CPU, beside the calibrated prediction."""
+def measured_rows(study: Study) -> list[tuple[str, MeasuredCost]]:
+    """Each line's name with the times of its largest model on this machine's CPU, beside the calibrated prediction."""
     from scaling.analysis.serving import BATCHES, context_of
     from scaling.hardware import find_device
     from scaling.inference.cost import Setting
@@ -250,7 +253,7 @@ def measured_rows(study: Study) -> list[dict[str, Any]]:
         model = line.curve.rungs[-1]
         for batch in BATCHES:
             setting = Setting(device, batch=batch, context=context_of(study), precision="float32")
-            found += [{"line": line.name, **row} for row in measure(model.shape, model.ranks, setting)]
+            found += [(line.name, row) for row in measure(model.shape, model.ranks, setting)]
     return found
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from scaling.errors import PlanError
 from scaling.hardware import Device
@@ -56,6 +56,11 @@ class Setting:
         """Bytes of one number."""
         return VALUE_BYTES[self.values]
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the time of a kernel launch was measured; where not, launches are free."""
+        return self.device.kernel_seconds is not None
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -72,6 +77,48 @@ class Kernel:
         compute = self.flops / device.peak(setting.values)
         memory = self.bytes / device.bandwidth_bytes_per_second
         return self.launches * max(compute, memory, device.kernel_seconds or 0.0)
+
+
+@dataclass(frozen=True)
+class ServingCost:
+    """The price of serving one model in one form; bytes and seconds are of the whole batch where not said otherwise.
+
+    Args:
+        form, device, precision, batch, context: how it is served.
+        params: numbers in the weights.
+        weight_bytes: of all weights.
+        kv_bytes_per_token: keys and values of one token of one sequence.
+        kv_bytes: keys and values of the whole batch.
+        step_bytes: what a decode step reads and writes.
+        kv_share: `kv_bytes` over `step_bytes`.
+        decode_flops_per_token, prefill_flops_per_token: arithmetic of one token.
+        decode_seconds: one step, one new token for every sequence.
+        decode_tokens_per_second: of all sequences together.
+        prefill_seconds: one prompt of `context` tokens for every sequence.
+        kernels: launches of a decode step.
+        fits: whether weights and cache are within the device's memory.
+        calibrated: whether the time of a launch was measured.
+    """
+
+    form: Form
+    device: str
+    precision: str
+    batch: int
+    context: int
+    params: int
+    weight_bytes: int
+    kv_bytes_per_token: float
+    kv_bytes: float
+    step_bytes: float
+    kv_share: float
+    decode_flops_per_token: float
+    prefill_flops_per_token: float
+    decode_seconds: float
+    decode_tokens_per_second: float
+    prefill_seconds: float
+    kernels: int
+    fits: bool
+    calibrated: bool
 
 
 def forms(ranks: Ranks) -> tuple[Form, ...]:
@@ -118,18 +165,12 @@ def prefill_kernels(shape: Shape, ranks: Ranks, setting: Setting) -> list[Kernel
     return list(step_kernels(shape, ranks, setting, new_tokens=setting.context, seen=setting.context / 2))
 
 
-def cost(shape: Shape, ranks: Ranks, setting: Setting, form: Form | None = None) -> dict[str, Any]:
-    """The price of serving one model, as one row of a table.
+def cost(shape: Shape, ranks: Ranks, setting: Setting, form: Form | None = None) -> ServingCost:
+    """The price of serving one model.
 
     Args:
         shape, ranks: the model as trained.
         form: ``merged`` multiplies the factors of a low-rank model first; None is the form it was trained in.
-
-    Returns:
-        params, weight_bytes, kv_bytes_per_token (one sequence), kv_bytes (whole batch), kv_share of the bytes a
-        decode step reads, decode and prefill FLOPs per token, seconds of one decode step and of one prompt, tokens
-        per second, kernel launches of a decode step, `fits` (weights and cache in the device's memory), `calibrated`
-        (t_min was measured).
     """
     form = form or forms(ranks)[0]
     assert form in forms(ranks), (form, ranks)
@@ -141,27 +182,27 @@ def cost(shape: Shape, ranks: Ranks, setting: Setting, form: Form | None = None)
     kv_token = kv_bytes_per_token(shape, setting.value_bytes)
     kv_bytes = kv_token * setting.batch * setting.context
     step_bytes = sum(k.bytes * k.launches for k in decode)
-    return {
-        "form": form,
-        "device": setting.device.name,
-        "precision": setting.values,
-        "batch": setting.batch,
-        "context": setting.context,
-        "params": params,
-        "weight_bytes": weight_bytes,
-        "kv_bytes_per_token": kv_token,
-        "kv_bytes": kv_bytes,
-        "step_bytes": step_bytes,
-        "kv_share": kv_bytes / step_bytes,
-        "decode_flops_per_token": sum(k.flops * k.launches for k in decode) / setting.batch,
-        "prefill_flops_per_token": sum(k.flops * k.launches for k in prefill) / (setting.batch * setting.context),
-        "decode_seconds": decode_seconds,
-        "decode_tokens_per_second": setting.batch / decode_seconds,
-        "prefill_seconds": prefill_seconds,
-        "kernels": sum(k.launches for k in decode),
-        "fits": weight_bytes + kv_bytes <= setting.device.memory_bytes,
-        "calibrated": setting.device.kernel_seconds is not None,
-    }
+    return ServingCost(
+        form=form,
+        device=setting.device.name,
+        precision=setting.values,
+        batch=setting.batch,
+        context=setting.context,
+        params=params,
+        weight_bytes=weight_bytes,
+        kv_bytes_per_token=kv_token,
+        kv_bytes=kv_bytes,
+        step_bytes=step_bytes,
+        kv_share=kv_bytes / step_bytes,
+        decode_flops_per_token=sum(k.flops * k.launches for k in decode) / setting.batch,
+        prefill_flops_per_token=sum(k.flops * k.launches for k in prefill) / (setting.batch * setting.context),
+        decode_seconds=decode_seconds,
+        decode_tokens_per_second=setting.batch / decode_seconds,
+        prefill_seconds=prefill_seconds,
+        kernels=sum(k.launches for k in decode),
+        fits=weight_bytes + kv_bytes <= setting.device.memory_bytes,
+        calibrated=setting.calibrated,
+    )
 
 
 def _product(name: str, product: Product, rows: int, value_bytes: int, launches: int) -> Kernel:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 
 from scaling.hardware import Device
-from scaling.inference.cost import Form, Setting, cost, forms
+from scaling.inference.cost import Form, ServingCost, Setting, cost, forms
 from scaling.inference.generate import Cache, merged, step
 from scaling.parameterizations import Ranks
 from scaling.run import Initialisation, Shape
@@ -29,18 +28,29 @@ _NOTHING = Shape(layers=4, width=8, heads=1, ff_width=8, vocab_size=8)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@dataclass(frozen=True)
+class MeasuredCost:
+    """The predicted price of a model in one form, and its times on `measured_on`, seconds of the whole batch."""
+
+    predicted: ServingCost
+    decode_seconds: float
+    prefill_seconds: float
+    measured_on: str
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoded tokens of all sequences together."""
+        return self.predicted.batch / self.decode_seconds
+
+
 @torch.inference_mode()
-def measure(shape: Shape, ranks: Ranks, setting: Setting, *, device: str = "cpu") -> list[dict[str, Any]]:
-    """Times of every form of one model: the rows of `cost` with what was measured beside them.
+def measure(shape: Shape, ranks: Ranks, setting: Setting, *, device: str = "cpu") -> list[MeasuredCost]:
+    """Times of every form of one model, each beside its predicted price.
 
     Args:
         shape, ranks: the model as trained.
         setting: batch, context and precision; its device gives the predicted seconds.
         device: the torch device to run on. On a CPU one thread is used, as in training.
-
-    Returns:
-        per form the row of `cost`, and `measured_decode_seconds`, `measured_prefill_seconds`,
-        `measured_tokens_per_second` and `measured_on`.
     """
     torch.set_num_threads(1)
     models = _models(shape, ranks, setting, device)
@@ -49,19 +59,12 @@ def measure(shape: Shape, ranks: Ranks, setting: Setting, *, device: str = "cpu"
     for _ in range(ROUNDS):
         for form, model in models.items():
             times[form].append(_once(model, tokens, device))
-    rows = []
+    measured_on = device if device == "cpu" else torch.cuda.get_device_name(device)
+    found = []
     for form, measured in times.items():
         prefill, decode = (min(seconds) for seconds in zip(*measured, strict=True))
-        rows.append(
-            cost(shape, ranks, setting, form)
-            | {
-                "measured_decode_seconds": decode,
-                "measured_prefill_seconds": prefill,
-                "measured_tokens_per_second": setting.batch / decode,
-                "measured_on": device if device == "cpu" else torch.cuda.get_device_name(device),
-            }
-        )
-    return rows
+        found.append(MeasuredCost(cost(shape, ranks, setting, form), decode, prefill, measured_on))
+    return found
 
 
 @torch.inference_mode()
@@ -83,7 +86,7 @@ def calibrate(device: Device, *, torch_device: str = "cpu", precision: str | Non
     copy = _seconds(lambda: target.copy_(source), torch_device, calls=5)
     return replace(
         device,
-        kernel_seconds=idle["measured_decode_seconds"] / idle["kernels"],
+        kernel_seconds=idle.decode_seconds / idle.predicted.kernels,
         peak_flops={**device.peak_flops, values: 2 * size**3 / product},
         bandwidth_bytes_per_second=2 * source.numel() * source.element_size() / copy,
         source=f"{device.source}; kernel time, {values} rate, bandwidth measured here with PyTorch {torch.__version__}",

@@ -6,74 +6,104 @@ peak; the row says which in `training_speed`.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 
 from scaling.inference import equal_loss
-from scaling.inference.cost import Form, Setting, cost
-from scaling.inference.curve import FloatArray
+from scaling.inference.cost import Form, ServingCost, Setting, cost
+from scaling.inference.curve import FloatArray, LadderModel
 from scaling.inference.equal_loss import Life, LineLaw, Trained
 
-AXES = ("flops", "device_seconds")
+Axis = Literal["flops", "device_seconds"]
+AXES: tuple[Axis, ...] = ("flops", "device_seconds")
 LIFE_GRID = 1600
-PRICES = (
-    "params", "weight_bytes", "kv_bytes_per_token", "kv_bytes", "step_bytes", "decode_flops_per_token",
-    "prefill_flops_per_token", "decode_seconds", "prefill_seconds", "kernels",
-)  # fmt: skip
-NEAREST = ("params", "weight_bytes", "kv_bytes_per_token", "decode_flops_per_token", "decode_seconds")
 
 
-class Served:
-    """See the module."""
+@dataclass(frozen=True)
+class Prices:
+    """The prices of `ServingCost` at a continuous N, interpolated along the ladder."""
+
+    params: float
+    weight_bytes: float
+    kv_bytes_per_token: float
+    kv_bytes: float
+    step_bytes: float
+    decode_flops_per_token: float
+    prefill_flops_per_token: float
+    decode_seconds: float
+    prefill_seconds: float
+    kernels: float
+
+
+PRICES = tuple(field.name for field in fields(Prices))
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model of continuous size with its prices, and the nearest real model of the ladder with its own.
+
+    Args:
+        trained: size in the law's N, training tokens and FLOPs.
+        prices: along the ladder.
+        kv_share: of the bytes that a decode step moves.
+        decode_tokens_per_second: of all sequences together.
+        fits: whether weights and cache are within the device's memory.
+        extrapolated: whether N is outside the ladder.
+        nearest, nearest_cost: the real model whose N is nearest in log, and its price.
+    """
+
+    trained: Trained
+    prices: Prices
+    kv_share: float
+    decode_tokens_per_second: float
+    fits: bool
+    extrapolated: bool
+    nearest: LadderModel
+    nearest_cost: ServingCost
+
+
+class ServedLine:
+    """Prices of one line, in one form and one setting, as functions of N."""
 
     def __init__(self, line: LineLaw, form: Form, setting: Setting) -> None:
         self.line, self.form, self.setting = line, form, setting
         self._rungs = [cost(rung.shape, rung.ranks, setting, form) for rung in line.curve.rungs]
-        self._prices = {name: line.curve.through([row[name] for row in self._rungs]) for name in PRICES}
+        self._prices = {name: line.curve.through([getattr(rung, name) for rung in self._rungs]) for name in PRICES}
         self._width = line.curve.quantity(lambda shape, _: shape.width)
+
+    @property
+    def training_speed(self) -> Literal["assumed", "measured"]:
+        """Where device seconds of training come from."""
+        return "assumed" if self.line.training_flops_per_second is None else "measured"
 
     def price(self, name: str, params: FloatArray) -> FloatArray:
         """One of `PRICES` at sizes N."""
         return self._prices[name](params)
 
-    def row(self, trained: Trained | None) -> dict[str, Any]:
-        """The model, its prices along the ladder, and those of the nearest real shape; all None without a model."""
-        setting = self.setting
-        row: dict[str, Any] = {
-            "form": self.form, "device": setting.device.name, "precision": setting.values, "batch": setting.batch,
-            "context": setting.context, "calibrated": setting.device.kernel_seconds is not None,
-            "training_speed": "assumed" if self.line.training_flops_per_second is None else "measured",
-        }  # fmt: skip
-        row |= dict.fromkeys(("N", "D", "C", *PRICES, "kv_share", "decode_tokens_per_second", "fits", "extrapolated"))
-        row |= dict.fromkeys(("nearest_shape", "nearest_N", *(f"nearest_{name}" for name in NEAREST)))
-        return row if trained is None else row | self._priced(trained)
-
-    def _priced(self, trained: Trained) -> dict[str, Any]:
+    def model(self, trained: Trained) -> ServedModel:
+        """What a model of this line costs to serve."""
         curve = self.line.curve
-        prices = {name: float(self.price(name, np.array([trained.params]))[0]) for name in PRICES}
+        prices = Prices(**{name: float(self.price(name, np.array([trained.params]))[0]) for name in PRICES})
         nearest = curve.nearest(trained.params)
-        real = self._rungs[curve.rungs.index(nearest)]
-        return {
-            "N": trained.params,
-            "D": trained.tokens,
-            "C": trained.flops,
-            **prices,
-            "kv_share": prices["kv_bytes"] / prices["step_bytes"],
-            "decode_tokens_per_second": self.setting.batch / prices["decode_seconds"],
-            "fits": prices["weight_bytes"] + prices["kv_bytes"] <= self.setting.device.memory_bytes,
-            "extrapolated": curve.extrapolated(trained.params),
-            "nearest_shape": nearest.name,
-            "nearest_N": nearest.params,
-            **{f"nearest_{name}": real[name] for name in NEAREST},
-        }
+        return ServedModel(
+            trained,
+            prices,
+            kv_share=prices.kv_bytes / prices.step_bytes,
+            decode_tokens_per_second=self.setting.batch / prices.decode_seconds,
+            fits=prices.weight_bytes + prices.kv_bytes <= self.setting.device.memory_bytes,
+            extrapolated=curve.extrapolated(trained.params),
+            nearest=nearest,
+            nearest_cost=self._rungs[curve.rungs.index(nearest)],
+        )
 
-    def life(self, target: float, axis: str) -> Life:
+    def life(self, target: float, axis: Axis) -> Life:
         """At every size: the cost of training to `target`, and of serving one token, in FLOPs or device seconds."""
         sizes = self.line.sizes(LIFE_GRID)
         return self._training(sizes, target, axis), self._serving(sizes, axis)
 
-    def lifetime(self, target: float, served_tokens: float, axis: str) -> tuple[Trained, float]:
+    def lifetime(self, target: float, served_tokens: float, axis: Axis) -> tuple[Trained, float]:
         """The model for which training to `target` and serving so many tokens is cheapest; that cost, in `axis`."""
 
         def total(sizes: FloatArray) -> FloatArray:
@@ -84,12 +114,12 @@ class Served:
         flops = self.line.flops_per_token(best) * tokens
         return Trained(float(best[0]), float(tokens[0]), float(flops[0])), float(total(best)[0])
 
-    def _training(self, sizes: FloatArray, target: float, axis: str) -> FloatArray:
+    def _training(self, sizes: FloatArray, target: float, axis: Axis) -> FloatArray:
         tokens = equal_loss.tokens_to_reach(self.line.loss, target, sizes)
         flops = self.line.flops_per_token(sizes) * tokens
         return flops if axis == "flops" else flops / self._training_flops_per_second(sizes)
 
-    def _serving(self, sizes: FloatArray, axis: str) -> FloatArray:
+    def _serving(self, sizes: FloatArray, axis: Axis) -> FloatArray:
         if axis == "flops":
             return self.price("decode_flops_per_token", sizes)
         return self.price("decode_seconds", sizes) / self.setting.batch

@@ -14,63 +14,134 @@ real shape.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import numpy as np
 
 from scaling import checks
 from scaling.checks import Check
 from scaling.inference import equal_loss
-from scaling.inference.cost import Setting, forms
+from scaling.inference.cost import Form, Setting, forms
+from scaling.inference.curve import FloatArray
 from scaling.inference.equal_loss import LineLaw, Trained, TrainedDraws
-from scaling.inference.served import AXES, Served
+from scaling.inference.served import AXES, Axis, ServedLine, ServedModel
 
 BUDGET_MULTIPLES = (1, 2, 4)
 SERVED_PER_TRAINED = (1, 10, 100)  # tokens served, per token of the longest training among the lines' cheapest models
-RATIOS = ("params", "weight_bytes", "kv_bytes_per_token", "decode_flops_per_token", "decode_seconds")
+Interval = tuple[float, float]
 REACHING_SHARE = 0.95  # of the law's draws have to reach the loss, else there is no interval
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """How the model of a row was chosen; what does not apply is None. `lifetime_cost` is in the unit of `axis`."""
+    """How the model of a row was chosen; what does not apply is None.
 
-    choice: str
+    Args:
+        kind: see the module.
+        budget_multiple: of the larger C_f(ℓ), for ``equal_budget``.
+        served_tokens, axis: over a lifetime, and what is least over it, for ``lifetime``.
+    """
+
+    kind: Literal["cheapest", "equal_budget", "lifetime"]
     budget_multiple: float | None = None
     served_tokens: float | None = None
-    axis: str | None = None
+    axis: Axis | None = None
 
 
-def compare(lines: Sequence[LineLaw], *, target_loss: float, settings: Sequence[Setting]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Ratios:
+    """Prices relative to the reference line's model of the same choice and setting; None where one has no model."""
+
+    params: float | None = None
+    weight_bytes: float | None = None
+    kv_bytes_per_token: float | None = None
+    decode_flops_per_token: float | None = None
+    decode_seconds: float | None = None
+
+
+RATIOS = tuple(field.name for field in fields(Ratios))
+
+
+@dataclass(frozen=True)
+class ModelIntervals:
+    """95 % intervals over the draws of a law: size, training tokens and FLOPs, and two prices."""
+
+    params: Interval
+    tokens: Interval
+    flops: Interval
+    decode_flops_per_token: Interval
+    decode_seconds: Interval
+
+
+@dataclass(frozen=True)
+class ServingRow:
+    """One line, form, setting and choice; `model` is None where the line never reaches the loss.
+
+    `lifetime_cost` is training plus serving, in the unit of the choice's axis; None for other choices.
+    """
+
+    line: str
+    choice: ModelChoice
+    form: Form
+    setting: Setting
+    training_speed: Literal["assumed", "measured"]
+    model: ServedModel | None
+    intervals: ModelIntervals | None = None
+    lifetime_cost: float | None = None
+    ratios: Ratios = Ratios()
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Served tokens, ascending, at which `line` costs over its lifetime as much as `against`."""
+
+    line: str
+    form: Form
+    against: str
+    axis: Axis
+    device: str
+    batch: int
+    context: int
+    served_tokens: tuple[float, ...]
+    cheaper_at_first: str
+
+
+@dataclass(frozen=True)
+class ServingComparison:
+    """Every row at one target loss (nats per token), break-even points against the reference, and what is assumed."""
+
+    target_loss: float
+    rows: tuple[ServingRow, ...]
+    break_even: tuple[BreakEven, ...]
+    checks: tuple[Check, ...]
+
+
+def compare(lines: Sequence[LineLaw], *, target_loss: float, settings: Sequence[Setting]) -> ServingComparison:
     """All rows at one target loss.
 
     Args:
         lines: the first is the reference of ratios and break-even points: the dense one.
         target_loss: nats per token.
         settings: devices, batches and contexts to serve at.
-
-    Returns:
-        ``{"target_loss", "rows", "break_even", "checks"}`` as JSON has it: finite numbers, unknown is None.
     """
     own = {line.name: equal_loss.cheapest(line, target_loss) for line in lines}
     served = [
-        Served(line, form, setting)
+        ServedLine(line, form, setting)
         for setting in settings
         for line in lines
         for form in forms(line.curve.rungs[0].ranks)
     ]
-    rows, points = list(_cheapest(lines, own, served, target_loss)), []
+    rows, points = list(_cheapest(lines, own, served, target_loss)), list[BreakEven]()
     if trained := [best for best in own.values() if best is not None]:
         reached = [line for line in lines if own[line.name]]
         priced = [s for s in served if own[s.line.name]]
         rows += _equal_budget(reached, priced, target_loss, max(t.flops for t in trained))
         rows += _lifetime(priced, target_loss, max(t.tokens for t in trained))
-        points = _break_even(lines[0], priced, target_loss)
-    _add_ratios(rows, lines[0].name)
-    checks = [check.to_json() for check in _checks(rows, own, target_loss)]
-    return {"target_loss": target_loss, "rows": rows, "break_even": points, "checks": checks}
+        points = list(_break_even(lines[0], priced, target_loss))
+    found = tuple(_checks(rows, own, target_loss))
+    return ServingComparison(target_loss, tuple(_with_ratios(rows, lines[0].name)), tuple(points), found)
 
 
 def target_losses(lines: Sequence[LineLaw], budgets: Sequence[float]) -> list[float]:
@@ -79,16 +150,16 @@ def target_losses(lines: Sequence[LineLaw], budgets: Sequence[float]) -> list[fl
 
 
 def _cheapest(
-    lines: Sequence[LineLaw], own: dict[str, Trained | None], served: Sequence[Served], target: float
-) -> Iterator[dict[str, Any]]:
+    lines: Sequence[LineLaw], own: dict[str, Trained | None], served: Sequence[ServedLine], target: float
+) -> Iterator[ServingRow]:
     for line in lines:
         draws = equal_loss.cheapest_draws(line, target)
         yield from _rows(served, line, own[line.name], draws, ModelChoice("cheapest"))
 
 
 def _equal_budget(
-    lines: Sequence[LineLaw], served: Sequence[Served], target: float, largest: float
-) -> Iterator[dict[str, Any]]:
+    lines: Sequence[LineLaw], served: Sequence[ServedLine], target: float, largest: float
+) -> Iterator[ServingRow]:
     for multiple in BUDGET_MULTIPLES:
         for line in lines:
             best = equal_loss.smallest(line, target, multiple * largest)
@@ -96,88 +167,90 @@ def _equal_budget(
             yield from _rows(served, line, best, draws, ModelChoice("equal_budget", budget_multiple=multiple))
 
 
-def _lifetime(served: Sequence[Served], target: float, trained_tokens: float) -> Iterator[dict[str, Any]]:
+def _lifetime(served: Sequence[ServedLine], target: float, trained_tokens: float) -> Iterator[ServingRow]:
     for one in served:
         for axis in AXES:
             for tokens in (trained_tokens * m for m in SERVED_PER_TRAINED):
                 best, lifetime_cost = one.lifetime(target, tokens, axis)
                 choice = ModelChoice("lifetime", served_tokens=tokens, axis=axis)
-                yield _row(one, best, None, choice) | {"lifetime_cost": lifetime_cost}
+                yield replace(_row(one, best, choice), lifetime_cost=lifetime_cost)
 
 
 def _rows(
-    served: Sequence[Served], line: LineLaw, best: Trained | None, draws: TrainedDraws | None, choice: ModelChoice
-) -> Iterator[dict[str, Any]]:
+    served: Sequence[ServedLine], line: LineLaw, best: Trained | None, draws: TrainedDraws | None, choice: ModelChoice
+) -> Iterator[ServingRow]:
     for one in served:
         if one.line is line:
-            yield _row(one, best, _intervals(one, draws), choice)
+            yield replace(_row(one, best, choice), intervals=_intervals(one, draws))
 
 
-def _row(
-    served: Served, trained: Trained | None, intervals: dict[str, list[float]] | None, choice: ModelChoice
-) -> dict[str, Any]:
-    row = {"line": served.line.name, **asdict(choice), "lifetime_cost": None}
-    return row | served.row(trained) | {"intervals": intervals}
+def _row(served: ServedLine, trained: Trained | None, choice: ModelChoice) -> ServingRow:
+    model = None if trained is None else served.model(trained)
+    return ServingRow(served.line.name, choice, served.form, served.setting, served.training_speed, model)
 
 
-def _intervals(served: Served, draws: TrainedDraws | None) -> dict[str, list[float]] | None:
-    """95 % intervals over the draws of the law; None where there are none or too many never reach the loss."""
+def _intervals(served: ServedLine, draws: TrainedDraws | None) -> ModelIntervals | None:
+    """None where there are no draws or too many of them never reach the loss."""
     if draws is None or len(draws.params) < REACHING_SHARE * (len(draws.params) + draws.unreached):
         return None
-    values = {"N": draws.params, "D": draws.tokens, "C": draws.flops}
-    values |= {name: served.price(name, draws.params) for name in ("decode_flops_per_token", "decode_seconds")}
-    return {name: [float(q) for q in np.quantile(v, (0.025, 0.975))] for name, v in values.items()}
+    prices = [served.price(name, draws.params) for name in ("decode_flops_per_token", "decode_seconds")]
+    return ModelIntervals(*(_interval(values) for values in (draws.params, draws.tokens, draws.flops, *prices)))
 
 
-def _break_even(reference: LineLaw, served: Sequence[Served], target: float) -> list[dict[str, Any]]:
-    """Served tokens at which another line's lifetime costs as much as the reference's."""
-    found = []
+def _interval(values: FloatArray) -> Interval:
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _break_even(reference: LineLaw, served: Sequence[ServedLine], target: float) -> Iterator[BreakEven]:
     for base in (s for s in served if s.line is reference):
         for other in (s for s in served if s.line is not reference and s.setting == base.setting):
             for axis in AXES:
                 a, b = base.life(target, axis), other.life(target, axis)
-                points = equal_loss.break_even(a, b)
                 few = equal_loss.lifetime_cost(b, 1.0) < equal_loss.lifetime_cost(a, 1.0)
-                found.append(
-                    {
-                        "line": other.line.name,
-                        "form": other.form,
-                        "against": reference.name,
-                        "axis": axis,
-                        "device": base.setting.device.name,
-                        "batch": base.setting.batch,
-                        "context": base.setting.context,
-                        "served_tokens": points,
-                        "cheaper_at_first": other.line.name if few else reference.name,
-                    }
+                yield BreakEven(
+                    line=other.line.name,
+                    form=other.form,
+                    against=reference.name,
+                    axis=axis,
+                    device=base.setting.device.name,
+                    batch=base.setting.batch,
+                    context=base.setting.context,
+                    served_tokens=tuple(equal_loss.break_even(a, b)),
+                    cheaper_at_first=other.line.name if few else reference.name,
                 )
-    return found
 
 
-def _add_ratios(rows: Sequence[dict[str, Any]], reference: str) -> None:
-    """Every price relative to the reference line's row of the same choice and setting."""
-    shared = (*ModelChoice.__dataclass_fields__, "device", "batch", "context")
-    base = {tuple(row[k] for k in shared): row for row in rows if row["line"] == reference}
+def _with_ratios(rows: Sequence[ServingRow], reference: str) -> Iterator[ServingRow]:
+    """Every row with its prices relative to the reference line's row of the same choice and setting."""
+    base = {_place(row): row.model for row in rows if row.line == reference}
     for row in rows:
-        against = base.get(tuple(row[k] for k in shared), {})
-        for name in RATIOS:
-            over, under = row[name], against.get(name)
-            row[f"{name}_ratio"] = over / under if over is not None and under else None
+        yield replace(row, ratios=_ratios(row.model, base.get(_place(row))))
 
 
-def _checks(rows: Sequence[dict[str, Any]], own: dict[str, Trained | None], target: float) -> Iterator[Check]:
+def _place(row: ServingRow) -> tuple[ModelChoice, str, int, int]:
+    return row.choice, row.setting.device.name, row.setting.batch, row.setting.context
+
+
+def _ratios(model: ServedModel | None, against: ServedModel | None) -> Ratios:
+    if model is None or against is None:
+        return Ratios()
+    return Ratios(**{name: getattr(model.prices, name) / getattr(against.prices, name) for name in RATIOS})
+
+
+def _checks(rows: Sequence[ServingRow], own: dict[str, Trained | None], target: float) -> Iterator[Check]:
     for name, best in own.items():
         if best is None:
             yield checks.LOSS_NOT_REACHED(f"{name} never reaches {target:.4g} nats by its law.")
-    priced = [row for row in rows if row["N"] is not None]
-    if devices := _named(priced, "device", lambda row: not row["calibrated"]):
+    priced = [(row, row.model) for row in rows if row.model is not None]
+    if devices := _named(row.setting.device.name for row, _ in priced if not row.setting.calibrated):
         message = "the time of a kernel launch was not measured, so launches are free in these seconds"
         yield checks.UNCALIBRATED(f"{devices}: {message} (scaling doctor --calibrate).")
-    if devices := _named(priced, "device", lambda row: not row["fits"]):
+    if devices := _named(row.setting.device.name for row, model in priced if not model.fits):
         yield checks.TOO_LARGE_TO_SERVE(f"{devices}: weights and cache are larger than the memory.")
-    if lines := _named(priced, "line", lambda row: row["extrapolated"]):
+    if lines := _named(row.line for row, model in priced if model.extrapolated):
         yield checks.SIZE_EXTRAPOLATED(f"{lines}: outside the ladder; depth and width are extrapolated.")
 
 
-def _named(rows: Sequence[dict[str, Any]], column: str, where: Callable[[dict[str, Any]], bool]) -> str:
-    return ", ".join(sorted({row[column] for row in rows if where(row)}))
+def _named(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names)))

@@ -17,6 +17,7 @@ from scaling.analysis.rates import NORMS, Tuned, claimed_pairs, tunings
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
 from scaling.laws.fit_checks import fit_checks
+from scaling.report.serving_document import comparison_json
 
 SCHEMA_VERSION = 1
 
@@ -61,7 +62,7 @@ def comparisons_json(study: Study) -> dict[str, Any]:
         {
             "schema_version": SCHEMA_VERSION,
             "reference": study.reference.name,
-            "comparisons": serving(study).comparisons,
+            "comparisons": [comparison_json(one) for one in serving(study).comparisons],
             "differences": [
                 {
                     "line": d.line,

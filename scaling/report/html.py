@@ -128,7 +128,7 @@ def write_page(study: Study, folder: Path, context: Context) -> Path:
 def _checks(study: Study, context: Context) -> list[Check]:
     """Of the study, of serving, and of the plan where the finished runs do not say the same."""
     found = {check.code for check in study.checks}
-    priced = [Check.from_json(check) for comparison in serving(study).comparisons for check in comparison["checks"]]
+    priced = [check for comparison in serving(study).comparisons for check in comparison.checks]
     planned = [check for check in context.plan_checks if check.code not in found]
     return by_severity([*study.checks, *planned, *serving(study).checks, *priced])
 

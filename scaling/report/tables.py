@@ -8,6 +8,7 @@ from typing import Any
 from scaling.analysis.predictions import predict
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
+from scaling.inference.serving_comparison import ServingRow
 from scaling.laws.comparison import AXES
 from scaling.quantity import format_duration, format_number
 from scaling.report.rate_tables import RATE_TABLES
@@ -230,27 +231,12 @@ def audit_table(study: Study) -> Table:
 
 def serving_table(study: Study) -> Table:
     """Serving cost at equal loss; batch 1."""
-    rows = [
-        (
-            comparison["target_loss"],
-            row["line"],
-            _choice(row),
-            row["form"],
-            row["device"],
-            row["N"],
-            row["C"],
-            row["decode_flops_per_token"],
-            row["decode_flops_per_token_ratio"],
-            row["weight_bytes"],
-            row["kv_bytes_per_token"],
-            row["kv_share"],
-            row["decode_seconds_ratio"],
-            row["nearest_shape"],
-        )
+    rows = tuple(
+        _serving_row(comparison.target_loss, row)
         for comparison in serving(study).comparisons
-        for row in comparison["rows"]
-        if row["batch"] == 1 and row["choice"] != "lifetime"
-    ]
+        for row in comparison.rows
+        if row.setting.batch == 1 and row.choice.kind != "lifetime"
+    )
     columns = (
         Column("target_loss", "loss", _LOSS),
         _LINE,
@@ -267,11 +253,11 @@ def serving_table(study: Study) -> Table:
         Column("decode_seconds_ratio", "time × reference", fixed(2)),
         Column("nearest_shape", "nearest shape"),
     )
-    calibrated = all(row["calibrated"] for c in serving(study).comparisons for row in c["rows"])
+    calibrated = all(row.setting.calibrated for c in serving(study).comparisons for row in c.rows)
     note = f"Batch 1. × reference: relative to {study.reference.name} under the same choice and device."
     if not calibrated:
         note += " Uncalibrated: kernel launches are free in these times, which flatters factorized models."
-    return Table("serving", "Inference cost at equal loss", columns, tuple(rows), note)
+    return Table("serving", "Inference cost at equal loss", columns, rows, note)
 
 
 def cells_table(study: Study) -> Table:
@@ -381,6 +367,22 @@ def _exponents(values: dict[str, float], intervals: Any) -> tuple[Any, ...]:
     return values.get("N"), intervals.get("N"), values.get("D"), intervals.get("D")
 
 
-def _choice(row: dict[str, Any]) -> str:
-    multiple = row["budget_multiple"]
-    return "cheapest to train" if multiple is None else f"smallest at {multiple:g}× training"
+def _serving_row(target: float, row: ServingRow) -> tuple[Any, ...]:
+    model, multiple = row.model, row.choice.budget_multiple
+    choice = "cheapest to train" if multiple is None else f"smallest at {multiple:g}× training"
+    return (
+        target,
+        row.line,
+        choice,
+        row.form,
+        row.setting.device.name,
+        model and model.trained.params,
+        model and model.trained.flops,
+        model and model.prices.decode_flops_per_token,
+        row.ratios.decode_flops_per_token,
+        model and model.prices.weight_bytes,
+        model and model.prices.kv_bytes_per_token,
+        model and model.kv_share,
+        row.ratios.decode_seconds,
+        model and model.nearest.name,
+    )

@@ -33,13 +33,13 @@ def test_kernels_add_up_to_what_the_shape_counts(layers, heads, head_dim, ff, kv
     row = cost(shape, ranks, setting)
     counts = count(shape, ranks)
     scores = 4 * layers * shape.width * context
-    assert row["decode_flops_per_token"] == pytest.approx(2 * counts.params_matmul + scores)
+    assert row.decode_flops_per_token == pytest.approx(2 * counts.params_matmul + scores)
     head = 2 * counts.head_products
     wanted = forward_flops_per_token(shape, ranks, context) - head + head / context
-    assert row["prefill_flops_per_token"] == pytest.approx(wanted)
+    assert row.prefill_flops_per_token == pytest.approx(wanted)
     weights = sum(k.bytes * k.launches for k in decode_kernels(shape, ranks, Setting(DEVICES["h200"], 1, context)))
-    assert weights >= 2 * counts.params_matmul + row["kv_bytes"] / batch
-    assert row["params"] == counts.params_total
+    assert weights >= 2 * counts.params_matmul + row.kv_bytes / batch
+    assert row.params == counts.params_total
 
 
 def test_a_dense_product_by_hand(device):
@@ -55,14 +55,14 @@ def test_a_dense_product_by_hand(device):
 def test_step_time_is_the_largest_of_three_kernel_by_kernel(device):
     slow_start = Setting(replace(device, kernel_seconds=1.0), 1, 16)
     row = cost(SHAPE, RANKS, slow_start)
-    assert row["decode_seconds"] == pytest.approx(row["kernels"])
+    assert row.decode_seconds == pytest.approx(row.kernels)
     free = replace(device, kernel_seconds=0.0)
     starved = Setting(replace(free, bandwidth_bytes_per_second=1.0), 4, 16)
     row = cost(SHAPE, None, starved)
-    assert row["decode_seconds"] == pytest.approx(row["step_bytes"])
+    assert row.decode_seconds == pytest.approx(row.step_bytes)
     slow = Setting(replace(free, peak_flops={"float32": 1.0}), 4, 16)
     row = cost(SHAPE, None, slow)
-    assert row["decode_seconds"] == pytest.approx(4 * row["decode_flops_per_token"], rel=1e-6)
+    assert row.decode_seconds == pytest.approx(4 * row.decode_flops_per_token, rel=1e-6)
 
 
 def test_what_low_rank_saves_and_what_it_does_not(device):
@@ -74,40 +74,40 @@ def test_what_low_rank_saves_and_what_it_does_not(device):
         cost(shape, ranks, setting),
         cost(shape, ranks, setting, "merged"),
     )
-    assert {k: v for k, v in merged.items() if k != "form"} == {k: v for k, v in dense.items() if k != "form"}
-    assert factorized["weight_bytes"] < 0.75 * dense["weight_bytes"]
-    assert factorized["decode_flops_per_token"] < 0.75 * dense["decode_flops_per_token"]
-    assert factorized["kv_bytes"] == dense["kv_bytes"]
-    assert factorized["kernels"] - dense["kernels"] == 7 * shape.layers
+    assert replace(merged, form="dense") == dense
+    assert factorized.weight_bytes < 0.75 * dense.weight_bytes
+    assert factorized.decode_flops_per_token < 0.75 * dense.decode_flops_per_token
+    assert factorized.kv_bytes == dense.kv_bytes
+    assert factorized.kernels - dense.kernels == 7 * shape.layers
     # launches decide at batch 1, arithmetic in a long prompt
     assert (
-        cost(shape, ranks, Setting(device, 1, 1))["decode_seconds"]
-        > cost(shape, None, Setting(device, 1, 1))["decode_seconds"]
+        cost(shape, ranks, Setting(device, 1, 1)).decode_seconds
+        > cost(shape, None, Setting(device, 1, 1)).decode_seconds
     )
     long = Setting(device, 8, 4096)
-    assert cost(shape, ranks, long)["prefill_seconds"] < cost(shape, None, long)["prefill_seconds"]
+    assert cost(shape, ranks, long).prefill_seconds < cost(shape, None, long).prefill_seconds
 
 
 def test_full_rank_factors_save_nothing():
     ranks = matrix_ranks(SHAPE, 1.0)
     setting = Setting(DEVICES["cpu"])
-    assert cost(SHAPE, ranks, setting)["decode_seconds"] > cost(SHAPE, ranks, setting, "merged")["decode_seconds"]
+    assert cost(SHAPE, ranks, setting).decode_seconds > cost(SHAPE, ranks, setting, "merged").decode_seconds
     assert forms(ranks) == ("factorized", "merged")
     assert forms(None) == ("dense",)
 
 
 def test_memory_and_calibration_are_told(device):
     small = Setting(replace(device, memory_bytes=1e6), 1, 16)
-    assert cost(SHAPE, None, small)["fits"]
-    assert not cost(SHAPE, None, replace(small, batch=10_000))["fits"]
-    assert cost(SHAPE, None, small)["calibrated"]
-    assert not cost(SHAPE, None, Setting(replace(device, kernel_seconds=None)))["calibrated"]
+    assert cost(SHAPE, None, small).fits
+    assert not cost(SHAPE, None, replace(small, batch=10_000)).fits
+    assert cost(SHAPE, None, small).calibrated
+    assert not cost(SHAPE, None, Setting(replace(device, kernel_seconds=None))).calibrated
 
 
 def test_precision_follows_the_device(device):
     assert Setting(device).values == "bfloat16"
     assert Setting(DEVICES["cpu"]).values == "float32"
-    assert cost(SHAPE, None, Setting(device, precision="float32"))["kv_bytes_per_token"] == 3 * 2 * 32 * 4
+    assert cost(SHAPE, None, Setting(device, precision="float32")).kv_bytes_per_token == 3 * 2 * 32 * 4
 
 
 @pytest.mark.parametrize("wrong", [{"batch": 0}, {"context": 0}, {"precision": "int3"}, {"precision": "float16"}])

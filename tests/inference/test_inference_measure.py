@@ -24,24 +24,23 @@ def test_calibration_finds_a_machine_that_exists(here):
     assert 1e8 < here.peak("float32") < 1e14
     assert 1e8 < here.bandwidth_bytes_per_second < 1e13
     assert "measured here" in here.source
-    assert cost(SHAPE, None, Setting(here))["calibrated"]
+    assert cost(SHAPE, None, Setting(here)).calibrated
 
 
 def test_both_forms_are_timed_beside_their_price(here):
     ranks = matrix_ranks(SHAPE, 0.25)
     setting = Setting(here, batch=2, context=16)
     rows = measure(SHAPE, ranks, setting)
-    assert [row["form"] for row in rows] == ["factorized", "merged"]
+    assert [row.predicted.form for row in rows] == ["factorized", "merged"]
     for row in rows:
-        priced = cost(SHAPE, ranks, setting, row["form"])
-        assert {name: row[name] for name in priced} == priced
-        assert row["measured_decode_seconds"] > 0
-        assert row["measured_tokens_per_second"] == pytest.approx(2 / row["measured_decode_seconds"])
-        assert row["measured_on"] == "cpu"
-    assert [row["form"] for row in measure(SHAPE, None, setting)] == ["dense"]
+        assert row.predicted == cost(SHAPE, ranks, setting, row.predicted.form)
+        assert row.decode_seconds > 0
+        assert row.tokens_per_second == pytest.approx(2 / row.decode_seconds)
+        assert row.measured_on == "cpu"
+    assert [row.predicted.form for row in measure(SHAPE, None, setting)] == ["dense"]
 
 
 def test_a_longer_prompt_takes_longer(here):
     """A thousandfold work in one measurement, so that no noise can turn it."""
     short, long = (measure(SHAPE, None, Setting(here, 1, context))[0] for context in (1, 1024))
-    assert long["measured_prefill_seconds"] > short["measured_prefill_seconds"]
+    assert long.prefill_seconds > short.prefill_seconds

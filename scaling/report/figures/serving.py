@@ -47,10 +47,12 @@ def serving_data(study: Study) -> ServingData | None:
     """
     device = study.settings.devices[0] if study.settings.devices else ""
     rows = [
-        (comparison["target_loss"], row)
+        (comparison.target_loss, row)
         for comparison in serving(study).comparisons
-        for row in comparison["rows"]
-        if row["choice"] == "cheapest" and row["device"] == device and row["batch"] == 1 and row["form"] != "merged"
+        for row in comparison.rows
+        if row.choice.kind == "cheapest"
+        and (row.setting.device.name, row.setting.batch) == (device, 1)
+        and row.form != "merged"
     ]
     if not rows:
         return None
@@ -60,12 +62,16 @@ def serving_data(study: Study) -> ServingData | None:
         ("Weights", "bytes", "weight_bytes", 1.0),
         ("Keys and values", "cache bytes per token", "kv_bytes_per_token", 1.0),
     ]
-    if rows[0][1]["calibrated"]:
+    if rows[0][1].setting.calibrated:
         costs.append((f"Time on {device}, batch 1", "decode step (µs)", "decode_seconds", 1e6))
     for title, unit, column, scale in costs:
         lines = []
         for line in study.lines:
-            known = [(loss, row[column] * scale) for loss, row in rows if row["line"] == line.name and row[column]]
+            known = [
+                (loss, getattr(row.model.prices, column) * scale)
+                for loss, row in rows
+                if row.line == line.name and row.model is not None
+            ]
             if known:
                 lines.append(ServingLine(line.order, line.name, *zip(*known, strict=True)))
         panels.append(ServingPanel(title, unit, tuple(lines)))

@@ -10,6 +10,8 @@ import pytest
 
 from scaling.run import DataRef, Initialisation, Optimizer, Result, Run, Schedule, Shape
 
+pytest_plugins = ["simulated_sweep"]  # the fixtures of analysis and report
+
 TINY = Run(
     shape=Shape(layers=1, width=8, heads=1, ff_width=24, vocab_size=256),
     parameterization="dense",

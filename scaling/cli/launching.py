@@ -242,14 +242,13 @@ def _train(project: Project, profile: Runner, frozen: Launch, todo: Rows) -> lis
 
 
 def _report(project: Project, frozen: Launch, runs: list[RunStatus]) -> None:
-    from scaling.cli.reporting import collect_and_report
+    from scaling.cli.reporting import collect_and_report, say_report
 
     started = time.monotonic()
-    sentence, page = collect_and_report(project, frozen, runs)
+    report = collect_and_report(project, frozen, runs)
     say(f"collected, fitted and reported in {format_duration(time.monotonic() - started)}")
     say("")
-    say(sentence)
-    say(f"report: {page}")
+    say_report(report)
 
 
 def _refuse_errors(project: Project, plan: Priced) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scaling.analysis.study import Study
     from scaling.cli.project import Project
     from scaling.inference.measure import MeasuredCost
+    from scaling.report.html import WrittenReport
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -213,9 +214,7 @@ def report(sweep: Path, root: Path | None) -> None:
 
     project = Project.open(sweep, root)
     launch = project.launch()
-    sentence, page = collect_and_report(project, launch, project.statuses(launch))
-    say(sentence)
-    say(f"report: {page}")
+    say_report(collect_and_report(project, launch, project.statuses(launch)))
 
 
 @click.command()
@@ -298,13 +297,21 @@ def write_table(project: Project, launch: Launch, runs: list[RunStatus]) -> Path
     return path
 
 
-def collect_and_report(project: Project, launch: Launch, runs: list[RunStatus]) -> tuple[str, Path]:
-    """Everything after training, as files; the report's first sentence and its path."""
+def collect_and_report(project: Project, launch: Launch, runs: list[RunStatus]) -> WrittenReport:
+    """Everything after training, as files."""
     from scaling.report.html import write_report
 
     write_table(project, launch, runs)
     study = study_of_launch(project, launch, runs)
     return write_report(study, project.results, launch=launch, runs=runs, sweep=project.sweep)
+
+
+def say_report(report: WrittenReport) -> None:
+    """The report's first sentence, where it is, and what of it could not be made."""
+    say(report.sentence)
+    for failure in report.failures:
+        say(f"not made: {failure.part}: {failure.reason}")
+    say(f"report: {report.page}")
 
 
 def _predict_study(

@@ -10,7 +10,7 @@ the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,12 +22,14 @@ from scaling.checks import Check, by_severity
 from scaling.files import write_atomic
 from scaling.laws.comparison import AXES
 from scaling.quantity import format_duration, format_number
+from scaling.report.attempts import Attempts, Failure
 from scaling.report.figures import FIGURES
 from scaling.report.figures.rendering import render, write_figure
+from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import css_variables, themed
 from scaling.report.summary import answer
 from scaling.report.table import Column, Table, text
-from scaling.report.tables import study_tables
+from scaling.report.tables import TABLES
 from scaling.results.launches import Launch
 from scaling.results.status import RunStatus, code_changes
 from scaling.sweeps.schema import Sweep
@@ -93,27 +95,39 @@ class Drawing:
     width: int
 
 
+@dataclass(frozen=True)
+class WrittenReport:
+    """The report's first sentence, the page's path, and the figures and tables that could not be made."""
+
+    sentence: str
+    page: Path
+    failures: tuple[Failure, ...]
+
+
 def write_report(
     study: Study, folder: Path, *, sweep: Sweep, launch: Launch, runs: Sequence[RunStatus]
-) -> tuple[str, Path]:
-    """Write the report of a launch into `folder`; returns its first sentence and the page's path."""
-    return answer(study)[0], write_page(study, folder, context_of(sweep, launch, runs))
+) -> WrittenReport:
+    """Write the report of a launch into `folder`."""
+    return write_page(study, folder, context_of(sweep, launch, runs))
 
 
-def write_page(study: Study, folder: Path, context: Context) -> Path:
-    """Write the page, the figures and the tables into `folder`; returns the page's path."""
+def write_page(study: Study, folder: Path, context: Context) -> WrittenReport:
+    """Write the page, the figures and the tables into `folder`; what cannot be made is named on the page."""
     from jinja2 import Environment, PackageLoader
 
-    tables = study_tables(study)
-    for table in tables:
-        table.write(folder / "tables")
+    attempts = Attempts()
+    tables = _written_tables(study, folder / "tables", attempts)
+    drawings = _drawings(study, folder / "figures", attempts)
+    priced = attempts.make("checks of serving", partial(_serving_checks, study)) or []
+    sentences = answer(study)
     environment = Environment(loader=PackageLoader("scaling"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("report.html.j2").render(
         report={"sweep": context.sweep, "question": context.question, "commands": context.commands}
         | {"facts": _facts(study, context)},
-        answer=answer(study),
-        figures=_drawings(study, folder / "figures"),
-        checks=_checks(study, context),
+        answer=sentences,
+        figures=drawings,
+        failures=attempts.failures,
+        checks=_checks(study, context, priced),
         tables=[table for table in tables if table.name not in _RUN_TABLES],
         run_tables=[*(t for t in tables if t.name == "cells"), *_missing_tables(study, context)],
         method=_method(study),
@@ -122,28 +136,50 @@ def write_page(study: Study, folder: Path, context: Context) -> Path:
     )
     path = folder / "report.html"
     write_atomic(path, page)
-    return path
+    return WrittenReport(sentences[0], path, tuple(attempts.failures))
 
 
-def _checks(study: Study, context: Context) -> list[Check]:
+def _checks(study: Study, context: Context, priced: Sequence[Check]) -> list[Check]:
     """Of the study, of serving, and of the plan where the finished runs do not say the same."""
     found = {check.code for check in study.checks}
-    priced = [check for comparison in serving(study).comparisons for check in comparison.checks]
     planned = [check for check in context.plan_checks if check.code not in found]
-    return by_severity([*study.checks, *planned, *serving(study).checks, *priced])
+    return by_severity([*study.checks, *planned, *priced])
 
 
-def _drawings(study: Study, folder: Path) -> list[Drawing]:
+def _serving_checks(study: Study) -> list[Check]:
+    priced = serving(study)
+    return [*priced.checks, *(check for comparison in priced.comparisons for check in comparison.checks)]
+
+
+def _written_tables(study: Study, folder: Path, attempts: Attempts) -> list[Table]:
+    """Every table that has a row, written to `folder` too."""
+    made = [
+        attempts.make(f"table {name}", partial(_written_table, table, study, folder)) for name, table in TABLES.items()
+    ]
+    return [table for table in made if table is not None]
+
+
+def _written_table(make: Callable[[Study], Table], study: Study, folder: Path) -> Table | None:
+    table = make(study)
+    if not table.rows:
+        return None
+    table.write(folder)
+    return table
+
+
+def _drawings(study: Study, folder: Path, attempts: Attempts) -> list[Drawing]:
     """Every figure that has something to show, written to `folder` too."""
-    drawn = []
-    for figure in FIGURES:
-        data = figure.data(study)
-        if data is not None:
-            rendered = render(figure.name, partial(figure.draw, data))
-            write_figure(folder, figure.name, rendered)
-            svg = themed(rendered["svg"].decode())
-            drawn.append(Drawing(figure.name, svg, figure.caption(data), figure.width(data)))
-    return drawn
+    made = [attempts.make(f"figure {figure.name}", partial(_drawing, figure, study, folder)) for figure in FIGURES]
+    return [drawing for drawing in made if drawing is not None]
+
+
+def _drawing(figure: StudyFigure[Any], study: Study, folder: Path) -> Drawing | None:
+    data = figure.data(study)
+    if data is None:
+        return None
+    rendered = render(figure.name, partial(figure.draw, data))
+    write_figure(folder, figure.name, rendered)
+    return Drawing(figure.name, themed(rendered["svg"].decode()), figure.caption(data), figure.width(data))
 
 
 def _missing_tables(study: Study, context: Context) -> list[Table]:

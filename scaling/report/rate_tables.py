@@ -123,4 +123,9 @@ def _rate(tuned: Tuned, n: int) -> tuple[Any, ...]:
     return (tuned.shape, tuned.tokens, tuned.line, *counted, *(rate.median(name) for name in names))
 
 
-RATE_TABLES: tuple[Callable[[Study], Table], ...] = (best_rates_table, claims_table, stability_table, rates_table)
+RATE_TABLES: dict[str, Callable[[Study], Table]] = {
+    "best_rates": best_rates_table,
+    "claims": claims_table,
+    "stability": stability_table,
+    "rates": rates_table,
+}

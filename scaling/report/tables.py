@@ -342,25 +342,25 @@ def dropped_table(study: Study) -> Table:
     )
 
 
-TABLES: tuple[Callable[[Study], Table], ...] = (
-    differences_table,
-    *RATE_TABLES,
-    minima_table,
-    fits_table,
-    together_table,
-    exponents_table,
-    predictions_table,
-    audit_table,
-    serving_table,
-    selection_table,
-    cells_table,
-    dropped_table,
-)
+TABLES: dict[str, Callable[[Study], Table]] = {
+    "differences": differences_table,
+    **RATE_TABLES,
+    "minima": minima_table,
+    "fits": fits_table,
+    "together": together_table,
+    "exponents": exponents_table,
+    "predictions": predictions_table,
+    "audit": audit_table,
+    "serving": serving_table,
+    "selection": selection_table,
+    "cells": cells_table,
+    "dropped": dropped_table,
+}
 
 
 def study_tables(study: Study) -> list[Table]:
     """Every table that has a row."""
-    return [table for make in TABLES if (table := make(study)).rows]
+    return [table for make in TABLES.values() if (table := make(study)).rows]
 
 
 def _exponents(values: dict[str, float], intervals: Any) -> tuple[Any, ...]:

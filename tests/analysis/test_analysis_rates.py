@@ -97,7 +97,7 @@ def test_two_rates_are_no_tuning_and_excluded_runs_do_not_count(tuned):
     settings = Settings(params_column="params_matmul", convention="exact", bootstrap=0)
     two = study_rows(tuned_rows(multiples=(1, 2)), settings=settings)
     assert tunings(two) == []
-    assert all(not make(two).rows for make in RATE_TABLES)
+    assert all(not make(two).rows for make in RATE_TABLES.values())
     assert rates_data(two) is None
     excluded = replace(settings, exclude={f"good 1 {seed}": "a reason" for seed in range(SEEDS)})
     best = {one.line: one.best.lr for one in tunings(study_rows(tuned_rows(), settings=excluded))[0]}
@@ -129,7 +129,7 @@ def test_text_json_and_page_have_it(tuned, tmp_path):
     assert [claim["outcome"] for claim in document["claims"]] == ["not shown", "holds", "holds", "reversed"]
     assert document["rates"][2]["rates"][3]["diverged"] == 1
     assert "Stability above the best rate" in compare_text(tuned)
-    page = write_page(tuned, tmp_path, Context("toy", "Which is best?")).read_text()
+    page = write_page(tuned, tmp_path, Context("toy", "Which is best?")).page.read_text()
     assert page.count("<svg") == 1
     assert "Claimed orders" in page
     assert {p.name for p in (tmp_path / "tables").glob("*.tex")} >= {"claims.tex", "stability.tex", "rates.tex"}

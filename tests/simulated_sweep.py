@@ -1,4 +1,4 @@
-"""A runs table as a sweep writes it, simulated from known laws: three lines, three budgets, five shapes each,
+"""Fixtures: a runs table as a sweep writes it, simulated from known laws: three lines, three budgets, five shapes each,
 replicates, failures.
 """
 

@@ -8,8 +8,14 @@ import pytest
 
 from scaling.analysis.study import study_rows
 from scaling.checks import RANK_SAVES_NOTHING
+from scaling.report import html as html_page
+from scaling.report import tables
+from scaling.report.attempts import Attempts, Failure
+from scaling.report.figures import FIGURES
+from scaling.report.figures import serving as serving_figure
 from scaling.report.html import Context, write_page
 from scaling.report.summary import answer
+from scaling.report.tables import TABLES
 
 QUESTION = "Does <low rank> reach a lower loss?"
 
@@ -30,7 +36,7 @@ def made(simulate, settings, tmp_path_factory):
         facts=[("code version", "abc123")],
     )
     folder = tmp_path_factory.mktemp("report")
-    return study, rows, write_page(study, folder, context), context
+    return study, rows, write_page(study, folder, context).page, context
 
 
 def words(page):
@@ -86,14 +92,15 @@ def test_figures_and_tables_lie_beside_it(made):
 
 def test_the_same_study_gives_the_same_page(made, tmp_path):
     study, _, path, context = made
-    again = write_page(study, tmp_path, context)
+    again = write_page(study, tmp_path, context).page
     assert again.read_bytes() == path.read_bytes()
 
 
 def test_two_budgets_without_an_optimum_still_have_a_report(simulate, settings, tmp_path):
     rows = [row for row in simulate() if row["line"] == "dense" and row["budget"] < 1e11]
     small = [row for row in rows if row["params_matmul"] <= 7.1e3]  # every loss falls with N: no valley, no law
-    page = write_page(study_rows(small, settings=replace(settings, law="joint")), tmp_path, Context("two", "Why not?"))
+    study = study_rows(small, settings=replace(settings, law="joint"))
+    page = write_page(study, tmp_path, Context("two", "Why not?")).page
     told = words(page.read_text())
     assert "dense has no law" in told
     assert "No law joint over all lines:" in told
@@ -103,7 +110,45 @@ def test_two_budgets_without_an_optimum_still_have_a_report(simulate, settings, 
 def test_a_single_line_still_has_a_report(simulate, settings, tmp_path):
     rows = [row for row in simulate() if row["line"] == "low_rank@0.5"]
     study = study_rows(rows, settings=settings)
-    page = write_page(study, tmp_path, Context("one", "What is the law?"))
+    page = write_page(study, tmp_path, Context("one", "What is the law?")).page
     told = words(page.read_text())
     assert "low_rank@0.5 has no law: parameters and tokens move together" in told
     assert page.read_text().count("<svg") == 3
+
+
+def _fail(*_):
+    raise ZeroDivisionError("no <axis> to draw on")
+
+
+def test_a_figure_and_a_table_that_fail_are_named_and_the_rest_is_written(simulate, settings, tmp_path, monkeypatch):
+    broken = [replace(figure, draw=_fail) if figure.name == "optima" else figure for figure in FIGURES]
+    monkeypatch.setattr(html_page, "FIGURES", broken)
+    monkeypatch.setitem(TABLES, "fits", _fail)
+    rows = [row for row in simulate() if row["line"] == "dense"]
+    written = write_page(study_rows(rows, settings=replace(settings, bootstrap=0)), tmp_path, Context("toy", QUESTION))
+    reason = "ZeroDivisionError: no <axis> to draw on"
+    assert written.failures == (Failure("table fits", reason), Failure("figure optima", reason))
+    told = words(written.page.read_text())
+    assert "What could not be made" in told
+    assert f"table fits: {reason}" in told
+    assert f"figure optima: {reason}" in told
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"isoflop", "frontier", "serving"}
+    assert {path.stem for path in (tmp_path / "tables").iterdir()} >= {"minima", "exponents", "serving", "cells"}
+    assert not list((tmp_path / "tables").glob("fits.*"))
+
+
+def test_serving_that_fails_leaves_a_page_without_prices(simulate, settings, tmp_path, monkeypatch):
+    for module in (html_page, tables, serving_figure):
+        monkeypatch.setattr(module, "serving", _fail)
+    rows = [row for row in simulate() if row["line"] == "dense"]
+    written = write_page(study_rows(rows, settings=replace(settings, bootstrap=0)), tmp_path, Context("toy", QUESTION))
+    assert [failure.part for failure in written.failures] == ["table serving", "figure serving", "checks of serving"]
+    assert written.page.read_text().count("<svg") == 3
+
+
+def test_an_interrupt_is_no_failed_part():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Attempts().make("figure frontier", interrupted)

@@ -138,7 +138,7 @@ def _nothing(study: Study, approach: str | None) -> str:
 @click.command()
 @click.argument("table", metavar="[SWEEP|FILE]", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--compute", "-c", type=Quantity(), multiple=True, help="Training FLOPs; may be repeated.")
-@click.option("--published", help="Predict from this published law instead; `scaling laws` lists them.")
+@click.option("--published", metavar="NAME", help="Predict from this published law; `scaling laws` lists them.")
 @fit_options
 @root_option
 @json_option
@@ -151,16 +151,14 @@ def predict(
     **choices: Any,
 ) -> None:
     """Compute-optimal N, D and loss of every line at a training compute, each with an interval."""
-    from scaling.laws.published import CATALOGUE
-
-    law = choices["law"]
-    name = published or (law if law in CATALOGUE else None)
-    if name is not None:
-        document = _predict_published(name, compute)
+    if published is not None and table is not None:
+        raise click.UsageError("predict from a sweep or a table, or from a published law, not from both")
+    if published is not None:
+        document = _predict_published(published, compute)
     elif table is not None:
         document = _predict_study(table, root, compute, choices)
     else:
-        raise click.UsageError("name a sweep or a table, or a published law with --law NAME")
+        raise click.UsageError("name a sweep or a table, or a published law with --published NAME")
     if as_json:
         print_json(document)
         return
@@ -232,9 +230,8 @@ def laws(name: str | None, as_json: bool) -> None:
     else:
         header = ("name", "N counts", "tokenizer", "fitted at", "N ∝ C^", "D ∝ C^", "gives")
         print_table(header, (law.row() for law in chosen), left=4)
-        click.echo(
-            "\nscaling laws NAME shows source, parameters and what was checked; scaling predict --law NAME uses one."
-        )
+        click.echo("\nnext: scaling laws NAME shows source, parameters and what was checked")
+        click.echo("      scaling predict --published NAME --compute C predicts from one")
 
 
 def measured_rows(study: Study) -> list[tuple[str, MeasuredCost]]:

@@ -1,15 +1,15 @@
 """Models of one line that reach a loss ℓ, chosen three ways.
 
-On a law L(N, D), falling in both, D(N, ℓ) is the training a model of size N needs to reach ℓ; below some N none is
-enough.
+On a law L(N, D), falling in both, a model of size N needs D(N, ℓ) training tokens to reach ℓ; below some N no number
+of tokens is enough.
 
-- cheapest: N minimises the training compute c(N) · D(N, ℓ); the minimum is C_f(ℓ). - smallest: the least N that
-reaches ℓ with a given budget C; it is over-trained, and cheap to serve. - lifetime: N minimises training plus serving
-T tokens, c(N) · D(N, ℓ) + T · s(N) (Sardana et al. 2401.00448, eq. 2, with c(N) and
-  s(N) of the ladder in place of 6N and 2N).
+- cheapest: N minimises the training compute c(N) · D(N, ℓ); the minimum is C_f(ℓ).
+- smallest: the least N that reaches ℓ with a given budget C; it is over-trained, and cheap to serve.
+- lifetime: N minimises training plus serving T tokens, c(N) · D(N, ℓ) + T · s(N) (Sardana et al. 2401.00448, eq. 2,
+  with c(N) and s(N) of the ladder in place of 6N and 2N).
 
-Everything is done on a grid over log N, with the grid refined about the minimum: no derivatives, no starting points,
-any law.
+The minimum is searched on a grid over log N that is refined about the best node. This takes no derivatives and no
+starting points, so it holds for any law.
 """
 
 from __future__ import annotations
@@ -124,8 +124,9 @@ def best_loss(line: LineLaw, budget: float) -> float:
 
 
 def minimise(cost: Callable[[FloatArray], FloatArray], grid: FloatArray) -> FloatArray:
-    """The size of least cost of every row of `grid` [k, m], refined between its neighbours: [k, 1], nan where no cost
-    is finite.
+    """The size of least cost of every row of `grid` [k, m], refined between its neighbours.
+
+    Returns [k, 1]; nan in a row without a finite cost.
     """
     rows = np.arange(len(grid))
     for _ in range(ZOOMS + 1):

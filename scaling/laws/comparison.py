@@ -1,9 +1,8 @@
 """Is one line better than another, and by what measure?
 
 "Better" takes two things: the interval of the difference excludes zero, and the difference exceeds twice the seed
-noise. A verdict names
-its axis, because a line that wins per exact FLOP may lose per device second. Differences are a − b in nats: negative
-favours a.
+noise. A verdict names its axis, because a line that wins per exact FLOP may lose per device second. Differences are
+a − b in nats, so a negative one favours a.
 """
 
 from __future__ import annotations

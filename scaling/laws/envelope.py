@@ -24,11 +24,10 @@ _LEVELS = 1500  # compute levels, as Hoffmann et al.
 
 @dataclass(frozen=True, eq=False)
 class Envelope:
-    """The envelope of one line: at each compute level [levels] the winning N, D and interpolated loss; exponents over
-    them.
+    """The envelope of one line: at each compute level [levels] the winning N, D and interpolated loss, and exponents.
 
-    `exponent_intervals` are 95 %, from leaving out one shape at a time; `shapes` took part, `winners` of them won
-    somewhere.
+    `exponent_intervals` are 95 %, from leaving out one shape at a time. Of `shapes` that took part, `winners` won at
+    some level.
     """
 
     compute: Array

@@ -1,6 +1,4 @@
-"""A fit as a scientist would paste it into a paper: what was fitted to what, values with intervals, and how well it
-sits.
-"""
+"""A fit as text for a paper: what was fitted to what, values with intervals, residuals and correlations."""
 
 from __future__ import annotations
 
@@ -9,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scaling.checks import Check
 from scaling.laws.draws import Draws
 from scaling.laws.fitting import Fit
 from scaling.laws.profile_likelihood import profile_intervals
@@ -24,8 +21,6 @@ def report_text(
     *,
     dropped: int = 0,
     sensitivity: Sequence[Alternative] = (),
-    checks: Sequence[Check] = (),
-    correlated: float = _CORRELATED,
 ) -> str:
     """The fit report.
 
@@ -33,20 +28,15 @@ def report_text(
         fit, draws: the law and its bootstrap.
         dropped: points left out before the fit.
         sensitivity: the row of exponents under other objectives.
-        checks: what could be wrong; warnings and errors are printed.
-        correlated: threshold of the rank correlations listed.
     """
     told = None if fit.status == "degenerate" else draws
     blocks = [_heading(fit, dropped), _values(fit, told), _residuals(fit)]
     if told is not None:
-        blocks += [_draws(told), _correlations(told, correlated)]
+        blocks += [_draws(told), _correlations(told)]
     elif draws is not None:
         blocks.append("  no intervals: these numbers are not determined")
     if sensitivity:
         blocks.append(_sensitivity(sensitivity))
-    said = [f"  {check.severity}: {check.message} [{check.code}]" for check in checks if check.severity != "info"]
-    if said:
-        blocks.append("What could be wrong:\n" + "\n".join(said))
     return "\n".join(block for block in blocks if block) + "\n"
 
 
@@ -113,9 +103,9 @@ def _draws(draws: Draws) -> str:
     return f"  {draws.drawn} draws ({what}{clustered}); {draws.failed} failed, {draws.at_bound} at a bound{trust}"
 
 
-def _correlations(draws: Draws, threshold: float) -> str:
-    pairs = [f"{a}–{b} {value:+.3f}" for (a, b), value in draws.correlations.items() if abs(value) >= threshold]
-    return f"  rank correlations from {threshold:g}: " + (", ".join(pairs) if pairs else "none")
+def _correlations(draws: Draws) -> str:
+    pairs = [f"{a}–{b} {value:+.3f}" for (a, b), value in draws.correlations.items() if abs(value) >= _CORRELATED]
+    return f"  rank correlations from {_CORRELATED:g}: " + (", ".join(pairs) if pairs else "none")
 
 
 def _sensitivity(choices: Sequence[Alternative]) -> str:

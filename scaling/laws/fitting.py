@@ -1,9 +1,9 @@
 """One law, one set of points, the global optimum: `fit`.
 
-The grid of `project` finds the basins, `newton` polishes the best of them on the exact objective, and the result says
-how it got there: whether a parameter ended at a bound, how well conditioned the problem is, and how many of the
-polished starts agree. A fit is a value with a status and a message; only points from which a law cannot be identified
-at all raise (`identify`).
+The grid of `solver.start_grid` finds the basins, `solver.newton` polishes the best of them on the exact objective, and
+the result says how it got there: whether a parameter ended at a bound, how well conditioned the problem is, and how
+many of the polished starts agree. A fit is a value with a status and a message; only points from which a law cannot be
+identified at all raise (`solver.identifiability`).
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def target_of(chosen: Objective, loss: Array) -> Array:
 def exponents_of(layout: Layout, vectors: Array) -> dict[str, Array]:
     """Exponents of compute-optimal N and D in C under C ∝ N·D for internal vectors [R, P]; empty without both terms.
 
-    Minimising A·N^−α + B·D^−β at fixed N·D gives N ∝ C^(β/(α+β)) (Hoffmann et al., eq. 4); an outer power changes
-    nothing.
+    Minimising A·N^−α + B·D^−β at fixed N·D gives N ∝ C^(β/(α+β)) (Hoffmann et al., eq. 4), with or without an outer
+    power.
     """
     by_variable = {term.variable: term for term in layout.form.terms}
     if not {"params", "tokens"} <= set(by_variable):

@@ -34,8 +34,7 @@ class Optimum:
     """The compute-optimal model at `compute`.
 
     `slope` is d log N / d log C there; `intervals` (95 %) has N, D, loss and slope where draws were given; `at_edge`
-    says that the
-    best size is the first or last one searched, so that the numbers are not an optimum.
+    says that the best size is the first or last one searched, so that the numbers are not an optimum.
     """
 
     compute: float
@@ -104,8 +103,9 @@ class Frontier:
         return slope
 
     def _minimum(self, compute: float, vectors: Array) -> tuple[Array, Array, Array]:
-        """Optimal N, D and loss [R] of each internal vector: a common grid in log N, then grids around each draw's
-        best node.
+        """Optimal N, D and loss, each [R], of R internal vectors.
+
+        A common grid in log N comes first, then a finer one around the best node of each vector.
         """
         if self.flops_per_token is six and (closed := self._closed_form(compute, vectors)) is not None:
             return closed

@@ -29,8 +29,9 @@ _TOP_DECADE_SHARE = 0.2  # assumption: without budgets, the 20 % of points with 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One held-out run; errors are observed − predicted, `error_sigma` in units of seed noise (None where that is
-    unknown).
+    """One held-out run; errors are observed − predicted.
+
+    `error_sigma` is the error in units of seed noise, None where that is unknown.
     """
 
     params: float
@@ -46,8 +47,9 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class HeldOptimum:
-    """The held-out budget's own bottom against the frontier of the refit: loss in nats, N as log ratio observed /
-    predicted.
+    """The held-out budget's own bottom against the frontier of the refit.
+
+    The error of the loss is in nats, that of N the log of observed / predicted.
     """
 
     budget: float

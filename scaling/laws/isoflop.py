@@ -32,8 +32,9 @@ _AKIMA_NODES = 400
 
 @dataclass(frozen=True)
 class Minimum:
-    """The bottom of one budget's valley; where it is not `bracketed`, `reason` says why and the numbers are the
-    lowest point's.
+    """The bottom of one budget's valley.
+
+    Where it is not `bracketed`, `reason` says why and the numbers are those of the lowest point.
     """
 
     budget: float
@@ -163,9 +164,7 @@ def _power_law(log_compute: Array, bottoms: Array, rng: np.random.Generator) -> 
 
 
 def _pooled_noise(groups: list[Points], curve: Curve, noise: float | None) -> tuple[float, int]:
-    """Residual deviation of log loss about the budgets' curves, pooled, and not below the seed noise; its freedom
-    (≥ 3).
-    """
+    """Deviation of log loss about the budgets' curves, pooled and at least the seed noise; its freedom (≥ 3)."""
     squares, freedom = 0.0, 0
     degree = 3 if curve == "cubic" else 2
     for group in groups:
@@ -248,9 +247,7 @@ def _inside(x: Array, place: Array, loss: Array, valid: Flags) -> tuple[Array, A
 
 
 def _parabola(x: Array, losses: Array) -> tuple[Array, Array]:
-    """Bottoms [draws] in x, and loss there, of parabolas through losses [draws, points]; NaN where there is none
-    inside.
-    """
+    """Bottoms [draws] in x, and loss there, of parabolas through losses [draws, points]; NaN where none is inside."""
     c, back = _coefficients(x, losses, 2)
     # The sizes tried span one unit of the scaled variable: a vertex beyond that is no bottom, and may be infinitely
     # far.

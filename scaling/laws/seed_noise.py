@@ -15,9 +15,7 @@ from scaling.laws.points import Points
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """Standard deviation of one seed: `sigma` in the unit of the loss, `sigma_log` of log loss; from `cells`
-    repeated cells.
-    """
+    """Standard deviation of one seed, from `cells` repeated cells: `sigma` of the loss, `sigma_log` of log loss."""
 
     sigma: float
     sigma_log: float
@@ -36,8 +34,7 @@ class SeedNoise:
 
 
 def seed_noise(points: Points) -> SeedNoise | None:
-    """Pooled over the cells that hold several points which differ in nothing but the seed; None if there is no such
-    cell.
+    """Pooled over the cells whose points differ in nothing but the seed; None where no cell has several.
 
     A cell is `cell` where given, else equal (line, params, tokens, trunk-free) points.
     """

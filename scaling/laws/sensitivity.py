@@ -1,8 +1,7 @@
 """How much of a law is choice rather than data: other objectives, the floor free or held at zero, other approaches.
 
 The *form range* is the min–max of a prediction over those choices. Far beyond the data it is the largest error of a
-law, and no bootstrap
-sees it, because every draw shares the form.
+law, and no bootstrap sees it, because every draw shares the form.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from scaling.errors import FitError
 from scaling.laws.fitting import Fit, Status, fit
 from scaling.laws.forms import Form, form_named
-from scaling.laws.frontier import FlopsPerToken, Place, frontier
+from scaling.laws.frontier import FlopsPerToken, frontier
 from scaling.laws.isoflop import IsoFlop
 from scaling.laws.points import Points
 
@@ -65,7 +64,6 @@ def form_range(
     isoflop: IsoFlop | None = None,
     flops_per_token: FlopsPerToken | None = None,
     params_range: tuple[float, float] | None = None,
-    place: Place | None = None,
 ) -> FormRange:
     """Predictions at `compute` over objectives, E free or zero, and approach 2 where it is given.
 
@@ -85,7 +83,7 @@ def form_range(
             made = fit(fitted.points, variant, objective=name, delta=delta)
         except FitError:
             continue
-        best = frontier(made, flops_per_token=flops_per_token, params_range=params_range, place=place).at(compute)
+        best = frontier(made, flops_per_token=flops_per_token, params_range=params_range).at(compute)
         members[label] = {"N": best.params, "D": best.tokens, "loss": best.loss}
     if isoflop is not None and isoflop.exponents:
         members[f"approach 2, {isoflop.curve}"] = isoflop.at(compute)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from scaling.analysis.predictions import predict
@@ -57,8 +57,7 @@ def differences_table(study: Study) -> Table:
     )
     note = (
         "Negative: the line is better than the reference. σ is the seed noise; a verdict takes an interval without "
-        "zero "
-        "and a difference above 2σ."
+        "zero and a difference above 2σ."
     )
     return Table("differences", "Loss at equal cost", columns, tuple(rows), note)
 
@@ -175,10 +174,10 @@ def exponents_table(study: Study) -> Table:
     return Table("exponents", "Exponents", columns, tuple(rows), note)
 
 
-def predictions_table(study: Study, compute: Sequence[float] | None = None) -> Table:
+def predictions_table(study: Study) -> Table:
     """The compute-optimal model of every line at each compute, with interval and form range."""
     rows: list[tuple[Any, ...]] = []
-    for target in study.settings.predict if compute is None else compute:
+    for target in study.settings.predict:
         for line in study.lines:
             made = predict(line, target)
             if made.optimum is None:

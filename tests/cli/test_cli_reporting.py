@@ -57,7 +57,9 @@ def test_a_prediction_is_the_closed_form_optimum(table: Path, capsys) -> None:
 
 
 def test_predict_from_a_published_law(capsys) -> None:
-    [found] = document(["predict", "--law", "replication-2024", "--compute", "1e22", "--json"], capsys)["predictions"]
+    [found] = document(["predict", "--published", "replication-2024", "--compute", "1e22", "--json"], capsys)[
+        "predictions"
+    ]
     assert found["loss"] == pytest.approx(2.141, abs=0.001)
     laws = {law["name"]: law for law in document(["laws", "--json"], capsys)["laws"]}
     assert laws["replication-2024"].keys() >= {"name", "source", "parameters"}
@@ -116,8 +118,9 @@ def test_a_law_of_repeated_tokens_predicts_for_fresh_ones(tmp_path: Path, capsys
         (["fit", "TABLE", "--columns", "params=N,tokens=D"], 1, "no column loss"),
         (["fit", "TABLE", "--columns", "params=N,tokens=D,loss=L", "--law", "chincilla"], 1, "data_constrained"),
         (["predict", "TABLE", "-c", "-5"], 2, "positive"),
-        (["predict", "-c", "1e22"], 2, "--law"),
-        (["predict", "--law", "replication-2024"], 2, "--compute"),
+        (["predict", "-c", "1e22"], 2, "--published"),
+        (["predict", "TABLE", "--published", "replication-2024", "-c", "1e22"], 2, "not from both"),
+        (["predict", "--published", "replication-2024"], 2, "--compute"),
     ],
 )
 def test_mistakes_with_tables(arguments: list[str], status: int, word: str, table: Path, capsys) -> None:

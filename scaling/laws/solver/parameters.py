@@ -21,9 +21,7 @@ _POWER = (5e-3, 5.0)  # assumption; published outer powers are near 0.1
 
 @dataclass(frozen=True)
 class Layout:
-    """Names, order, bounds and centres of the parameter vector; shared by the points fitted and the points
-    predicted.
-    """
+    """Names, order, bounds and centres of the parameter vector, for the points fitted and the points predicted."""
 
     form: Form
     lines: tuple[str, ...]

@@ -182,9 +182,7 @@ def non_negative(gram: Array, right: Array) -> tuple[Array, Array]:
 
 
 def _solve(gram: Array, right: Array, support: tuple[int, ...]) -> Array:
-    """Gaussian elimination on the sub-systems of one support, all nodes at once; a singular one gives −1
-    (infeasible).
-    """
+    """Gaussian elimination on the sub-systems of one support, all nodes at once; −1 (infeasible) where singular."""
     rows = [[gram[i, j] for j in support] + [right[i]] for i in support]
     singular = np.zeros(right.shape[1], dtype=bool)
     for pivot, row in enumerate(rows):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from scaling.inference.served import PRICES, ServedModel
-from scaling.inference.serving_comparison import RATIOS, ModelIntervals, ServingComparison, ServingRow
+from scaling.inference.serving_comparison import RATIOS, ServingComparison, ServingRow
 
 if TYPE_CHECKING:
     from scaling.inference.measure import MeasuredCost
@@ -55,7 +55,7 @@ def _row(row: ServingRow) -> dict[str, Any]:
         "calibrated": setting.calibrated,
         "training_speed": row.training_speed,
         **(dict.fromkeys(_OF_MODEL) if row.model is None else _model(row.model)),
-        "intervals": None if row.intervals is None else _intervals(row.intervals),
+        "intervals": row.intervals and {_SIZES.get(k, k): list(v) for k, v in asdict(row.intervals).items()},
         **{f"{name}_ratio": value for name, value in asdict(row.ratios).items()},
     }
 
@@ -74,7 +74,3 @@ def _model(model: ServedModel) -> dict[str, Any]:
         "nearest_N": model.nearest.params,
         **{f"nearest_{name}": getattr(model.nearest_cost, name) for name in RATIOS},
     }
-
-
-def _intervals(intervals: ModelIntervals) -> dict[str, list[float]]:
-    return {_SIZES.get(name, name): list(pair) for name, pair in asdict(intervals).items()}

@@ -17,8 +17,7 @@ from scaling.analysis.settings import Claim
 from scaling.analysis.study import Study
 from scaling.laws.comparison import AXES, Verdict
 from scaling.quantity import format_number
-from scaling.report.table import fixed
-from scaling.report.tables import compute_text
+from scaling.report.table import compute_text, fixed
 
 _SIGNED, _NATS, _EXPONENT = fixed(3, sign=True), fixed(3), fixed(2, sign=True)
 

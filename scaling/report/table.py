@@ -56,6 +56,12 @@ def significant(digits: int = 3) -> Callable[[Any], str]:
     return lambda value: format_number(value, digits)
 
 
+def compute_text(value: Any) -> str:
+    """FLOPs as the field writes them: ``2.0e11``; small numbers (seconds) in short form."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}" if value >= 1e5 else format_number(value)
+
+
 @dataclass(frozen=True)
 class Column:
     """One column: `name` in the CSV (with its unit), `title` for people, and how a value is shown."""
@@ -76,6 +82,10 @@ class Column:
     def numeric(self) -> bool:
         """Whether the column is set flush right."""
         return self.show is not text
+
+    def pad(self, cell: str, width: int) -> str:
+        """A shown value in `width` characters."""
+        return cell.rjust(width) if self.numeric else cell.ljust(width)
 
 
 def difference_columns(title: str) -> tuple[Column, Column, Column]:
@@ -144,9 +154,7 @@ class Table:
         widths = [max(3, *(len(row[n]) for row in cells)) for n in range(len(self.columns))]
         rule = ["-" * (w - 1) + ":" if c.numeric else "-" * w for c, w in zip(self.columns, widths, strict=True)]
         lines = [
-            "| "
-            + " | ".join(self._pad(c, w, column) for c, w, column in zip(row, widths, self.columns, strict=True))
-            + " |"
+            "| " + " | ".join(column.pad(c, w) for c, w, column in zip(row, widths, self.columns, strict=True)) + " |"
             for row in cells
         ]
         lines.insert(1, "| " + " | ".join(rule) + " |")
@@ -175,10 +183,6 @@ class Table:
             write_atomic(path, content)
             written.append(path)
         return written
-
-    @staticmethod
-    def _pad(cell: str, width: int, column: Column) -> str:
-        return cell.rjust(width) if column.numeric else cell.ljust(width)
 
 
 def latex_text(words: str) -> str:

@@ -9,10 +9,11 @@ from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
 from scaling.checks import Check
 from scaling.laws.fit_text import report_text
+from scaling.report.law_tables import minima_table
 from scaling.report.rate_tables import best_rates_table, claims_table, stability_table
 from scaling.report.summary import answer
 from scaling.report.table import Table
-from scaling.report.tables import differences_table, minima_table, serving_table
+from scaling.report.tables import differences_table, serving_table
 
 _SERVING_COLUMNS = {
     "line",
@@ -76,10 +77,7 @@ def table_text(table: Table) -> str:
     widths = [max(len(row[n]) for row in cells) for n in range(len(table.columns))]
     lines = []
     for row in cells:
-        padded = (
-            cell.rjust(width) if column.numeric else cell.ljust(width)
-            for cell, width, column in zip(row, widths, table.columns, strict=True)
-        )
+        padded = (column.pad(cell, width) for cell, width, column in zip(row, widths, table.columns, strict=True))
         lines.append("  " + "  ".join(padded).rstrip())
     return "\n".join([table.title, *lines, *([f"  {table.note}"] if table.note else [])])
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from scaling.analysis.settings import Settings
 from scaling.analysis.study import study_rows
-from scaling.report.table import Table
-from scaling.report.tables import TABLES, compute_text, minima_table, serving_table, study_tables
+from scaling.report.law_tables import minima_table
+from scaling.report.table import Table, compute_text
+from scaling.report.tables import TABLES, serving_table, study_tables
 from scaling.report.terminal import compare_text, fit_text, serving_extract, table_text
 
 settings = Settings(params_column="params_matmul", convention="exact", bootstrap=200, predict=(1e12,), devices=("cpu",))

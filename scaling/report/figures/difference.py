@@ -65,7 +65,7 @@ def difference_figure(data: DifferenceData) -> Figure:
 
 
 def draw_difference(data: DifferenceData, ax: Axes) -> None:
-    """Bars are 95 % intervals; inside the grey band (twice the seed noise) a difference is not worth a word."""
+    """Bars are 95 % intervals; inside the grey band (twice the seed noise) a difference is not significant."""
     ax.set_xscale("log")
     ax.axhline(0, color=INK, linewidth=1)
     if data.seed_noise_nats is not None:
@@ -102,7 +102,7 @@ def draw_difference(data: DifferenceData, ax: Axes) -> None:
 def _caption(data: DifferenceData) -> str:
     return (
         f"Loss minus that of {data.reference} at equal compute, with 95 % intervals. "
-        "Inside the grey band, twice the seed noise, a difference is not worth a word."
+        "Inside the grey band, twice the seed noise, a difference is not significant."
     )
 
 

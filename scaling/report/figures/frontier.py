@@ -83,7 +83,7 @@ def draw_frontier(data: FrontierData, ax: Axes) -> None:
 
 def _caption(data: FrontierData) -> str:
     return (
-        "The least loss each line's law can buy with a compute, with its 95 % band; faint markers are the cells. "
+        "The lowest loss that each line's law gives at a compute, with its 95 % band; faint markers are the cells. "
         "Below: measured minus fitted loss, with twice the seed noise in grey."
     )
 

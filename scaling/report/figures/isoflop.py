@@ -111,10 +111,6 @@ def _caption(data: IsoFlopData) -> str:
     )
 
 
-def _width(data: IsoFlopData) -> int:
-    return min(64, 8 + 20 * len(data.panels))
-
-
 def _curves(study: Study, line: Line) -> Iterable[IsoFlopCurve]:
     minima = {minimum.budget: minimum for minimum in (line.isoflop.minima if line.isoflop else ())}
     sigma = study.noise.sigma if study.noise else 0.0
@@ -148,4 +144,6 @@ def _parabola(cells: list[Cell]) -> tuple[Numbers, Numbers]:
     return tuple(np.exp(grid).tolist()), tuple(values.tolist())
 
 
-ISOFLOP = StudyFigure("isoflop", isoflop_data, isoflop_figure, _caption, _width)
+ISOFLOP = StudyFigure(
+    "isoflop", isoflop_data, isoflop_figure, _caption, lambda data: min(64, 8 + 20 * len(data.panels))
+)

@@ -1,4 +1,4 @@
-"""Differences: the loss of a line minus that of the reference at equal cost, and whether that is worth a word.
+"""Differences: the loss of a line minus that of the reference at equal cost, and whether it is significant.
 
 At every budget both lines trained at, the difference is between their frontiers (approach 3), or between their isoFLOP
 minima where a line has no parametric law. Where two lines were trained at the same budgets and shapes with the same

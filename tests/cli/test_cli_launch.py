@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
+
+from scaling.cli import main
+from scaling.report import html
+from scaling.report.figures import FIGURES
 
 SWEEP = "sweeps/micro.yaml"
 SETTINGS = {"sweep", "flops_convention", "runs", "dropped", "totals", "checks", "schema_version"}
@@ -63,6 +69,24 @@ def test_launch_trains_collects_fits_and_reports(launched) -> None:
     keys = {"id", "line", "budget", "params_total", "status", "loss", "message", "code_change"}
     assert all(set(run) == keys for run in status["runs"])
     assert all(0.5 < run["loss"] < 5.6 for run in status["runs"]), "between entropy and ln 256"
+
+
+def test_a_figure_and_a_table_that_fail_are_named_and_the_verb_succeeds(
+    launched, tmp_path, monkeypatch, capsys
+) -> None:
+    def fail(*_):
+        raise ValueError("nothing to divide by")
+
+    project = tmp_path / "project"
+    shutil.copytree(launched.root, project)
+    broken = [replace(figure, data=fail) if figure.name == "isoflop" else figure for figure in FIGURES]
+    monkeypatch.setattr(html, "FIGURES", broken)
+    monkeypatch.setitem(html.TABLES, "cells", fail)
+    assert main(["report", str(project / SWEEP)]) == 0
+    told = capsys.readouterr().err
+    assert "not made: table cells: ValueError: nothing to divide by" in told
+    assert "not made: figure isoflop: ValueError: nothing to divide by" in told
+    assert told.rstrip().endswith(f"report: {project / 'results' / 'micro' / 'report.html'}")
 
 
 def test_a_second_launch_trains_nothing(launched) -> None:

@@ -16,8 +16,8 @@ from scaling.inference.cost import Form, ServingCost, Setting, cost
 from scaling.inference.curve import FloatArray, LadderModel
 from scaling.inference.equal_loss import Life, LineLaw, Trained
 
-Axis = Literal["flops", "device_seconds"]
-AXES: tuple[Axis, ...] = ("flops", "device_seconds")
+LifetimeAxis = Literal["flops", "device_seconds"]
+LIFETIME_AXES: tuple[LifetimeAxis, ...] = ("flops", "device_seconds")
 LIFE_GRID = 1600
 
 
@@ -98,12 +98,12 @@ class ServedLine:
             nearest_cost=self._rungs[curve.rungs.index(nearest)],
         )
 
-    def life(self, target: float, axis: Axis) -> Life:
+    def life(self, target: float, axis: LifetimeAxis) -> Life:
         """At every size: the cost of training to `target`, and of serving one token, in FLOPs or device seconds."""
         sizes = self.line.sizes(LIFE_GRID)
         return self._training(sizes, target, axis), self._serving(sizes, axis)
 
-    def lifetime(self, target: float, served_tokens: float, axis: Axis) -> tuple[Trained, float]:
+    def lifetime(self, target: float, served_tokens: float, axis: LifetimeAxis) -> tuple[Trained, float]:
         """The model for which training to `target` and serving so many tokens is cheapest; that cost, in `axis`."""
 
         def total(sizes: FloatArray) -> FloatArray:
@@ -114,12 +114,12 @@ class ServedLine:
         flops = self.line.flops_per_token(best) * tokens
         return Trained(float(best[0]), float(tokens[0]), float(flops[0])), float(total(best)[0])
 
-    def _training(self, sizes: FloatArray, target: float, axis: Axis) -> FloatArray:
+    def _training(self, sizes: FloatArray, target: float, axis: LifetimeAxis) -> FloatArray:
         tokens = equal_loss.tokens_to_reach(self.line.loss, target, sizes)
         flops = self.line.flops_per_token(sizes) * tokens
         return flops if axis == "flops" else flops / self._training_flops_per_second(sizes)
 
-    def _serving(self, sizes: FloatArray, axis: Axis) -> FloatArray:
+    def _serving(self, sizes: FloatArray, axis: LifetimeAxis) -> FloatArray:
         if axis == "flops":
             return self.price("decode_flops_per_token", sizes)
         return self.price("decode_seconds", sizes) / self.setting.batch

@@ -26,11 +26,11 @@ from scaling.inference import equal_loss
 from scaling.inference.cost import Form, Setting, forms
 from scaling.inference.curve import FloatArray
 from scaling.inference.equal_loss import LineLaw, Trained, TrainedDraws
-from scaling.inference.served import AXES, Axis, ServedLine, ServedModel
+from scaling.inference.served import LIFETIME_AXES, LifetimeAxis, ServedLine, ServedModel
+from scaling.laws.draws import Interval
 
 BUDGET_MULTIPLES = (1, 2, 4)
 SERVED_PER_TRAINED = (1, 10, 100)  # tokens served, per token of the longest training among the lines' cheapest models
-Interval = tuple[float, float]
 REACHING_SHARE = 0.95  # of the law's draws have to reach the loss, else there is no interval
 
 
@@ -47,7 +47,7 @@ class ModelChoice:
     kind: Literal["cheapest", "equal_budget", "lifetime"]
     budget_multiple: float | None = None
     served_tokens: float | None = None
-    axis: Axis | None = None
+    axis: LifetimeAxis | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class BreakEven:
     line: str
     form: Form
     against: str
-    axis: Axis
+    axis: LifetimeAxis
     device: str
     batch: int
     context: int
@@ -169,7 +169,7 @@ def _equal_budget(
 
 def _lifetime(served: Sequence[ServedLine], target: float, trained_tokens: float) -> Iterator[ServingRow]:
     for one in served:
-        for axis in AXES:
+        for axis in LIFETIME_AXES:
             for tokens in (trained_tokens * m for m in SERVED_PER_TRAINED):
                 best, lifetime_cost = one.lifetime(target, tokens, axis)
                 choice = ModelChoice("lifetime", served_tokens=tokens, axis=axis)
@@ -205,7 +205,7 @@ def _interval(values: FloatArray) -> Interval:
 def _break_even(reference: LineLaw, served: Sequence[ServedLine], target: float) -> Iterator[BreakEven]:
     for base in (s for s in served if s.line is reference):
         for other in (s for s in served if s.line is not reference and s.setting == base.setting):
-            for axis in AXES:
+            for axis in LIFETIME_AXES:
                 a, b = base.life(target, axis), other.life(target, axis)
                 few = equal_loss.lifetime_cost(b, 1.0) < equal_loss.lifetime_cost(a, 1.0)
                 yield BreakEven(

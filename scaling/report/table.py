@@ -38,8 +38,6 @@ _LATEX |= {
 }
 _LATEX |= {"≥": r"$\geq$", "≤": r"$\leq$", "<": "$<$", ">": "$>$"}
 
-Interval = tuple[float, float]
-
 
 def text(value: Any) -> str:
     """Words as they are, numbers in short form."""

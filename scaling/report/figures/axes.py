@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Numbers = tuple[float, ...]
 Bounds = tuple[float | None, ...]
-Interval = tuple[float, float]
 
 
 def new_figure(width: float, height: float) -> Figure:

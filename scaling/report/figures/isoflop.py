@@ -13,7 +13,8 @@ import numpy as np
 from scaling.analysis.data_points import Cell
 from scaling.analysis.lines import Line
 from scaling.analysis.study import Study
-from scaling.report.figures.axes import Interval, Numbers, compute_label, new_figure, set_log_ticks
+from scaling.laws.draws import Interval
+from scaling.report.figures.axes import Numbers, compute_label, new_figure, set_log_ticks
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import INK, ramp
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from scaling.analysis.lines import Line
 from scaling.analysis.study import Study
+from scaling.laws.draws import Interval
 from scaling.laws.isoflop import Minimum
 from scaling.report.figures.axes import (
     Bounds,
-    Interval,
     Numbers,
     compute_ticks,
     error_bars,

@@ -43,8 +43,9 @@ def test_options_named_in_the_code_exist() -> None:
     assert not {(verb, option) for verb, option in named if option not in options_of(verb)}
 
 
-def test_options_named_in_the_readme_exist() -> None:
-    named = named_options((ROOT / "README.md").read_text())
+def test_options_named_in_the_pages_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    named = {pair for page in pages for pair in named_options(page.read_text())}
     assert named
     assert not {(verb, option) for verb, option in named if option not in options_of(verb)}
 

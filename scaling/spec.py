@@ -85,7 +85,11 @@ def read_yaml(path: Path) -> YamlDocument:
         SpecError: no such file, too large, not UTF-8, not YAML, not a mapping, a duplicate key, an alias, or nested
             too deeply.
     """
-    text = _read_text(path)
+    return parse_yaml(_read_text(path), path)
+
+
+def parse_yaml(text: str, path: Path) -> YamlDocument:
+    """The mapping in a text, with the errors of `read_yaml`; `path` is where it came from."""
     try:
         value, lines = _build(path, yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:

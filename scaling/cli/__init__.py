@@ -20,6 +20,7 @@ from scaling.errors import ScalingError
 VERBS = {
     "plan": "planning",
     "launch": "launching",
+    "work": "work",
     "status": "following",
     "logs": "following",
     "cancel": "following",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scaling.cli.options import json_option, root_option, sweep_argument
-from scaling.cli.project import Project, find_run, slurm_jobs
+from scaling.cli.project import Project, find_run
 from scaling.cli.screen import console, print_json, say
 from scaling.files import read_json
 from scaling.quantity import format_duration
@@ -23,7 +21,8 @@ from scaling.results.launches import Launch, all_launches
 from scaling.results.owner import Owner
 from scaling.results.status import RunStatus, code_changes, counts
 from scaling.results.store import Attempt, Store
-from scaling.runners.slurm.submissions import launch_name
+from scaling.runners.runner_file import PACKAGED_LOCAL
+from scaling.runners.scheduler import JobsView, Scheduler
 
 _MARKS = {
     "diverged": "div",
@@ -44,13 +43,13 @@ def status(sweep: Path, watch: bool, root: Path | None, as_json: bool) -> None:
     """A budget × size matrix of cells, what is left to do, and what failed."""
     project = Project.open(sweep, root)
     launch = project.launch()
-    runs = project.statuses(launch)
-    notes = slurm_jobs(Path(launch.store)).queue.notes
+    jobs = project.scheduler_of(launch).poll(set(launch.ids))
+    runs = project.statuses(launch, jobs=jobs)
     if as_json:
         document = {"sweep": project.name, "counts": counts(runs), "runs": [run.to_json() for run in runs]}
-        print_json(document | {"notes": list(notes)})
+        print_json(document | {"notes": list(jobs.notes)})
         return
-    for note in notes:
+    for note in jobs.notes:
         say(note)
     if watch and console().is_terminal:
         with Live(_page(launch, runs), console=console(), auto_refresh=False) as live:
@@ -60,8 +59,9 @@ def status(sweep: Path, watch: bool, root: Path | None, as_json: bool) -> None:
                 live.update(_page(launch, runs), refresh=True)
     else:
         console().print(_page(launch, runs))
-    if not _in_progress(runs) and not _concluded(project, launch, runs):
-        say(f"next: scaling launch {project.path}" + " --runner FILE" * (launch.runner == "slurm"))
+    if not _in_progress(runs) and not _concluded(project, launch, runs, jobs):
+        default = launch.runner_text == PACKAGED_LOCAL.read_text()
+        say(f"next: scaling launch {project.path}" + " --runner FILE" * (not default))
 
 
 @click.command()
@@ -80,7 +80,7 @@ def logs(sweep: Path, run: str, root: Path | None) -> None:
         say(f"run {run_id} was not started yet: {status.message or status.status}")
         return
     for number in range(1, newest.number + 1):
-        _print_attempt(store, run_id, number)
+        _print_attempt(store, run_id, number, project.scheduler_of(launch))
 
 
 @click.command()
@@ -89,17 +89,11 @@ def logs(sweep: Path, run: str, root: Path | None) -> None:
 def cancel(sweep: Path, root: Path | None) -> int:
     """Ask this sweep's own launches to checkpoint and stop; the next launch continues."""
     project = Project.open(sweep, root)
-    stopped = _cancel_jobs(project)
-    for path in sorted(project.launches.glob("*/launcher-*.json")):
-        owner = Owner.from_json(read_json(path))
-        alive = owner.alive()
-        if alive:
-            os.kill(owner.pid, signal.SIGTERM)
-            say(f"asked the launcher on this machine (pid {owner.pid}) to stop; its runs checkpoint at their next step")
-            stopped += 1
-        elif alive is None:
-            say(f"a launcher may run on {owner.host} (pid {owner.pid}): cancel it there")
-    if not stopped:
+    newest = {(one.runner, one.store): one for one in all_launches(project.root, project.name)}
+    cancelled = [project.scheduler_of(launch).cancel(set(launch.ids)) for launch in newest.values()]
+    for message in dict.fromkeys(message for one in cancelled for message in one.messages):
+        say(message)
+    if not any(one.jobs for one in cancelled):
         say(f"no launch of {project.name} runs on this machine or has jobs on a cluster")
     return 0
 
@@ -108,35 +102,15 @@ def _in_progress(runs: Sequence[RunStatus]) -> bool:
     return any(run.status in ("running", "queued") for run in runs)
 
 
-def _concluded(project: Project, launch: Launch, runs: Sequence[RunStatus]) -> bool:
+def _concluded(project: Project, launch: Launch, runs: Sequence[RunStatus], jobs: JobsView) -> bool:
     """True where all is trained and collected, or a job of the launch will go on by itself."""
-    store = Path(launch.store)
-    if launch.runner == "slurm":
-        name = launch_name(project.name, launch.number, root=project.root, store=store)
-        if slurm_jobs(store).goes_on(name):
-            return True
+    if jobs.goes_on:
+        return True
     table = project.results / "runs.csv"
     if not table.exists() or any(run.status not in ("completed", "diverged") for run in runs):
         return False
-    results = (Store(store).folder(run_id) / "result.json" for run_id in launch.ids)
+    results = (Store(Path(launch.store)).folder(run_id) / "result.json" for run_id in launch.ids)
     return table.stat().st_mtime >= max(path.stat().st_mtime for path in results)
-
-
-def _cancel_jobs(project: Project) -> int:
-    """Cancel the SLURM jobs of this sweep's launches; name the jobs of others that train its runs."""
-    stores = {launch.store: launch for launch in all_launches(project.root, project.name) if launch.runner == "slurm"}
-    stopped = 0
-    for store, launch in stores.items():
-        name = launch_name(project.name, launch.number, root=project.root, store=Path(store))
-        jobs, foreign = slurm_jobs(Path(store)).cancel(name, set(launch.ids))
-        if jobs:
-            say(f"cancelled {len(jobs)} jobs ({', '.join(jobs)}); their runs checkpoint at their next step")
-        for run_id, held in foreign.items():
-            say(
-                f"run {run_id} is still trained by job {held.job_id} of launch {held.launch}, which is not this sweep's"
-            )
-        stopped += len(jobs)
-    return stopped
 
 
 def _page(launch: Launch, runs: Sequence[RunStatus]) -> Table:
@@ -187,7 +161,7 @@ def _remaining(runs: Sequence[RunStatus]) -> str:
     return f"about {format_duration(hours * 3600)} of device time left" if hours else "nothing left to train"
 
 
-def _print_attempt(store: Store, run_id: str, number: int) -> None:
+def _print_attempt(store: Store, run_id: str, number: int, scheduler: Scheduler) -> None:
     folder = store.folder(run_id)
     owner = Owner.from_json(read_json(folder / "attempts" / f"{number:04d}.json"))
     attempt = Attempt(run_id, number, folder, owner)
@@ -195,9 +169,8 @@ def _print_attempt(store: Store, run_id: str, number: int) -> None:
     code = owner.code_change or f"code {owner.code_version}"
     click.echo(f"attempt {number} on {owner.host} (pid {owner.pid}{job}), {code}")
     click.echo(f"  metrics: {attempt.metrics_path}")
-    if owner.job_id:
-        for path in sorted((store.path / "launches").glob(f"*/{owner.job_id}_*_log.*")):
-            click.echo(f"  job log: {path}")
+    for path in scheduler.logs(owner.job) if owner.job else ():
+        click.echo(f"  job log: {path}")
     if record := attempt.last_record():
         click.echo(f"  last:    {json.dumps(record)}")
     if error := attempt.error():

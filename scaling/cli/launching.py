@@ -18,28 +18,25 @@ from typing import Any
 import click
 from filelock import FileLock, Timeout
 
-from scaling.cli.cluster import Cluster
 from scaling.cli.options import json_option, root_option, runner_option, sweep_argument
 from scaling.cli.planning import priced, print_plan
 from scaling.cli.progress import Progress
 from scaling.cli.project import Project, difference
 from scaling.cli.screen import print_json, say
-from scaling.errors import RunnerError, ScalingError, StoreError
-from scaling.files import to_json, write_atomic
+from scaling.errors import ScalingError, StoreError
 from scaling.quantity import format_duration
-from scaling.results.launches import Launch, freeze, last_launch
-from scaling.results.owner import Owner, code_version
+from scaling.results.launches import Launch, freeze, last_launch, worklist_path
+from scaling.results.owner import code_version
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
-from scaling.runners.local import LocalPool, local_devices
 from scaling.runners.packing import in_order
 from scaling.runners.runner_file import PACKAGED_LOCAL, Runner, load_runner
+from scaling.runners.scheduler import Order, Outcome, Scheduler, Work
 from scaling.runners.worker import WorkList
 from scaling.sweeps.price import Priced
 
 Rows = Sequence[Mapping[str, Any]]
 
-POLL_SECONDS = 0.5
 FLUSHES = 16  # side by side: a new run waits for the disk or the file server, twice
 LOCK_SECONDS = 60  # another launch prepares data at most about this long; then the user is told who waits for whom
 
@@ -49,7 +46,7 @@ LOCK_SECONDS = 60  # another launch prepares data at most about this long; then 
 @runner_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted, and submit nothing.")
-@click.option("--wait", is_flag=True, help="On SLURM: stay until every run has ended, with progress.")
+@click.option("--wait", is_flag=True, help="On a cluster: stay until every run has ended, with progress.")
 @click.option("--replan", is_flag=True, help="Accept that the plan differs from the last launch.")
 @root_option
 @json_option
@@ -66,29 +63,27 @@ def launch(
     """Train what has no result yet, then collect, fit and report. Safe to repeat at any moment."""
     project = Project.open(sweep, root)
     profile = load_runner(runner)
-    cluster = Cluster.of(project, profile, runner)
     plan = priced(project, profile)
     _refuse_errors(project, plan)
     _refuse_other_plan(project, plan, replan)
     store = Store(profile.store_path(project.root))
-    todo = [run for run in plan.plan.runs if not store.has_result(run.run.id)]
+    rows = _rows(plan)
+    last = last_launch(project.root, project.name)
+    number = (last.number if last else 0) + (last is None or last.ids != [row["id"] for row in rows])
+    where = str(runner or PACKAGED_LOCAL)
+    scheduler = project.scheduler(profile, store.path, number=number, where=where)
+    todo = _open_work(rows, store)
     if not as_json:
         print_plan(plan, todo=len(todo))
-    if dry_run and cluster is not None:
-        cluster.dry_run(_rows(plan), store, as_json=as_json)
-        return 0
     if dry_run:
-        say(f"dry run: {len(todo)} of {len(plan.plan.runs)} runs would be trained; nothing was started")
+        order = _order(project, store.path, number, corpus_hash="", continuation=None)
+        _dry_run(scheduler, order, todo, of=len(rows), as_json=as_json)
         return 0
-    if todo and cluster is not None:
-        cluster.check(_rows(plan), store)
+    if todo:
+        scheduler.check(todo)
     if todo and not yes:
         _confirm(f"Train {len(todo)} runs?")
-    if cluster is None:
-        return _launch_locally(project, profile, runner, plan, store, as_json=as_json)
-    frozen = prepare(project, profile, runner, plan, store)
-    runs = cluster.launch(frozen, store, wait=wait, as_json=as_json)
-    return 0 if runs is None else _conclude(project, frozen, runs)
+    return _launch(project, profile, runner, plan, store, wait=wait, as_json=as_json)
 
 
 def prepare(project: Project, profile: Runner, runner: Path | None, plan: Priced, store: Store) -> Launch:
@@ -162,27 +157,101 @@ def _rows(plan: Priced) -> tuple[dict[str, Any], ...]:
     return tuple(planned.row(hours) | {"settings": planned.run.settings()} for planned, hours in pairs)
 
 
-def _launch_locally(
-    project: Project, profile: Runner, runner: Path | None, plan: Priced, store: Store, *, as_json: bool
+def _open_work(rows: Rows, store: Store) -> list[Work]:
+    """The runs without a result, in the order in which they should be trained."""
+    todo = (row for row in rows if not store.has_result(row["id"]))
+    return [Work(row["id"], row["params_total"], row["hours"] * 3600, row.get("trunk")) for row in in_order(todo)]
+
+
+def _dry_run(scheduler: Scheduler, order: Order, todo: Sequence[Work], *, of: int, as_json: bool) -> None:
+    """Print exactly what would be submitted."""
+    scripts = scheduler.scripts(todo, order) if todo else []
+    if as_json:
+        print_json({"launch": None, "submitted": 0, "skipped": of - len(todo), "jobs": [], "scripts": scripts})
+    elif scripts:
+        click.echo("\n".join(scripts))
+    say(f"dry run: {len(todo)} of {of} runs would be trained; nothing was started")
+
+
+def _launch(
+    project: Project, profile: Runner, runner: Path | None, plan: Priced, store: Store, *, wait: bool, as_json: bool
 ) -> int:
-    """Train on this machine, stage by stage, and stay; then collect, fit and report whatever there is."""
+    """Hand the open runs to the scheduler; where the launch stays, go on stage by stage, then collect, fit and report.
+
+    A launch stays with `--wait` and where jobs would not outlive it.
+    """
     submitted: set[str] = set()
+    jobs: list[str] = []
+    where = str(runner or PACKAGED_LOCAL)
     while True:
         frozen = prepare(project, profile, runner, plan, store)
-        todo = [row for row in frozen.rows if not store.has_result(row["id"])]
-        submitted |= {row["id"] for row in todo}
-        runs = _train(project, profile, frozen, todo) if todo else project.statuses(frozen)
+        scheduler = project.scheduler(profile, store.path, number=frozen.number, where=where)
+        stays = wait or scheduler.attached
+        todo = _open_work(frozen.rows, store)
+        outcome = _submit(project, scheduler, frozen, todo, None if stays else _again(project, where))
+        submitted |= set(outcome.submitted)
+        jobs += outcome.jobs
+        if not stays or not todo:
+            break
+        _stay(project, scheduler, frozen, outcome)
         following = priced(project, profile)
         if len(following.plan.runs) == len(plan.plan.runs):
             break
         plan = following
         say(f"next stage: {len(plan.plan.runs) - len(frozen.rows)} runs")
+    if as_json:
+        skipped = len(frozen.rows) - len(submitted)
+        jobs = list(dict.fromkeys(jobs))
+        print_json({"launch": frozen.number, "submitted": len(submitted), "skipped": skipped, "jobs": jobs})
+    if not stays and (submitted or outcome.held):
+        say(f"next: scaling status {project.path}")
+        return 0
     if not submitted:
         say(f"all {len(frozen.rows)} runs are finished: nothing to train")
-    if as_json:
-        skipped, jobs = len(frozen.rows) - len(submitted), ["local"] if submitted else []
-        print_json({"launch": frozen.number, "submitted": len(submitted), "skipped": skipped, "jobs": jobs})
-    return _conclude(project, frozen, runs)
+    return _conclude(project, frozen, project.statuses(frozen, scheduler=scheduler))
+
+
+def _submit(
+    project: Project,
+    scheduler: Scheduler,
+    frozen: Launch,
+    todo: Sequence[Work],
+    continuation: tuple[str, ...] | None,
+) -> Outcome:
+    """Write the list of the launch, and submit what no job holds."""
+    store = Store(Path(frozen.store))
+    order = _order(project, store.path, frozen.number, corpus_hash=frozen.corpus_hash, continuation=continuation)
+    if todo:
+        if remark := scheduler.check_store():
+            say(remark)
+        ids = [run.run_id for run in todo]
+        WorkList.of(ids, store, corpus_hash=order.corpus_hash, keep=order.keep).write(order.worklist)
+    if scheduler.attached:
+        signal.signal(signal.SIGTERM, _raise_interrupt)
+    outcome = scheduler.submit(todo, order) if todo or not scheduler.attached else Outcome((), {}, ())
+    if not scheduler.attached:
+        finished = len(frozen.rows) - len(todo)
+        held, submitted = len(outcome.held), len(outcome.submitted)
+        say(f"submitted {submitted} runs; {held} are held by jobs already, {finished} are finished")
+        if outcome.jobs:
+            say(f"jobs: {', '.join(outcome.jobs)}")
+    return outcome
+
+
+def _order(
+    project: Project, store: Path, number: int, *, corpus_hash: str, continuation: tuple[str, ...] | None
+) -> Order:
+    launch = project.launches / f"{number}.json"
+    python = (sys.executable, "-P", "-m", "scaling.cli")
+    worker = (*python, "work", "--store", str(store.resolve()), "--launch", str(launch))
+    return Order(worker, worklist_path(launch), corpus_hash, project.sweep.training.keep, continuation)
+
+
+def _again(project: Project, runner: str) -> tuple[str, ...]:
+    """The command that goes on from a node: the next stage, or collect, fit and report."""
+    sweep, root = str(project.path.resolve()), str(project.root)
+    python = (sys.executable, "-P", "-m", "scaling.cli")
+    return (*python, "launch", sweep, "--yes", "--root", root, "--runner", str(Path(runner).resolve()))
 
 
 def _conclude(project: Project, frozen: Launch, runs: list[RunStatus]) -> int:
@@ -194,51 +263,47 @@ def _conclude(project: Project, frozen: Launch, runs: list[RunStatus]) -> int:
     return 1 if failed else 0
 
 
-def _train(project: Project, profile: Runner, frozen: Launch, todo: Rows) -> list[RunStatus]:
-    """Run the pool to its end, showing progress; Ctrl-C and TERM let the workers checkpoint first."""
-    worklist = WorkList.of(
-        [row["id"] for row in in_order(todo)],
-        Store(Path(frozen.store)),
-        corpus_hash=frozen.corpus_hash,
-        keep=project.sweep.training.keep,
-    )
-    folder = project.launches / str(frozen.number)
-    owner = Owner.current()
-    launcher = folder / f"launcher-{owner.pid}.json"
-    write_atomic(launcher, to_json(owner.to_json()))
-    devices = local_devices(profile.hardware().name, profile.slots)[: max(1, len(worklist.runs))]
-    runs_file = worklist.write(folder / f"runs-{owner.pid}.json")
-    pool = LocalPool(Path(frozen.store), runs_file, devices=devices, log_folder=folder)
-    signal.signal(signal.SIGTERM, _raise_interrupt)
-    started, interrupted = time.monotonic(), False
+def _stay(project: Project, scheduler: Scheduler, frozen: Launch, outcome: Outcome) -> None:
+    """Show progress until no job holds a run; Ctrl-C and TERM let the workers of an attached scheduler checkpoint."""
+    started = time.monotonic()
     try:
-        pool.submit()
-        with Progress(frozen, slots=len(devices)) as progress:
-            while pool.poll():
-                if progress.due():
-                    progress.show(project.statuses(frozen))
-                time.sleep(POLL_SECONDS)
-            progress.show(project.statuses(frozen))
+        _follow(project, scheduler, frozen, outcome)
     except KeyboardInterrupt:
-        interrupted = True
-        say("stopping: every run checkpoints at its next step ...")
-        pool.cancel()
-    except BaseException:
-        pool.cancel()
+        say("stopping: every run checkpoints at its next step ..." if scheduler.attached else "the jobs go on")
+        scheduler.leave(interrupted=True)
+        _say_continues(project)
         raise
-    finally:
-        pool.wait()
-        launcher.unlink()
-        runs_file.unlink()
-    if interrupted or pool.stopped():
-        say(f"stopped; `scaling launch {project.path}` continues where it was")
-        raise KeyboardInterrupt
-    if failures := pool.failures():
-        raise RunnerError("a worker could not work", where=f"{folder}/worker-*.log", got=failures[0])
-    took, used = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = f"{used.ru_utime + used.ru_stime:.0f} CPU seconds"
-    say(f"trained {len(todo)} runs in {format_duration(took)} on {len(devices)} workers, {cpu}")
-    return project.statuses(frozen)
+    except BaseException:
+        scheduler.leave(interrupted=True)
+        raise
+    try:
+        scheduler.leave(interrupted=False)
+    except KeyboardInterrupt:
+        _say_continues(project)
+        raise
+    if scheduler.attached:
+        took, used = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = f"{used.ru_utime + used.ru_stime:.0f} CPU seconds"
+        count = len(outcome.submitted)
+        say(f"trained {count} runs in {format_duration(took)} on {outcome.slots} workers, {cpu}")
+
+
+def _follow(project: Project, scheduler: Scheduler, frozen: Launch, outcome: Outcome) -> None:
+    ids = set(frozen.ids)
+    with Progress(frozen, slots=outcome.slots or len(ids)) as progress:
+        while True:
+            jobs = scheduler.poll(ids)
+            if progress.due() or not jobs.held:
+                runs = project.statuses(frozen, scheduler=scheduler, jobs=jobs)
+                progress.show(runs)
+                others = not scheduler.attached and any(run.status in ("running", "queued") for run in runs)
+                if not jobs.held and not others:
+                    return
+            time.sleep(scheduler.poll_seconds)
+
+
+def _say_continues(project: Project) -> None:
+    say(f"stopped; `scaling launch {project.path}` continues where it was")
 
 
 def _report(project: Project, frozen: Launch, runs: list[RunStatus]) -> None:

@@ -20,8 +20,7 @@ from scaling.data.corpus import open_corpus
 from scaling.errors import ScalingError
 from scaling.hardware import Device
 from scaling.runners.runner_file import load_runner
-from scaling.runners.slurm.preflight import diagnose
-from scaling.runners.slurm.script import check_runner
+from scaling.runners.scheduler import scheduler_class
 
 _PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "submitit", "datasets", "transformers", "tiktoken")
 _SLURM = ("sbatch", "squeue", "sacct", "scontrol")
@@ -48,10 +47,12 @@ def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: boo
     }
     if calibrate:
         findings["calibration"] = _calibration(calibrate_here(profile.hardware(), root))
-    if profile.runner == "slurm" and runner is not None:
-        check_runner(profile, where=str(runner))
-        findings["cluster"] = diagnose(profile, store, where=str(runner))
-        problem = problem or findings["cluster"]["problem"]
+    if runner is not None:
+        folder = root / ".scaling" / "doctor"
+        scheduler = scheduler_class(profile.runner)(profile, store, launch="doctor", folder=folder, where=str(runner))
+        if found := scheduler.diagnose():
+            findings["cluster"] = found
+            problem = problem or found.get("problem")
     if as_json:
         print_json(findings)
     else:

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 from scaling.cli.screen import say
 from scaling.data.tokenizer import vocab_size
 from scaling.errors import ScalingError, SpecError
-from scaling.results.launches import Launch, last_launch, launches_folder
+from scaling.results.launches import Launch, last_launch, launch_name, launches_folder
 from scaling.results.status import RunStatus, statuses
 from scaling.results.store import Store
+from scaling.runners.runner_file import Runner, parse_runner
+from scaling.runners.scheduler import JobsView, Scheduler, scheduler_class
 from scaling.sweeps.grids import Plan, plan
 from scaling.sweeps.schema import Sweep, load_sweep, sweep_root
 
 if TYPE_CHECKING:
     from scaling.data.shards import TokenData
-    from scaling.runners.slurm.jobs import StoreJobs
 
 
 @dataclass(frozen=True)
@@ -105,21 +106,42 @@ class Project:
             say(f"next: scaling launch {self.path} --replan")
         return launch
 
-    def statuses(self, launch: Launch, **context: Any) -> list[RunStatus]:
-        """Every run of a launch as it stands; SLURM is asked where the launch went there."""
+    def scheduler(self, runner: Runner, store: Path, *, number: int, where: str) -> Scheduler:
+        """What starts the jobs of launch `number`. Raises SpecError, RunnerError."""
+        return _open(self.name, self.root, number, runner, store, where)
+
+    def scheduler_of(self, launch: Launch) -> Scheduler:
+        """What started the jobs of a frozen launch; one object for all questions of this process, so that a cluster is
+        asked rarely.
+        """
+        return _scheduler_of(self.name, self.root, launch.number, launch.runner_text, Path(launch.store))
+
+    def statuses(
+        self, launch: Launch, *, scheduler: Scheduler | None = None, jobs: JobsView | None = None
+    ) -> list[RunStatus]:
+        """Every run of a launch as it stands.
+
+        Args:
+            launch: the frozen launch.
+            scheduler: that submitted it, where this process did.
+            jobs: the scheduler's answer, where it was asked already.
+        """
+        scheduler = scheduler or self.scheduler_of(launch)
+        jobs = jobs or scheduler.poll(set(launch.ids))
         store = Store(Path(launch.store))
-        if launch.runner == "slurm":
-            context = slurm_jobs(store.path).view(set(launch.ids), store) | context
-        return statuses(launch.rows, store, corpus_hash=launch.corpus_hash, **context)
+        told = {"jobs": jobs.held, "endings": jobs.endings, "job_active": scheduler.active}
+        return statuses(launch.rows, store, corpus_hash=launch.corpus_hash, **told)
 
 
 @functools.cache
-def slurm_jobs(store: Path) -> StoreJobs:
-    """The jobs of a store; one object for all questions of this process, so that SLURM is asked rarely."""
-    from scaling.runners.slurm.jobs import StoreJobs
-    from scaling.runners.slurm.queue import SlurmQueue
+def _scheduler_of(sweep: str, root: Path, number: int, runner_text: str, store: Path) -> Scheduler:
+    where = f"launch {number} of {sweep}"
+    return _open(sweep, root, number, parse_runner(runner_text, Path(where)), store, where)
 
-    return StoreJobs(store, SlurmQueue())
+
+def _open(sweep: str, root: Path, number: int, runner: Runner, store: Path, where: str) -> Scheduler:
+    name, folder = launch_name(sweep, number, root=root, store=store), launches_folder(root, sweep) / str(number)
+    return scheduler_class(runner.runner)(runner, store, launch=name, folder=folder, where=where)
 
 
 def find_run(launch: Launch, run: str, sweep: Path) -> str:

@@ -1,6 +1,7 @@
 """Launches: what was asked for, frozen, so that every later verb speaks of the same runs.
 
     <root>/.scaling/launches/<sweep>/<n>.json
+    <root>/.scaling/launches/<sweep>/<n>/        its work list, and the files of its scheduler
 
 A launch holds the text of the sweep and of the runner, the store, the plan's rows with every resolved number, the
 hash of the prepared corpus and the version of the code. It is written once; launch n + 1 is made exclusively, like
@@ -9,6 +10,8 @@ an attempt.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from scaling.errors import ScalingError
 from scaling.files import create_exclusive, read_json, to_json
 
 SCHEMA_VERSION = 1
+_SWEEP = re.compile(r"-\d+(?=-[0-9a-f]{4}$)")  # the number in a launch's name
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ class Launch:
 def launches_folder(root: Path, sweep: str) -> Path:
     """Where the launches of a sweep are kept."""
     return root / ".scaling" / "launches" / sweep
+
+
+def worklist_path(launch: Path) -> Path:
+    """The list that workers of the launch file `launch` go through; `launch` writes it anew each time it is called."""
+    return launch.with_suffix("") / "worklist.json"
 
 
 def freeze(root: Path, **fields: Any) -> Launch:
@@ -78,6 +87,24 @@ def read_launch(path: Path) -> Launch:
     for name in ("rows", "dropped", "plan_checks"):
         values[name] = tuple(values[name])
     return Launch(**values)
+
+
+def launch_name(sweep: str, number: int, *, root: Path, store: Path) -> str:
+    """``quickstart-3-9f2c``: readable, safe in a shell and in a file name, another one for every root and store.
+
+    Args:
+        sweep: the sweep's name; whatever is not a letter, digit, dot, dash or underscore becomes an underscore.
+        number: of the launch.
+        root: whose `.scaling/launches` numbered it; people who share a store have their own.
+        store: where the runs lie; an intention is looked up by a name that no other store's job has.
+    """
+    digest = hashlib.sha256(f"{root.resolve()}\0{store.resolve()}\0{sweep}".encode()).hexdigest()[:4]
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', sweep)[:40]}-{number}-{digest}"
+
+
+def same_sweep(launch: str, other: str) -> bool:
+    """True where two launch names differ in the number only: the same sweep of the same root."""
+    return _SWEEP.sub("", launch) == _SWEEP.sub("", other)
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import scaling
+from scaling.results.jobs import JobRef
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,11 @@ class Owner:
     restart_count: int
     code_version: str
     submitted_version: str | None = None  # of the code when the run was submitted, where it has changed since
+    job_submitted: str | None = None  # when the scheduler took the job; unknown in records of 0.1
 
     @classmethod
-    def current(cls, *, submitted: str | None = None) -> Owner:
-        """This process; `submitted` is the code version when its work was submitted."""
-        env = os.environ
-        array, task = env.get("SLURM_ARRAY_JOB_ID"), env.get("SLURM_ARRAY_TASK_ID")
+    def current(cls, *, submitted: str | None = None, job: JobRef | None = None) -> Owner:
+        """This process, which runs in `job`; `submitted` is the code version when its work was submitted."""
         return cls(
             host=socket.gethostname(),
             machine_id=_read("/etc/machine-id"),
@@ -46,10 +46,11 @@ class Owner:
             pid_namespace=_pid_namespace(),
             pid=os.getpid(),
             started=_started(os.getpid()) or "",
-            job_id=f"{array}_{task}" if array and task else env.get("SLURM_JOB_ID"),
-            restart_count=int(env.get("SLURM_RESTART_COUNT", "0")),
+            job_id=job.id if job else None,
+            restart_count=job.restart_count if job else 0,
             code_version=code_version(),
             submitted_version=None if submitted == code_version() else submitted,
+            job_submitted=job.submitted if job else None,
         )
 
     @classmethod
@@ -60,6 +61,11 @@ class Owner:
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return asdict(self)
+
+    @property
+    def job(self) -> JobRef | None:
+        """The job that the process runs in."""
+        return None if self.job_id is None else JobRef(self.job_id, self.job_submitted, self.restart_count)
 
     @property
     def code_change(self) -> str | None:

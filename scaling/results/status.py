@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scaling.results.store import Attempt, JobActive, Store
+from scaling.results.jobs import HeldRun, JobActive
+from scaling.results.store import Attempt, Store
 
 STATUSES = ("completed", "diverged", "failed", "running", "queued", "planned", "stale")
 
@@ -46,7 +47,7 @@ def run_status(
     store: Store,
     *,
     corpus_hash: str,
-    jobs: Mapping[str, str] | None = None,
+    jobs: Mapping[str, HeldRun] | None = None,
     job_active: JobActive | None = None,
     endings: Mapping[str, str] | None = None,
 ) -> RunStatus:
@@ -56,7 +57,7 @@ def run_status(
         row: its row of the frozen plan.
         store: where it is trained.
         corpus_hash: of the corpus the launch prepared; a result of another one is stale.
-        jobs: run id -> what the scheduler says of the job that holds it ("pending: Resources").
+        jobs: run id -> the job of a scheduler that holds it.
         job_active: asks the scheduler about an attempt's own job.
         endings: run id -> how the last job that held it ended; a run whose job ended before its first attempt failed.
     """
@@ -77,7 +78,7 @@ def run_status(
         loss, host = record.get("loss_nats"), attempt.owner.host
         return RunStatus(row, "running", loss, progress, f"on {host}", record, code_change=change)
     if jobs and run_id in jobs:
-        return RunStatus(row, "queued", None, progress, jobs[run_id], record)
+        return RunStatus(row, "queued", None, progress, str(jobs[run_id]), record)
     ending = (endings or {}).get(run_id)
     if attempt is not None:
         crashed = attempt.error() is not None

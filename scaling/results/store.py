@@ -25,15 +25,13 @@ from typing import Any
 
 from scaling.errors import StoreError
 from scaling.files import create_exclusive, read_json, to_json
+from scaling.results.jobs import JobActive
 from scaling.results.owner import Owner
 from scaling.run import Result, Run
 
 HEARTBEAT_SECONDS = 600.0  # assumption: docs/design.md, "The store and claims"
 
 ENDED = ("stopped", "completed")  # the `event` of an attempt's last record when its worker has let go of the run
-
-JobActive = Callable[[str], bool | None]
-"""Whether the scheduler still holds a job id; None where it cannot say."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +184,8 @@ class Store:
             return alive
         if seen_by is not None and attempt.owner.succeeded_by(seen_by):
             return False
-        if job_active is not None and attempt.owner.job_id is not None:
-            active = job_active(attempt.owner.job_id)
+        if job_active is not None and attempt.owner.job is not None:
+            active = job_active(attempt.owner.job)
             if active is not None:
                 return active
         return not self._heartbeat_stopped(attempt)

@@ -1,107 +1,112 @@
-"""This machine as a scheduler: a bounded pool of worker processes, one per slot, all on one list.
+"""This machine as a scheduler: a pool of workers, one per core or GPU, which lives as long as the launch.
 
-Workers are plain `Popen` children (no fork of a live interpreter, no queue, no IPC). Each holds the read end of a
-pipe whose write end only the launcher has: when the launcher dies, however it dies, its workers see end-of-file,
-checkpoint and leave. Every worker computes with one thread: two processes of one thread are 1.9–2.0 × one process on
-two cores, one process of two threads 1.3–1.8 × and 25–70 × slower beside any other load (measured, 2026-11-21, torch
-2.13.0).
+A launch leaves a file that says which process it is, so that `scaling cancel` in another terminal can ask it to stop.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
-import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
 
-from scaling.runners.worker import EXIT_STOPPED
+from scaling.errors import RunnerError
+from scaling.files import read_json, to_json, write_atomic
+from scaling.results.jobs import HeldRun, JobState
+from scaling.results.owner import Owner
+from scaling.runners.pool import LocalPool
+from scaling.runners.scheduler import Cancelled, JobEnvironment, JobsView, Order, Outcome, Scheduler, Work
 
-MAX_RESTARTS = 3  # per slot, after a worker was killed by a signal nobody here sent
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+if TYPE_CHECKING:
+    from scaling.runners.runner_file import Runner
+
+JOB = "local"
 
 
-@dataclass
-class _Slot:
-    device: str
-    log_path: Path
-    process: subprocess.Popen[bytes] | None = None
-    restarts: int = 0
+class LocalScheduler(Scheduler):
+    """The pool of one launch, in the process that submits; other processes see its launcher file only."""
 
-
-class LocalPool:
-    """Workers on this machine: `submit` starts them, `poll` says how many live, `cancel` asks them to checkpoint and
-    stop.
-    """
+    keys = frozenset({"slots"})
+    attached = True
+    poll_seconds = 0.5
 
     def __init__(
-        self,
-        store: Path,
-        worklist: Path,
-        *,
-        devices: list[str],
-        log_folder: Path,
-        follow: bool = True,
-        strategy: str | None = None,
+        self, runner: Runner, store: Path, *, launch: str, folder: Path, where: str = "the runner file"
     ) -> None:
-        self._command = [sys.executable, "-P", "-m", "scaling.runners.program", "--lifeline"]
-        self._command += ["--store", str(store), "--runs", str(worklist)] + ["--follow"] * follow
-        self._command += ["--strategy", strategy] if strategy else []
-        self._max_restarts = 0 if strategy else MAX_RESTARTS
-        log_folder.mkdir(parents=True, exist_ok=True)
-        self._slots = [_Slot(device, log_folder / f"worker-{n}.log") for n, device in enumerate(devices)]
-        self._cancelled = False
+        super().__init__(runner, store, launch=launch, folder=folder, where=where)
+        self._pool: LocalPool | None = None
 
-    def submit(self) -> None:
-        """Start one worker per slot."""
-        for slot in self._slots:
-            self._start(slot)
+    def scripts(self, work: Sequence[Work], order: Order) -> list[str]:
+        """The command of every worker."""
+        return [shlex.join(command) for command in self._new_pool(work, order).commands]
 
-    def poll(self) -> int:
-        """How many workers are at work; a worker killed from outside is started again, a few times."""
-        for slot in self._slots:
-            code = slot.process.poll() if slot.process else None
-            if code is not None and code < 0 and not self._cancelled and slot.restarts < self._max_restarts:
-                slot.restarts += 1
-                self._start(slot)
-        return sum(slot.process is not None and slot.process.poll() is None for slot in self._slots)
+    def submit(self, work: Sequence[Work], order: Order) -> Outcome:
+        """Start one worker per slot, all on the list of the launch."""
+        self._pool = self._new_pool(work, order)
+        owner = Owner.current()
+        write_atomic(self._launcher(owner), to_json(owner.to_json()))
+        try:
+            self._pool.submit()
+        except BaseException:
+            self.leave(interrupted=True)
+            raise
+        return Outcome(tuple(run.run_id for run in work), {}, (JOB,), slots=len(self._pool.commands))
 
-    def cancel(self) -> None:
-        """Ask every worker to checkpoint and stop; `wait` for them."""
-        self._cancelled = True
-        for slot in self._slots:
-            if slot.process and slot.process.poll() is None:
-                slot.process.send_signal(signal.SIGTERM)
+    def poll(self, run_ids: set[str]) -> JobsView:
+        """Every run, while a worker of this process's pool lives; one killed from outside is started again."""
+        if self._pool is None or not self._pool.poll():
+            return JobsView()
+        held = HeldRun(self.launch, JOB, JobState("RUNNING", True))
+        return JobsView(dict.fromkeys(run_ids, held))
 
-    def wait(self) -> list[int]:
-        """Wait for all workers; their exit codes."""
-        processes = [slot.process for slot in self._slots if slot.process]
-        codes = [process.wait() for process in processes]
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.close()
-        return codes
+    def cancel(self, run_ids: set[str]) -> Cancelled:
+        """Ask the launchers of this sweep on this machine to stop; name those on other machines."""
+        jobs, messages = [], []
+        for owner in self._launchers():
+            alive = owner.alive()
+            if alive:
+                os.kill(owner.pid, signal.SIGTERM)
+                jobs.append(f"pid {owner.pid}")
+                what = f"asked the launcher on this machine (pid {owner.pid}) to stop"
+                messages.append(f"{what}; its runs checkpoint at their next step")
+            elif alive is None:
+                messages.append(f"a launcher may run on {owner.host} (pid {owner.pid}): cancel it there")
+        return Cancelled(tuple(jobs), tuple(messages))
 
-    def stopped(self) -> bool:
-        """True where a worker was told to stop by somebody else (`scaling cancel`, a shutdown)."""
-        return any(slot.process is not None and slot.process.poll() == EXIT_STOPPED for slot in self._slots)
+    @classmethod
+    def environment(cls) -> JobEnvironment | None:
+        """None: what runs here is nobody's job."""
+        return None
 
-    def failures(self) -> list[str]:
-        """The last line that each worker with exit status 1 left in its log."""
-        bad = [slot for slot in self._slots if slot.process is not None and slot.process.poll() == 1]
-        return [(slot.log_path.read_text(errors="replace").strip().splitlines() or ["no message"])[-1] for slot in bad]
+    def leave(self, *, interrupted: bool) -> None:
+        """Wait for the workers; interrupted, they checkpoint at their next step."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        if interrupted:
+            pool.cancel()
+        pool.wait()
+        self._launcher(Owner.current()).unlink(missing_ok=True)
+        if interrupted:
+            return
+        if pool.stopped():
+            raise KeyboardInterrupt
+        if failures := pool.failures():
+            raise RunnerError("a worker could not work", where=f"{self.folder}/worker-*.log", got=failures[0])
 
-    def _start(self, slot: _Slot) -> None:
-        environment = os.environ | _ONE_THREAD
-        command = [*self._command, "--device", slot.device]
-        with slot.log_path.open("ab") as log:
-            slot.process = _spawn(command, environment, log)
+    def _new_pool(self, work: Sequence[Work], order: Order) -> LocalPool:
+        devices = local_devices(self.runner.hardware().name, self.runner.slots)[: max(1, len(work))]
+        return LocalPool(self.store, order.worklist, devices=devices, log_folder=self.folder)
 
+    def _launcher(self, owner: Owner) -> Path:
+        return self.folder / f"launcher-{owner.pid}.json"
 
-def _spawn(command: list[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
+    def _launchers(self) -> Iterator[Owner]:
+        for path in sorted(self.folder.parent.glob("*/launcher-*.json")):
+            yield Owner.from_json(read_json(path))
 
 
 def local_devices(device: str, slots: int | None) -> list[str]:
@@ -110,14 +115,23 @@ def local_devices(device: str, slots: int | None) -> list[str]:
     Args:
         device: the hardware row's name; ``cpu`` rows use cores.
         slots: how many workers, None for as many as there are devices.
+
+    Raises:
+        RunnerError: the hardware row is a GPU, and there is none here.
     """
     if device.startswith("cpu"):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return ["cpu"] * (slots or cores)
-    return [f"cuda:{n}" for n in range(slots or _gpu_count())]
+    return [f"cuda:{n}" for n in range(slots or _gpu_count(device))]
 
 
-def _gpu_count() -> int:
+def _gpu_count(device: str) -> int:
     """GPUs `nvidia-smi` lists, without importing torch in the launcher."""
-    listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True)
+    try:
+        listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        hint = "say `device: cpu` in the runner file, or `slots:` where nvidia-smi is missing"
+        raise RunnerError(
+            "no GPU is found on this machine", where=f"device: {device}", got=str(error), hint=hint
+        ) from None
     return len(listing.stdout.splitlines())

@@ -1,44 +1,76 @@
-"""The program that trains, everywhere: `python -P -m scaling.runners.program --store S --runs LIST`."""
+"""The program that trains, everywhere: `python -P -m scaling.runners.program --store S --runs LIST`.
+
+`scaling work` is the same with a launch in place of a list.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import ScalingError
 from scaling.results.store import Store
 from scaling.runners.ranks import TeamWorker
-from scaling.runners.slurm.queue import SlurmQueue
+from scaling.runners.scheduler import current_job
 from scaling.runners.worker import STOP_SIGNALS, StopFlag, Worker, WorkList
 
 
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How one worker works.
+
+    Attributes:
+        device: in torch's words.
+        lifeline: stop at end-of-file on standard input.
+        follow: stay until runs that others train have their result.
+        strategy: how several ranks hold a model (``ddp``, ``fsdp``); None where this process trains alone.
+        scheduler: whose job this process is in; None asks every known one.
+    """
+
+    device: str = "cpu"
+    lifeline: bool = False
+    follow: bool = False
+    strategy: str | None = None
+    scheduler: str | None = None
+
+
+def run_worker(store: Path, worklist: WorkList, options: WorkerOptions) -> int:
+    """Install the stop rule and work through the list; the exit status: 0, or 75 where it was asked to stop.
+
+    Raises:
+        ScalingError: the worker could not start; what goes wrong in a run is recorded with the run.
+    """
+    stop = StopFlag(lifeline=0 if options.lifeline else None)
+    stop.install()
+    environment = current_job(options.scheduler)
+    if options.strategy:
+        rank = TeamWorker(
+            Store(store), worklist, stop, strategy=options.strategy, device=options.device, environment=environment
+        )
+        return rank.work()
+    follow, device = options.follow, options.device
+    return Worker(Store(store), worklist, stop, device=device, follow=follow, environment=environment).work()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, install the stop rule, work."""
+    """Parse the command line, work."""
     parser = argparse.ArgumentParser(prog="python -P -m scaling.runners.program", description=__doc__)
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True, help="a list written by a launch")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lifeline", action="store_true", help="stop at end-of-file on standard input")
     parser.add_argument("--follow", action="store_true", help="stay until runs that others train have their result")
-    parser.add_argument("--strategy", choices=("ddp", "fsdp"), help="one rank of several, as srun or torchrun says")
-    options = parser.parse_args(argv)
-    stop = StopFlag(lifeline=0 if options.lifeline else None)
-    stop.install()
+    parser.add_argument("--strategy", choices=("ddp", "fsdp"), help="one rank of several, as torchrun says")
+    parser.add_argument("--scheduler", help="whose job this is (default: ask every known scheduler)")
+    values = vars(parser.parse_args(argv))
+    store, runs = values.pop("store"), values.pop("runs")
     try:
-        worklist, store = WorkList.read(options.runs), Store(options.store)
-        job_active = SlurmQueue().active if "SLURM_JOB_ID" in os.environ else None
-        if options.strategy:
-            rank = TeamWorker(
-                store, worklist, stop, strategy=options.strategy, device=options.device, job_active=job_active
-            )
-            return rank.work()
-        worker = Worker(store, worklist, stop, device=options.device, follow=options.follow, job_active=job_active)
-        return worker.work()
+        return run_worker(store, WorkList.read(runs), WorkerOptions(**values))
     except (ScalingError, OSError, json.JSONDecodeError) as error:
         print(f"scaling worker: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -47,9 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_as_program() -> int:
     """`main`, and no stop signal after it."""
     status = main()
-    for number in STOP_SIGNALS:  # the interpreter's last moments would give them back their deadly default
-        signal.signal(number, signal.SIG_IGN)
+    ignore_stop_signals()
     return status
+
+
+def ignore_stop_signals() -> None:
+    """The interpreter's last moments would give the stop signals back their deadly default."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

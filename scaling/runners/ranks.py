@@ -1,44 +1,41 @@
-"""Several ranks that train one run together: one worker per rank, started by `srun`, on one list.
+"""Several ranks that train one run together: one worker per rank, on one list.
 
 Rank 0 claims, logs and publishes; it tells the others which run comes next, and all agree to stop at the same step.
-Whatever goes wrong on one rank ends its process: the others cannot go on alone, and `srun --kill-on-bad-exit` ends
-them at once.
+Whatever goes wrong on one rank ends its process: the others cannot go on alone, and what started them must end them
+(`torchrun`, or `srun --kill-on-bad-exit`).
 """
 
 from __future__ import annotations
 
 import os
 import traceback
-from typing import Any
 
-from scaling.results.owner import Owner
 from scaling.results.store import Attempt, Store
-from scaling.runners.slurm.queue import run_command
+from scaling.runners.scheduler import JobEnvironment, join_ranks
 from scaling.runners.worker import EXIT_STOPPED, StopFlag, Worker, WorkList
 
 _BITS = 32  # of the numbers that rank 0 announces
-_PORTS = range(20_000, 32_000)  # below the ports that Linux hands out by itself (32768 and up)
-
-
-def meeting_place(nodes: str, job_id: str) -> dict[str, str]:
-    """Where the ranks of a SLURM job meet: a port of its own on its first node.
-
-    Args:
-        nodes: SLURM_JOB_NODELIST, ``gpu[3-4,7]``.
-        job_id: SLURM_JOB_ID, unique among the jobs that may share a node.
-    """
-    hosts = run_command(["scontrol", "show", "hostnames", nodes]).stdout.split()
-    return {"MASTER_ADDR": hosts[0] if hosts else nodes, "MASTER_PORT": str(_PORTS[int(job_id) % len(_PORTS)])}
 
 
 class TeamWorker(Worker):
     """One rank."""
 
-    def __init__(self, store: Store, worklist: WorkList, stop: StopFlag, *, strategy: str, **options: Any) -> None:
+    def __init__(
+        self,
+        store: Store,
+        worklist: WorkList,
+        stop: StopFlag,
+        *,
+        strategy: str,
+        device: str = "cpu",
+        environment: JobEnvironment | None = None,
+    ) -> None:
         from scaling.training.loop import open_device
         from scaling.training.parallel import join
 
-        super().__init__(store, worklist, stop, **options)
+        join_ranks(environment)
+        own = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+        super().__init__(store, worklist, stop, device=own, environment=environment)
         assert strategy in ("ddp", "fsdp")
         self.peers = self.team = join("ddp" if strategy == "ddp" else "fsdp", open_device(self.device))
         self.leads = self.peers.rank == 0
@@ -56,7 +53,7 @@ class TeamWorker(Worker):
             if place == 0:
                 return 0
             run_id = self.worklist.runs[place - 1]
-            self._execute(mine or Attempt(run_id, number, self.store.folder(run_id), Owner.current()))
+            self._execute(mine or Attempt(run_id, number, self.store.folder(run_id), self.owner))
 
     def _execute(self, attempt: Attempt) -> None:
         try:
@@ -71,8 +68,3 @@ class TeamWorker(Worker):
         stop, *known = self.peers.any(self.stop(), *bits)
         first, second = (sum(bit << place for place, bit in enumerate(known[at : at + _BITS])) for at in (0, _BITS))
         return stop, first, second
-
-
-def ranks() -> int:
-    """How many tasks of this SLURM step work together."""
-    return int(os.environ.get("SLURM_NTASKS", "1"))

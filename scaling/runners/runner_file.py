@@ -1,7 +1,8 @@
 """A runner file: one place where runs execute, and what the hardware there is.
 
-The same page describes a workstation (`runner: local`) and a cluster partition (`runner: slurm`). Keys of the other
-kind are errors: a time limit that nothing enforces would be a lie.
+The same page describes a workstation (`runner: local`), a cluster partition (`runner: slurm`), and what a user's own
+scheduler needs (`runner: module:Class`). Keys that the scheduler does not read are errors: a time limit that nothing
+enforces would be a lie.
 """
 
 from __future__ import annotations
@@ -12,12 +13,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.errors import SpecError
+from scaling.errors import RunnerError, SpecError
 from scaling.hardware import DEVICES, Device
-from scaling.spec import Block, Count, Duration, ListOf, Number, Positive, Whole, did_you_mean, read_spec, refuse
+from scaling.runners.scheduler_names import load_class
+from scaling.spec import (
+    Block,
+    Count,
+    Duration,
+    ListOf,
+    Number,
+    Positive,
+    Whole,
+    check,
+    did_you_mean,
+    parse_yaml,
+    read_spec,
+    refuse,
+)
 
 PACKAGED_LOCAL = Path(__file__).parent.parent / "templates" / "local.yaml"
-_SLURM_ONLY = ("partition", "resources", "time_limit", "pack", "max_concurrent", "setup", "sbatch")
+_COMMON = {"runner", "device", "store", "cost_per_hour"}  # read for every scheduler
 
 
 class CustomDevice(Block):
@@ -69,8 +84,9 @@ class Pack(Block):
 class Runner(Block):
     """One runner file."""
 
-    runner: Literal["local", "slurm"]
-    """Where runs execute: worker processes on this machine (`local`), or SLURM job arrays (`slurm`)."""
+    runner: str
+    """What starts the workers: this machine (`local`), SLURM job arrays (`slurm`), something else (`external`), or a
+    scheduler of your own: `module:Class`, or an entry point of the group `scaling.schedulers`."""
     device: str | CustomDevice = "cpu"
     """A row of the hardware table, or a description of the device."""
     slots: Count | None = None
@@ -93,6 +109,8 @@ class Runner(Block):
     """slurm: shell lines of the job before Python starts; they are run as written."""
     sbatch: dict[str, Any] = Field(default_factory=dict)
     """slurm: any other option of `sbatch`, as name: text, number or true."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """A scheduler of your own: whatever it reads."""
 
     @model_validator(mode="after")
     def _known_device(self) -> Runner:
@@ -102,15 +120,16 @@ class Runner(Block):
         return self
 
     @model_validator(mode="after")
-    def _keys_of_its_kind(self) -> Runner:
-        if self.runner == "local":
-            for key in _SLURM_ONLY:
-                if getattr(self, key):
-                    refuse(
-                        f"'{key}' is a key of slurm runners",
-                        at=key,
-                        allowed="runner, device, slots, store, cost_per_hour",
-                    )
+    def _keys_that_its_scheduler_reads(self) -> Runner:
+        try:
+            keys: frozenset[str] = getattr(load_class(self.runner), "keys")  # noqa: B009
+        except RunnerError as error:
+            refuse(error.what, at="runner", allowed=error.allowed, hint=error.hint)
+        for key in sorted(self.model_fields_set - _COMMON - keys):
+            if getattr(self, key):
+                refuse(
+                    f"`runner: {self.runner}` does not read '{key}'", at=key, allowed=", ".join(sorted(_COMMON | keys))
+                )
         return self
 
     def hardware(self) -> Device:
@@ -144,3 +163,8 @@ class Runner(Block):
 def load_runner(path: Path | None) -> Runner:
     """Read a runner file; None reads the packaged local profile."""
     return read_spec(path or PACKAGED_LOCAL, Runner)
+
+
+def parse_runner(text: str, path: Path) -> Runner:
+    """The runner file that said `text`; `path` is named in errors."""
+    return check(parse_yaml(text, path), Runner)

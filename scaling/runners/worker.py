@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from scaling.errors import ScalingError, StoreError
 from scaling.files import fault, read_json, to_json, write_atomic
 from scaling.results.owner import Owner, code_version
-from scaling.results.store import Attempt, JobActive, Store
+from scaling.results.store import Attempt, Store
+from scaling.runners.scheduler import JobEnvironment
 
 if TYPE_CHECKING:
     from scaling.data.shards import TokenData
@@ -113,11 +114,12 @@ class Worker:
         *,
         device: str = "cpu",
         follow: bool = False,
-        job_active: JobActive | None = None,
+        environment: JobEnvironment | None = None,
     ) -> None:
         self.store, self.worklist, self.stop = store, worklist, stop
-        self.device, self.follow, self.job_active = device, follow, job_active
-        self.owner = Owner.current(submitted=worklist.code_version)
+        self.device, self.follow = device, follow
+        self.job_active = environment.active if environment else None
+        self.owner = Owner.current(submitted=worklist.code_version, job=environment.job if environment else None)
         self.data: TokenData | None = None
         self.team: Team | None = None
         self.leads = True  # of several ranks one writes

@@ -5,9 +5,9 @@ rank holds the whole model; under `fsdp` (`fully_shard`) rows of every parameter
 block by block. Ranks decide together: a stop asked of one stops all, and rank 0's clock says when to log and save.
 Files are written by rank 0 alone and hold whole tensors, so any number of ranks can go on from them.
 
-Started by torchrun (RANK, WORLD_SIZE, LOCAL_RANK) or srun (SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID; MASTER_ADDR and
-MASTER_PORT must be set). One process is a team of one and talks to nobody, and never loads torch's sharding, which
-takes a third of a worker's start-up (1.0 of 3.3 CPU seconds, 2026-11-22, torch 2.13.0).
+The environment says who is who, in torchrun's words (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT). One process is a team
+of one and talks to nobody, and never loads torch's sharding, which takes a third of a worker's start-up (1.0 of 3.3 CPU
+seconds, 2026-11-22, torch 2.13.0).
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def join(strategy: Strategy, device: torch.device) -> Team:
     Raises:
         TrainingError: the environment names other ranks and not where to meet them.
     """
-    rank, world = (_number(names) for names in (("RANK", "SLURM_PROCID"), ("WORLD_SIZE", "SLURM_NTASKS")))
+    rank, world = (_number(name) for name in ("RANK", "WORLD_SIZE"))
     if world in (None, 1):
         return Team()
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
@@ -159,7 +159,7 @@ def join(strategy: Strategy, device: torch.device) -> Team:
         raise TrainingError(
             "The environment names several ranks and not where they meet.",
             got=f"{world} ranks, without {', '.join(missing) or 'a rank'}",
-            allowed="torchrun, or srun with MASTER_ADDR and MASTER_PORT",
+            allowed="RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them",
         )
     if not dist.is_initialized():
         options: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
@@ -173,5 +173,5 @@ def _spread(tensor: Tensor) -> TypeGuard[DTensor]:
     return hasattr(tensor, "full_tensor")
 
 
-def _number(names: tuple[str, ...]) -> int | None:
-    return next((int(os.environ[name]) for name in names if name in os.environ), None)
+def _number(name: str) -> int | None:
+    return int(os.environ[name]) if name in os.environ else None

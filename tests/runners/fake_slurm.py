@@ -87,7 +87,8 @@ def sbatch(folder: Path, arguments: list[str]) -> int:
     tasks = int(re.match(r"0-(\d+)", shlex.split(flags["array"])[0])[1]) + 1 if "array" in flags else 0
     jobs = read(folder)
     job_id = str(max(map(int, jobs), default=100) + 1)
-    jobs[job_id] = {"name": shlex.split(flags["job-name"])[0], "tasks": tasks, "state": "PENDING", "reason": "Priority"}
+    jobs[job_id] = {"name": shlex.split(flags["job-name"])[0], "tasks": tasks, "state": "PENDING"}
+    jobs[job_id] |= {"reason": "Priority", "submitted": str(1_800_000_000 + int(job_id))}
     (folder / "jobs.json").write_text(json.dumps(jobs))
     (folder / f"{job_id}.sh").write_text(text)
     if kill.exists():
@@ -108,11 +109,16 @@ def squeue(folder: Path, arguments: list[str]) -> int:
                 print(f"{job_id}|{job['name']}")
         return 0
     asked = arguments[arguments.index("-j") + 1].split(",")
+    if "%V" in arguments:
+        job = jobs.get(asked[0].partition("_")[0])
+        print(job["submitted"] if job else "slurm_load_jobs error: Invalid job id specified")
+        return int(job is None)
     if len(asked) == 1 and asked[0] not in jobs:
         print("slurm_load_jobs error: Invalid job id specified", file=sys.stderr)
         return 1
     for job_id, element, state in elements({j: jobs[j] for j in asked if j in jobs}):
-        print(f"{element}|{state}|{jobs[job_id]['reason']}|{jobs[job_id]['name']}")
+        job = jobs[job_id]
+        print(f"{element}|{state}|{job['reason']}|{job['submitted']}|{job['name']}")
     return 0
 
 

@@ -5,7 +5,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from scaling.errors import SpecError
-from scaling.runners.slurm.arrays import Work, make_arrays
+from scaling.runners.scheduler import Work
+from scaling.runners.slurm.arrays import make_arrays
 
 pytest_plugins = ("slurm_fixtures",)
 

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,30 +18,33 @@ from hypothesis import strategies as st
 
 from scaling.cli.launching import _hold
 from scaling.errors import RunnerError, SpecError, StoreError
+from scaling.results.jobs import JobRef
+from scaling.results.launches import launch_name, same_sweep
 from scaling.results.owner import Owner
 from scaling.results.store import Attempt
 from scaling.runners.runner_file import load_runner
-from scaling.runners.slurm.arrays import Work
+from scaling.runners.scheduler import Order, Work
 from scaling.runners.slurm.preflight import check_cluster, check_shared, file_system
 from scaling.runners.slurm.queue import SlurmQueue
-from scaling.runners.slurm.scheduler import Slurm
+from scaling.runners.slurm.scheduler import SlurmScheduler
 from scaling.runners.slurm.script import check_folder, check_runner
-from scaling.runners.slurm.submissions import all_submitted, launch_name, same_sweep
+from scaling.runners.slurm.submissions import all_submitted
 
 pytest_plugins = ("slurm_fixtures",)
 
 GOLDEN = Path(__file__).parent / "sbatch_array.txt"
 RUNNERS = Path(__file__).parent.parent.parent / "runners"
+ORDER = Order((), Path(), "c0ffee", "none")
 FIXED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PROGRAM = """
 import sys
 from pathlib import Path
-from scaling.runners.slurm.arrays import Work
 from scaling.runners.runner_file import load_runner
-from scaling.runners.slurm.scheduler import Slurm
+from scaling.runners.scheduler import Order, Work
+from scaling.runners.slurm.scheduler import SlurmScheduler
 work = [Work(f"{n:016x}", 1.0, 60.0) for n in range(int(sys.argv[4]))]
-slurm = Slurm(load_runner(Path(sys.argv[1])), Path(sys.argv[2]), launch=sys.argv[3])
-print(len(slurm.submit(work, corpus_hash="c0ffee", keep="none").submitted))
+slurm = SlurmScheduler(load_runner(Path(sys.argv[1])), Path(sys.argv[2]), launch=sys.argv[3])
+print(len(slurm.submit(work, Order((), Path(), "c0ffee", "none")).submitted))
 """
 
 
@@ -56,14 +60,14 @@ def ids(count: int) -> set[str]:
 def cluster(slurm, slurm_profile, empty_store):
     """A function that makes the cluster for a launch."""
 
-    def make(*lines: str, launch: str = "grid-1-abcd") -> Slurm:
-        return Slurm(slurm_profile(*lines), empty_store.path, launch=launch)
+    def make(*lines: str, launch: str = "grid-1-abcd") -> SlurmScheduler:
+        return SlurmScheduler(slurm_profile(*lines), empty_store.path, launch=launch)
 
     return make
 
 
-def submit(cluster: Slurm, runs: list[Work], **options):
-    return cluster.submit(runs, **({"corpus_hash": "c0ffee", "keep": "none"} | options))
+def submit(cluster: SlurmScheduler, runs: list[Work], *, continuation: tuple[str, ...] | None = None):
+    return cluster.submit(runs, replace(ORDER, continuation=continuation))
 
 
 def holders(store: Path) -> dict[str, list[str]]:
@@ -83,7 +87,7 @@ def test_the_text_of_a_dry_run_is_the_text_that_is_submitted(slurm, cluster, emp
         'setup: ["module load cuda", "export NCCL_DEBUG=WARN"]',
         'sbatch: {qos: normal, mail_user: "o\'hara; rm -rf $HOME", exclusive: true}',
     )
-    [text] = runner.scripts(work(3))
+    [text] = runner.scripts(work(3), ORDER)
     outcome = submit(runner, work(3))
     assert slurm.text(outcome.jobs[0]) == text
     text = text.replace(shlex.quote(sys.executable), "PYTHON").replace(str(empty_store.path), "STORE")
@@ -91,7 +95,7 @@ def test_the_text_of_a_dry_run_is_the_text_that_is_submitted(slurm, cluster, emp
 
 
 def test_arrays_carry_the_launch_in_their_names_and_stay_below_max_array_size(slurm, cluster, empty_store):
-    outcome = submit(cluster(), work(14), continuation=["scaling", "launch"])
+    outcome = submit(cluster(), work(14), continuation=("scaling", "launch"))
     jobs = slurm.jobs()
     assert [jobs[job]["name"] for job in outcome.jobs] == [f"grid-1-abcd.{n:02d}" for n in (1, 2, 3, 4)]
     assert [jobs[job]["tasks"] for job in outcome.jobs] == [6, 6, 2, 0]
@@ -167,16 +171,14 @@ def test_a_controller_that_does_not_answer_never_reads_as_failed(slurm, cluster,
     [job] = submit(runner, work(4)).jobs
     slurm.set(job, state=["RUNNING", "COMPLETED", "NODE_FAIL", "PENDING"])
     slurm.switch("down")
-    view = runner.jobs.view(ids(4), empty_store)
-    assert set(view["jobs"]) == ids(4) - {f"{1:016x}"}, "accounting knows that one has completed"
-    assert view["job_active"](f"{job}_0") is True
-    assert view["job_active"](f"{job}_1") is False
-    assert view["job_active"](f"{job}_2") is None, "SLURM may be running it again"
-    assert "controller does not answer" in runner.jobs.queue.notes[0]
+    view = runner.poll(ids(4))
+    assert set(view.held) == ids(4) - {f"{1:016x}"}, "accounting knows that one has completed"
+    assert [runner.active(JobRef(f"{job}_{task}")) for task in range(3)] == [True, False, None]
+    assert "controller does not answer" in view.notes[0]
     slurm.switch("no-accounting")
     runner.jobs.queue.forget()
-    assert set(runner.jobs.view(ids(4), empty_store)["jobs"]) == ids(4)
-    assert [runner.jobs.queue.active(f"{job}_{task}") for task in range(4)] == [None] * 4
+    assert set(runner.poll(ids(4)).held) == ids(4)
+    assert [runner.active(JobRef(f"{job}_{task}")) for task in range(4)] == [None] * 4
     with pytest.raises(RunnerError, match="controller"):
         submit(runner, work(6))
 
@@ -191,7 +193,7 @@ def test_a_dead_controller_is_waited_for_once():
         return subprocess.CompletedProcess(command, 1, "", "Unable to contact slurm controller (connect failure)")
 
     queue = SlurmQueue(run=hanging, clock=lambda: now[0])
-    assert [queue.active("7"), queue.active("7"), queue.active("7_1")] == [None, None, None]
+    assert [queue.active(JobRef(job)) for job in ("7", "7", "7_1")] == [None, None, None]
     assert asked == ["squeue", "sacct"]
 
 
@@ -200,10 +202,10 @@ def test_without_accounting_squeue_alone_is_enough(slurm, cluster, empty_store):
     [job] = submit(runner, work(3)).jobs
     slurm.switch("no-accounting")
     slurm.set(job, state=["RUNNING", "SOMETHING_NEW", "FORGOTTEN"])
-    view = runner.jobs.view(ids(3), empty_store)
-    assert set(view["jobs"]) == {f"{0:016x}", f"{1:016x}"}, "a state of a newer SLURM is not a failure"
-    assert view["endings"] == {f"{2:016x}": f"job {job}_2 ended"}
-    assert "accounting does not answer" in runner.jobs.queue.notes[0]
+    view = runner.poll(ids(3))
+    assert set(view.held) == {f"{0:016x}", f"{1:016x}"}, "a state of a newer SLURM is not a failure"
+    assert view.endings == {f"{2:016x}": f"job {job}_2 ended"}
+    assert "accounting does not answer" in view.notes[0]
 
 
 def test_a_job_that_ended_before_its_worker_shows_its_last_line(slurm, cluster, empty_store):
@@ -212,7 +214,7 @@ def test_a_job_that_ended_before_its_worker_shows_its_last_line(slurm, cluster, 
     slurm.set(job, state=["FAILED", "CANCELLED"])
     (runner.folder / f"{job}_0_0_log.err").write_text("warning\nbash: modul: command not found\n")
     (runner.folder / f"{job}_0_log.err").write_text("")
-    endings = runner.jobs.view(ids(2), empty_store)["endings"]
+    endings = runner.poll(ids(2)).endings
     assert endings[f"{0:016x}"].startswith(f"job {job}_0 failed: bash: modul: command not found")
     assert endings[f"{1:016x}"] == f"job {job}_1 cancelled"
 
@@ -221,7 +223,7 @@ def test_a_job_that_a_node_failed_to_start_is_released_by_the_next_launch(slurm,
     runner = cluster()
     [job] = submit(runner, work(1)).jobs
     slurm.set(job, reason="launch failed requeued held")
-    assert "`scaling launch` releases it" in runner.jobs.view(ids(1), empty_store)["jobs"][f"{0:016x}"]
+    assert "`scaling launch` releases it" in str(runner.poll(ids(1)).held[f"{0:016x}"])
     assert submit(cluster(), work(1)).submitted == ()
     assert slurm.jobs()[job]["reason"] == "Priority"
 
@@ -230,12 +232,12 @@ def test_elements_that_never_started_share_one_row_of_accounting(slurm, cluster,
     runner = cluster()
     [job] = submit(runner, work(4)).jobs
     slurm.set(job, state="CANCELLED")
-    endings = runner.jobs.view(ids(4), empty_store)["endings"]
+    endings = runner.poll(ids(4)).endings
     assert endings == {f"{n:016x}": f"job {job}_{n} cancelled by 0" for n in range(4)}
 
 
 def test_cancel_touches_only_launches_of_its_own_sweep(slurm, cluster):
-    own = submit(cluster(launch="grid-1-abcd"), work(2), continuation=["scaling"]).jobs
+    own = submit(cluster(launch="grid-1-abcd"), work(2), continuation=("scaling",)).jobs
     later = submit(cluster(launch="grid-2-abcd"), work(4)).jobs
     other = submit(cluster(launch="grid-1-9999"), work(6)).jobs
     cancelled, foreign = cluster(launch="grid-2-abcd").jobs.cancel("grid-2-abcd", ids(6))
@@ -248,9 +250,9 @@ def test_cancel_touches_only_launches_of_its_own_sweep(slurm, cluster):
 def test_the_job_that_goes_on_is_submitted_again_only_when_it_is_missing(slurm, cluster):
     runner = cluster()
     [array] = submit(runner, work(2)).jobs
-    [after] = submit(runner, work(2), continuation=["scaling"]).jobs
+    [after] = submit(runner, work(2), continuation=("scaling",)).jobs
     assert f"afterany:{array}" in slurm.text(after)
-    assert submit(runner, work(2), continuation=["scaling"]).jobs == ()
+    assert submit(runner, work(2), continuation=("scaling",)).jobs == ()
 
 
 def test_unattended_a_run_that_failed_or_never_started_is_not_tried_for_ever(
@@ -299,7 +301,7 @@ def test_no_value_reaches_a_shell_unquoted(tmp_path_factory, sweep, value):
     check_runner(profile, where="r.yaml")
     name = launch_name(sweep, 3, root=place, store=store)
     assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
-    [text] = Slurm(profile, store, launch=name).scripts(work(1))
+    [text] = SlurmScheduler(profile, store, launch=name).scripts(work(1), ORDER)
     flags = {line.partition("=")[0]: line.partition("=")[2] for line in text.splitlines() if line.startswith("#SBATCH")}
     assert shlex.split(flags["#SBATCH --comment"]) == [value]
     assert shlex.split(flags["#SBATCH --partition"]) == [value or "p"]
@@ -399,7 +401,7 @@ def test_a_store_that_a_node_does_not_see_is_refused(slurm, slurm_profile, empty
 
 def test_a_task_of_many_slots_asks_for_as_many_times_the_resources(slurm_profile, empty_store):
     profile = slurm_profile("slots: 4", "pack: {target: 1h}", "resources: [{gpus: 1, cpus_per_gpu: 3, memory: 20G}]")
-    [text] = Slurm(profile, empty_store.path, launch="x-1-abcd").scripts(work(8, seconds=1800.0))
+    [text] = SlurmScheduler(profile, empty_store.path, launch="x-1-abcd").scripts(work(8, seconds=1800.0), ORDER)
     for flag in ("--gpus-per-node=4", "--cpus-per-task=12", "--mem=80G", "--ntasks-per-node=1"):
         assert f"#SBATCH {flag}\n" in text
 
@@ -417,7 +419,7 @@ def test_the_example_profiles_give_a_script(path, empty_store):
     profile = load_runner(path)
     check_runner(profile, where=str(path))
     runs = [Work(f"{n:016x}", params, 120.0) for n, params in enumerate((1e6, 1e8, 2e9, 7e9))]
-    assert Slurm(profile, empty_store.path, launch="x-1-abcd").scripts(runs)
+    assert SlurmScheduler(profile, empty_store.path, launch="x-1-abcd").scripts(runs, ORDER)
 
 
 def test_doctor_asks_the_cluster(slurm, slurm_profile, tmp_path, capsys):
@@ -435,9 +437,7 @@ def test_doctor_asks_the_cluster(slurm, slurm_profile, tmp_path, capsys):
     assert "Unable to allocate" in json.loads(capsys.readouterr().out)["cluster"]["problem"]
 
 
-def test_a_run_that_failed_is_not_held_by_the_job_that_goes_on_with_others(
-    slurm, cluster, empty_store, tiny_run, monkeypatch
-):
+def test_a_run_that_failed_is_not_held_by_the_job_that_goes_on_with_others(slurm, cluster, empty_store, tiny_run):
     runs = [tiny_run(seed=seed) for seed in range(2)]
     for run in runs:
         empty_store.add(run)
@@ -445,9 +445,7 @@ def test_a_run_that_failed_is_not_held_by_the_job_that_goes_on_with_others(
     runner = cluster("pack: {target: 1h}")
     [job] = submit(runner, listed).jobs
     slurm.set(job, state="RUNNING")
-    monkeypatch.setenv("SLURM_JOB_ID", job)
-    empty_store.claim(runs[0].id, Owner.current()).fail("ValueError: no", "Traceback")
-    monkeypatch.delenv("SLURM_JOB_ID")
+    empty_store.claim(runs[0].id, Owner.current(job=JobRef(job))).fail("ValueError: no", "Traceback")
     assert set(runner.jobs.held({run.id for run in runs})) == {runs[1].id}
     assert submit(runner, listed).submitted == (runs[0].id,)
 

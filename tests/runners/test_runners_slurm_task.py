@@ -7,20 +7,23 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 
 from scaling.data.shards import prepare
 from scaling.results.store import Store
-from scaling.runners.local import LocalPool
-from scaling.runners.slurm.arrays import Work
-from scaling.runners.slurm.scheduler import Slurm
+from scaling.runners.pool import LocalPool
+from scaling.runners.scheduler import Order, Work
+from scaling.runners.slurm.scheduler import SlurmScheduler
 from scaling.runners.slurm.task import blocked_signals, requeue
 from scaling.runners.worker import EXIT_STOPPED, WorkList
 
 pytest_plugins = ("slurm_fixtures",)
 
+ORDER = Order((), Path(), "", "none")
 PROGRAM = "import sys; from scaling.runners.slurm.task import work; work(*sys.argv[1:4], int(sys.argv[4]))"
 
 
@@ -30,16 +33,16 @@ PROGRAM = "import sys; from scaling.runners.slurm.task import work; work(*sys.ar
 )
 def test_only_a_running_job_is_run_again(slurm, slurm_profile, empty_store, state, asked):
     """A job being cancelled or already requeued gets a TERM too; asking would raise it from the dead."""
-    runner = Slurm(slurm_profile(), empty_store.path, launch="a-1-abcd")
-    [job] = runner.submit([Work("0" * 16, 1.0, 1.0)], corpus_hash="", keep="none").jobs
+    runner = SlurmScheduler(slurm_profile(), empty_store.path, launch="a-1-abcd")
+    [job] = runner.submit([Work("0" * 16, 1.0, 1.0)], ORDER).jobs
     slurm.set(job, state=state)
     assert requeue(job, sleep=pytest.fail) == EXIT_STOPPED
     assert slurm.calls("scontrol").count(["requeue", job]) == asked
 
 
 def test_a_controller_that_is_away_is_asked_until_it_is_back(slurm, slurm_profile, empty_store):
-    runner = Slurm(slurm_profile(), empty_store.path, launch="a-1-abcd")
-    [job] = runner.submit([Work("0" * 16, 1.0, 1.0)], corpus_hash="", keep="none").jobs
+    runner = SlurmScheduler(slurm_profile(), empty_store.path, launch="a-1-abcd")
+    [job] = runner.submit([Work("0" * 16, 1.0, 1.0)], ORDER).jobs
     slurm.set(job, state="RUNNING")
     slurm.switch("down")
     waits: list[float] = []
@@ -59,8 +62,8 @@ def test_a_signal_stops_the_task_at_a_checkpoint(slurm, slurm_profile, empty_sto
     run = tiny_run(steps=1_000_000)
     data = prepare(run.data, root=tmp_path, store=empty_store.path)
     empty_store.add(run)
-    runner = Slurm(slurm_profile(), empty_store.path, launch="a-1-abcd")
-    [job] = runner.submit([Work(run.id, 1.0, 1.0)], corpus_hash=data.hash, keep="none").jobs
+    runner = SlurmScheduler(slurm_profile(), empty_store.path, launch="a-1-abcd")
+    [job] = runner.submit([Work(run.id, 1.0, 1.0)], replace(ORDER, corpus_hash=data.hash)).jobs
     slurm.set(job, state="RUNNING")
     task = start_task(empty_store, job)
     wait_until(lambda: (newest := empty_store.newest(run.id)) and newest.last_record().get("step", 0) > 0)

@@ -10,21 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from scaling.runners.packing import Task, pack
-from scaling.runners.runner_file import Resources, Runner
+from scaling.runners.scheduler import Work
+
+if TYPE_CHECKING:
+    from scaling.runners.runner_file import Resources, Runner
 
 DEFAULT_MAX_ARRAY_SIZE = 1001  # slurm.conf(5): array indices stay below it
-
-
-@dataclass(frozen=True)
-class Work:
-    """One run to be trained: what a resource rule and the packing look at."""
-
-    run_id: str
-    params: float  # params_total
-    seconds: float | None  # predicted wall time on its own devices; None where unknown
-    trunk: str | None = None  # runs of one trunk share a task, in the order they come in
 
 
 @dataclass(frozen=True)

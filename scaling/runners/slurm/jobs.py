@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scaling.errors import RunnerError
+from scaling.results.jobs import HeldRun, JobState
+from scaling.results.launches import same_sweep
 from scaling.results.store import Store
-from scaling.runners.slurm.queue import JobState, SlurmQueue, run_command
-from scaling.runners.slurm.submissions import Submitted, all_submitted, same_sweep
+from scaling.runners.scheduler import JobsView
+from scaling.runners.slurm.queue import SlurmQueue, run_command
+from scaling.runners.slurm.submissions import Submitted, all_submitted
 
 SCANCEL_IDS = 500  # per call, far below the system's limit on a command line
-
-
-@dataclass(frozen=True)
-class HeldRun:
-    """A run that a job holds: whose launch, which array element, and what SLURM says of it."""
-
-    launch: str
-    job_id: str
-    state: JobState
-
-    def __str__(self) -> str:
-        if self.state.state == "RUNNING":
-            return f"waits its turn in job {self.job_id}"
-        return f"job {self.job_id} {self.state}" + "; `scaling launch` releases it" * self.stuck
-
-    @property
-    def stuck(self) -> bool:
-        """True where SLURM holds the job because a node failed to start it: it stays so until somebody releases it."""
-        return self.state.reason == "launch failed requeued held"
+_STUCK = "launch failed requeued held"  # a node failed to start the job: it stays so until somebody releases it
 
 
 class StoreJobs:
@@ -40,15 +23,13 @@ class StoreJobs:
     def __init__(self, store: Path, queue: SlurmQueue) -> None:
         self.store, self.queue = store, queue
 
-    def view(self, run_ids: set[str], store: Store) -> dict[str, Any]:
-        """What `results.status` needs to know of the scheduler about these runs."""
+    def view(self, run_ids: set[str], *, launch: str) -> JobsView:
+        """Which of these runs jobs hold, and how the last job of each other one ended."""
+        store = Store(self.store)
         unfinished = {run_id for run_id in run_ids if not store.has_result(run_id)}
         held = self.held(unfinished)
-        return {
-            "jobs": {run_id: str(job) for run_id, job in held.items()},
-            "job_active": self.queue.active,
-            "endings": self.endings(unfinished - held.keys()),
-        }
+        endings, goes_on = self.endings(unfinished - held.keys()), self.goes_on(launch)
+        return JobsView(held, endings, self.queue.notes, goes_on)
 
     def held(self, run_ids: set[str]) -> dict[str, HeldRun]:
         """Which of the runs a job of any launch holds. A job that nobody can be asked about holds its runs; one that
@@ -58,7 +39,8 @@ class StoreJobs:
         for submitted, job_id, state, task in self._elements(run_ids):
             if state.active is not False:
                 waiting = (run_id for run_id in task if run_id in run_ids and not self._failed_in(run_id, job_id))
-                found |= {run_id: HeldRun(submitted.launch, job_id, state) for run_id in waiting}
+                stuck = state.reason == _STUCK
+                found |= {run_id: HeldRun(submitted.launch, job_id, state, stuck) for run_id in waiting}
         return found
 
     def endings(self, run_ids: set[str]) -> dict[str, str]:

@@ -13,15 +13,17 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 import scaling
 from scaling.errors import RunnerError
 from scaling.quantity import format_duration
-from scaling.runners.runner_file import Runner
 from scaling.runners.slurm.queue import run_command
+
+if TYPE_CHECKING:
+    from scaling.runners.runner_file import Runner
 
 PROBE_SECONDS = 20  # how long a probe may wait for a node; a busy cluster leaves the question open
 _SHARED = re.compile(r"nfs|lustre|gpfs|beegfs|ceph|gluster|panfs|orangefs|wekafs|9p|afs|cvmfs|smb|cifs|fuse\.|quobyte")

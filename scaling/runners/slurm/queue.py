@@ -12,7 +12,8 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+
+from scaling.results.jobs import JobRef, JobState
 
 QUERY_SECONDS = 30.0  # a dead controller lets squeue hang for 9 or 18 s (SLURM 22.05, MessageTimeout 10 s)
 INTERVAL_SECONDS = 10.0  # assumption: what a cluster's operators accept from one status that refreshes
@@ -27,34 +28,25 @@ _RERUN = {"NODE_FAIL", "PREEMPTED", "REQUEUED"}  # in accounting these may be th
 Command = Callable[[list[str]], "subprocess.CompletedProcess[str]"]
 
 
-@dataclass(frozen=True)
-class JobState:
-    """One job or array element. `active` is None where nobody can say; `name` is empty where only accounting spoke."""
-
-    state: str
-    active: bool | None
-    reason: str = ""
-    name: str = ""
-
-    def __str__(self) -> str:
-        words = self.state.lower().replace("_", " ")
-        return f"{words}: {self.reason}" if self.reason not in ("", "None") else words
-
-
 GONE = JobState("ENDED", False)
 UNKNOWN = JobState("UNKNOWN", None)
 
 
 def login_environment() -> dict[str, str]:
     """The environment without the job that we may run in: sbatch and srun would take its sizes for their own."""
-    return {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or not k.startswith(("SLURM_", "SUBMITIT_"))}
+    return {
+        k: v
+        for k, v in os.environ.items()
+        if k == "SLURM_CONF" or not k.startswith(("SLURM_", "SUBMITIT_", "SCALING_JOB_"))
+    }
 
 
 def run_command(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run one SLURM command; a missing program or one that hangs reads as a failure with a message."""
+    environment = login_environment() | {"SLURM_TIME_FORMAT": "%s"}  # seconds, the same in every time zone
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False, env=login_environment()
+            command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False, env=environment
         )
     except FileNotFoundError:
         return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: not found")
@@ -94,9 +86,9 @@ class SlurmQueue:
         _, states = self._seen.get(job_id.partition("_")[0], (0.0, {"*": UNKNOWN}))
         return states.get(job_id, states["*"])
 
-    def active(self, job_id: str) -> bool | None:
-        """Whether SLURM still holds `job_id`; None where nobody can say."""
-        return self.state(job_id).active
+    def active(self, job: JobRef) -> bool | None:
+        """Whether SLURM still holds `job`; None where nobody can say."""
+        return self.state(job.id).active_for(job)
 
     def forget(self) -> None:
         """Ask again at the next question."""
@@ -124,9 +116,9 @@ class SlurmQueue:
     def _ask(self, ids: str) -> Mapping[str, JobState]:
         """Elements that SLURM knows; ``*`` stands for all it did not list, and is GONE where that is left out."""
         self.notes = ()
-        answer = self._run(["squeue", "-h", "-a", "-r", "-t", "all", "-o", "%i|%T|%r|%j", "-j", ids])
+        answer = self._run(["squeue", "-h", "-a", "-r", "-t", "all", "-o", "%i|%T|%r|%V|%j", "-j", ids])
         if answer.returncode == 0:
-            return {job: _live(state, reason, name) for job, state, reason, name in _fields(answer.stdout, 4)}
+            return {job: _live(*values) for job, *values in _fields(answer.stdout, 5)}
         if "Invalid job id" in answer.stderr:  # the controller answers: it forgot them all, so they are over
             return {}
         self.notes = (f"the SLURM controller does not answer ({_last_line(answer.stderr)})",)
@@ -153,9 +145,9 @@ def _by_element(text: str) -> dict[str, str]:
     return found
 
 
-def _live(state: str, reason: str, name: str) -> JobState:
+def _live(state: str, reason: str, submitted: str, name: str) -> JobState:
     active = True if state in _ACTIVE else False if state in _ENDED else None
-    return JobState(state, active, reason, name)
+    return JobState(state, active, reason, name, submitted)
 
 
 def _past(state: str) -> JobState:

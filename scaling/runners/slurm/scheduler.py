@@ -1,4 +1,4 @@
-"""SLURM as a scheduler: submit job arrays (`slurm_jobs` asks what holds a run, and cancels).
+"""SLURM as a scheduler: submit job arrays (`slurm.jobs` asks what holds a run, and cancels).
 
 submitit writes the sbatch text and the pickles and starts the tasks under `srun`; a pickle holds the call
 `slurm_task.work(store, launch, submission, task)` and nothing else. Nothing keeps running on the login node. While
@@ -14,88 +14,154 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from scaling.errors import RunnerError
+from scaling.results.jobs import HeldRun, JobRef
 from scaling.results.owner import code_version
 from scaling.results.store import Store
-from scaling.runners.runner_file import Runner
+from scaling.runners.scheduler import Cancelled, JobEnvironment, JobsView, Order, Outcome, Scheduler, Work
+from scaling.runners.slurm import preflight
 from scaling.runners.slurm import task as slurm_task
-from scaling.runners.slurm.arrays import DEFAULT_MAX_ARRAY_SIZE, Array, Work, make_arrays
-from scaling.runners.slurm.jobs import HeldRun, StoreJobs
+from scaling.runners.slurm.arrays import DEFAULT_MAX_ARRAY_SIZE, Array, make_arrays
+from scaling.runners.slurm.environment import job_environment
+from scaling.runners.slurm.jobs import StoreJobs
 from scaling.runners.slurm.queue import SlurmQueue, login_environment, run_command
-from scaling.runners.slurm.script import array_parameters, check_folder, continuation_parameters
+from scaling.runners.slurm.script import array_parameters, check_folder, check_runner, continuation_parameters
 from scaling.runners.slurm.submissions import Submission, Submitted, all_submitted, launch_folder
+
+if TYPE_CHECKING:
+    from scaling.runners.runner_file import Runner
 
 LOCK_SECONDS = 300.0  # another launch on this store prepares data and submits at most about this long
 MAX_UNATTENDED_ATTEMPTS = 10  # assumption: a run that was lost this often needs a person
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a launch did: runs handed over now, runs that jobs hold already, the ids of the new jobs."""
+class _Held(NamedTuple):
+    """Runs that jobs hold, and the arrays of the others."""
 
-    submitted: tuple[str, ...]
-    held: Mapping[str, HeldRun]
-    jobs: tuple[str, ...]
+    held: dict[str, HeldRun]
+    free: list[Work]
 
 
-class Slurm:
-    """The cluster of one runner file, for one launch on one store."""
+class SlurmScheduler(Scheduler):
+    """The cluster of one runner file, for one launch on one store.
 
-    def __init__(self, profile: Runner, store: Path, *, launch: str, queue: SlurmQueue | None = None) -> None:
-        self.profile, self.store, self.launch = profile, store.resolve(), launch
-        self.folder = launch_folder(self.store, launch)
+    Raises:
+        SpecError: the runner file has no time limit, or a value that sbatch would misread.
+        RunnerError: SLURM could not write logs below this store.
+    """
+
+    keys = frozenset({"slots", "partition", "resources", "time_limit", "pack", "max_concurrent", "setup", "sbatch"})
+
+    def __init__(
+        self,
+        runner: Runner,
+        store: Path,
+        *,
+        launch: str,
+        folder: Path | None = None,
+        where: str = "the runner file",
+        queue: SlurmQueue | None = None,
+    ) -> None:
+        store = store.resolve()
+        folder = launch_folder(store, launch)  # in the store, because every launch on it must see the jobs
+        super().__init__(runner, store, launch=launch, folder=folder, where=where)
         self.jobs = StoreJobs(self.store, queue or SlurmQueue())
+        check_runner(runner, where=where)
         check_folder(self.store)
 
-    def scripts(self, work: Sequence[Work]) -> list[str]:
-        """The sbatch texts that `submit` would hand over now, without asking what other jobs hold."""
+    def scripts(self, work: Sequence[Work], order: Order) -> list[str]:
+        """The sbatch texts that `submit` would hand over now. The id of a job that is not there yet is written
+        ``JOB_OF_<its name>``.
+        """
         first = self._next_number()
-        arrays = make_arrays(self.profile, work, max_array_size=max_array_size(default=DEFAULT_MAX_ARRAY_SIZE))
-        return [self._script(array, self._name(first + place)) for place, array in enumerate(arrays)]
+        free = self._divide(work).free
+        size = max_array_size(default=DEFAULT_MAX_ARRAY_SIZE)
+        arrays = make_arrays(self.runner, free, max_array_size=size) if free else []
+        return [self._script(array, number=first + place, first=first) for place, array in enumerate(arrays)]
 
     def samples(self, work: Sequence[Work]) -> list[str]:
         """The text of one array per kind of resources, for ``sbatch --test-only``."""
         kinds: dict[Any, Array] = {}
-        for array in make_arrays(self.profile, work):
+        for array in make_arrays(self.runner, work):
             kinds.setdefault((array.resources, array.slots), array)
-        return [self._script(array, self._name(0)) for array in kinds.values() if array.after is None]
+        return [self._script(array, number=0, first=0) for array in kinds.values() if array.after is None]
 
-    def submit(
-        self, work: Sequence[Work], *, corpus_hash: str, keep: str, continuation: Sequence[str] | None = None
-    ) -> Outcome:
+    def submit(self, work: Sequence[Work], order: Order) -> Outcome:
         """Hand over every run of `work` that no job holds.
 
         Args:
             work: runs without a result.
-            corpus_hash: of the prepared data.
-            keep: what a finished run keeps: ``weights`` or ``none``.
-            continuation: the command that goes on when all jobs of this launch have ended.
+            order: the launch; `worker` and `worklist` are not used, since a task has a list of its own.
 
         Raises:
             RunnerError: SLURM does not answer or refuses; jobs submitted before that stay, and are found again.
         """
         with self._locked():
             self.jobs.recover()
-            held = self.jobs.held({run.run_id for run in work})
+            held, free = self._divide(work)
             self.jobs.release(held.values())
-            free = [run for run in work if run.run_id not in held and self._worth_it(run.run_id)]
             jobs: list[str] = []
-            arrays = make_arrays(self.profile, free, max_array_size=max_array_size()) if free else []
+            arrays = make_arrays(self.runner, free, max_array_size=max_array_size()) if free else []
             for array in arrays:
                 after = None if array.after is None else jobs[array.after]
-                jobs.append(self._submit_array(array, after, corpus_hash=corpus_hash, keep=keep))
+                jobs.append(self._submit_array(array, after, order))
             own = {h.job_id.partition("_")[0] for h in held.values() if h.launch == self.launch}
-            if continuation and (jobs or (own and not self.jobs.goes_on(self.launch))):
-                jobs.append(self._submit_continuation(continuation, sorted(own | set(jobs), key=int)))
-        return Outcome(tuple(run.run_id for run in free), held, tuple(jobs))
+            if order.continuation and (jobs or (own and not self.jobs.goes_on(self.launch))):
+                jobs.append(self._submit_continuation(order.continuation, sorted(own | set(jobs), key=int)))
+        return Outcome(tuple(run.run_id for run in free), held, tuple(jobs), self.runner.max_concurrent)
 
-    def _submit_array(self, array: Array, after: str | None, *, corpus_hash: str, keep: str) -> str:
+    def poll(self, run_ids: set[str]) -> JobsView:
+        """What SLURM says of the jobs that hold these runs, by one query every few seconds."""
+        return self.jobs.view(run_ids, launch=self.launch)
+
+    def active(self, job: JobRef) -> bool | None:
+        """Whether SLURM still holds `job`."""
+        return self.jobs.queue.active(job)
+
+    def cancel(self, run_ids: set[str]) -> Cancelled:
+        """Cancel the live jobs of every launch of this sweep on this store."""
+        jobs, foreign = self.jobs.cancel(self.launch, run_ids)
+        messages = (
+            [f"cancelled {len(jobs)} jobs ({', '.join(jobs)}); their runs checkpoint at their next step"]
+            if jobs
+            else []
+        )
+        for run_id, held in foreign.items():
+            whose = f"job {held.job_id} of launch {held.launch}, which is not this sweep's"
+            messages.append(f"run {run_id} is still trained by {whose}")
+        return Cancelled(tuple(jobs), tuple(messages))
+
+    @classmethod
+    def environment(cls) -> JobEnvironment | None:
+        """The SLURM job that this process runs in."""
+        return job_environment()
+
+    def check(self, work: Sequence[Work]) -> None:
+        """Refuse what this cluster will not run. Raises RunnerError."""
+        preflight.check_cluster(self.runner, self.samples(work), where=self.where)
+
+    def check_store(self) -> str | None:
+        """Refuse a store that the nodes do not see; a remark where no node was free to be asked."""
+        return preflight.check_shared(self.runner, self.store, where=self.where)
+
+    def logs(self, job: JobRef) -> list[Path]:
+        """What submitit's processes wrote."""
+        return sorted((self.store / "launches").glob(f"*/{job.id}_*_log.*"))
+
+    def diagnose(self) -> dict[str, object]:
+        """What the cluster and a probe job say."""
+        return preflight.diagnose(self.runner, self.store, where=self.where)
+
+    def _divide(self, work: Sequence[Work]) -> _Held:
+        held = self.jobs.held({run.run_id for run in work})
+        return _Held(held, [run for run in work if run.run_id not in held and self._worth_it(run.run_id)])
+
+    def _submit_array(self, array: Array, after: str | None, order: Order) -> str:
         newest = {run_id: Store(self.store).newest(run_id) for run_id in array.run_ids}
         number = self._next_number()
         submission = Submission(
@@ -105,18 +171,18 @@ class Slurm:
             device="cuda" if array.resources.gpus else "cpu",
             strategy=array.resources.strategy,
             attempts={run_id: attempt.number if attempt else 0 for run_id, attempt in newest.items()},
-            corpus_hash=corpus_hash,
-            keep=keep,
+            corpus_hash=order.corpus_hash,
+            keep=order.keep,
             code_version=code_version(),
         )
         calls = [(str(self.store), self.launch, f"{number:02d}", task) for task in range(len(array.tasks))]
-        parameters = array_parameters(self.profile, array, name=submission.name, after=after)
+        parameters = array_parameters(self.runner, array, name=submission.name, after=after)
         return self._sbatch(number, submission, parameters, slurm_task.work, calls)
 
     def _submit_continuation(self, command: Sequence[str], after: list[str]) -> str:
         number = self._next_number()
         submission = Submission(name=self._name(number), code_version=code_version())
-        parameters = continuation_parameters(self.profile, name=submission.name, after=after)
+        parameters = continuation_parameters(self.runner, name=submission.name, after=after)
         return self._sbatch(number, submission, parameters, slurm_task.go_on, [(list(command),)])
 
     def _sbatch(
@@ -137,13 +203,10 @@ class Slurm:
         submitted.settle(job_id)
         return job_id
 
-    def _script(self, array: Array, name: str) -> str:
-        after = None if array.after is None else f"JOB_OF_{self._name(array.after + 1)}"
-        executor = _executor(self.folder, array_parameters(self.profile, array, name=name, after=after))
-        if len(array.tasks) > 1:
-            executor.parameters["map_count"] = len(array.tasks)
-        text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
-        return text
+    def _script(self, array: Array, *, number: int, first: int) -> str:
+        after = None if array.after is None else f"JOB_OF_{self._name(first + array.after)}"
+        parameters = array_parameters(self.runner, array, name=self._name(number), after=after)
+        return submission_text(_executor(self.folder, parameters), tasks=len(array.tasks))
 
     def _worth_it(self, run_id: str) -> bool:
         """True, except where nobody watches: then a run that failed, or never got to a worker, is not tried again."""
@@ -185,6 +248,18 @@ def max_array_size(*, default: int | None = None) -> int:
         return default
     hint = "run this on a login node of the cluster, or launch without --runner to train on this machine"
     raise RunnerError("no SLURM controller answers here", got=answer.stderr.strip() or None, hint=hint)
+
+
+def submission_text(executor: Any, *, tasks: int) -> str:
+    """The sbatch text that submitit would write for `tasks` calls.
+
+    submitit 1.5 has no public way to ask for it; this is the one place that uses a private method of submitit, and a
+    test compares the text with the file that is submitted.
+    """
+    if tasks > 1:
+        executor.parameters["map_count"] = tasks
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    return text
 
 
 def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:

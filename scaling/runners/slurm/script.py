@@ -10,11 +10,13 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.errors import RunnerError, SpecError
-from scaling.runners.runner_file import Runner
-from scaling.runners.slurm.arrays import Array
+
+if TYPE_CHECKING:
+    from scaling.runners.runner_file import Runner
+    from scaling.runners.slurm.arrays import Array
 
 SIGNAL_SECONDS = 120  # assumption: a checkpoint takes less; SLURM may signal up to 60 s early (sbatch(1), --signal)
 CONTINUE_SECONDS = 3600  # assumption: submitting a next stage, or collecting, fitting and reporting, takes less

@@ -9,16 +9,12 @@ without a job id is looked up by its job name, which no other submission has.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scaling.files import read_json, to_json, write_atomic
-
-_SWEEP = re.compile(r"-\d+(?=-[0-9a-f]{4}$)")
 
 
 @dataclass(frozen=True)
@@ -79,24 +75,6 @@ class Submitted:
     def settle(self, job_id: str) -> None:
         """Write down the job id ("" where there is none)."""
         write_atomic(self.path.with_suffix(".job"), to_json({"job_id": job_id or None}))
-
-
-def launch_name(sweep: str, number: int, *, root: Path, store: Path) -> str:
-    """``quickstart-3-9f2c``: readable, safe in a shell and in a file name, another one for every root and store.
-
-    Args:
-        sweep: the sweep's name; whatever is not a letter, digit, dot, dash or underscore becomes an underscore.
-        number: of the launch.
-        root: whose `.scaling/launches` numbered it; people who share a store have their own.
-        store: where the runs lie; an intention is looked up by a name that no other store's job has.
-    """
-    digest = hashlib.sha256(f"{root.resolve()}\0{store.resolve()}\0{sweep}".encode()).hexdigest()[:4]
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', sweep)[:40]}-{number}-{digest}"
-
-
-def same_sweep(launch: str, other: str) -> bool:
-    """True where two launch names differ in the number only: the same sweep of the same root."""
-    return _SWEEP.sub("", launch) == _SWEEP.sub("", other)
 
 
 def launch_folder(store: Path, name: str) -> Path:

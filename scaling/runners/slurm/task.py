@@ -1,4 +1,4 @@
-"""What runs inside a SLURM task: the pool of workers of `scaling.runners.local`, and the way back into the queue.
+"""What runs inside a SLURM task: the pool of workers of `scaling.runners.pool`, and the way back into the queue.
 
 submitit calls `work` under `srun`, after installing a signal handler of its own that checkpoints in mid-step and
 dead-locks with child processes (measured). Ours replaces it before anything is started: USR2 (SLURM's warning before
@@ -23,10 +23,11 @@ from types import FrameType
 from typing import Literal
 
 from scaling.errors import RunnerError
-from scaling.results.owner import Owner, code_version
+from scaling.results.owner import code_version
 from scaling.results.store import Store
-from scaling.runners.local import LocalPool
-from scaling.runners.ranks import meeting_place, ranks
+from scaling.runners.pool import LocalPool
+from scaling.runners.scheduler import JobEnvironment, join_ranks
+from scaling.runners.slurm.environment import job_environment, rank_count
 from scaling.runners.slurm.queue import SlurmQueue, run_command
 from scaling.runners.slurm.submissions import Submission, launch_folder
 from scaling.runners.worker import EXIT_STOPPED, STOP_SIGNALS, WorkList
@@ -49,37 +50,49 @@ def work(store: str, launch: str, submission: str, task: int) -> None:
     written = Submission.read(folder / f"{submission}.json")
     if written.code_version != code_version():
         say(f"the code changed after submission: {written.code_version} -> {code_version()}")
-    job_id, restart = Owner.current().job_id, Owner.current().restart_count
-    place = folder / "tasks" / f"{job_id}.{restart}"
-    if ranks() > 1:
-        _work_as_rank(written, task, Store(Path(store)), place / f"rank-{os.environ['SLURM_PROCID']}", stop)
+    environment = job_environment()
+    assert environment is not None
+    place = folder / "tasks" / f"{environment.job.id}.{environment.job.restart_count}"
+    if rank_count() > 1:
+        _work_as_rank(written, task, Store(Path(store)), place, environment, stop)
         return
     worklist = _worklist(written, written.tasks[task], Store(Path(store)))
     path = worklist.write(place / "worklist.json")
     devices = [written.device if written.device == "cpu" else f"{written.device}:{n}" for n in range(written.slots)]
-    stopped = run_pool(LocalPool(Path(store), path, devices=devices, log_folder=place, follow=False), stop)
+    pool = LocalPool(Path(store), path, devices=devices, log_folder=place, follow=False, scheduler="slurm")
+    stopped = run_pool(pool, stop)
     if stopped and any(_open(Store(Path(store)), worklist)):
-        assert job_id is not None
-        raise SystemExit(requeue(job_id))
+        raise SystemExit(requeue(environment.job.id))
 
 
-def _work_as_rank(written: Submission, task: int, store: Store, place: Path, stop: Callable[[], bool]) -> None:
+def _work_as_rank(
+    written: Submission, task: int, store: Store, place: Path, environment: JobEnvironment, stop: Callable[[], bool]
+) -> None:
     """One rank of several: a pool of one worker. Rank 0 asks for the requeue; the others wait for their end."""
-    os.environ.update(meeting_place(os.environ["SLURM_JOB_NODELIST"], os.environ["SLURM_JOB_ID"]))
+    ranks = environment.ranks
+    assert ranks is not None
+    join_ranks(environment)
+    place = place / f"rank-{ranks.rank}"
     worklist = _worklist(written, written.tasks[task], store)
     path = worklist.write(place / "worklist.json")
-    device = "cpu" if written.device == "cpu" else f"{written.device}:{os.environ['SLURM_LOCALID']}"
-    pool = LocalPool(store.path, path, devices=[device], log_folder=place, follow=False, strategy=written.strategy)
+    device = "cpu" if written.device == "cpu" else f"{written.device}:{ranks.local_rank}"
+    pool = LocalPool(
+        store.path,
+        path,
+        devices=[device],
+        log_folder=place,
+        follow=False,
+        strategy=written.strategy,
+        scheduler="slurm",
+    )
     stopped = run_pool(pool, stop)
     if bad := [code for code in pool.wait() if code not in (0, EXIT_STOPPED)]:
         raise SystemExit(f"the worker of this rank ended with status {bad[0]}; see {place}")
     if stopped and any(_open(store, worklist)):
-        if os.environ["SLURM_PROCID"] != "0":
+        if ranks.rank != 0:
             time.sleep(RANK_WAIT_SECONDS)
             raise SystemExit(EXIT_STOPPED)
-        job_id = Owner.current().job_id
-        assert job_id is not None
-        raise SystemExit(requeue(job_id))
+        raise SystemExit(requeue(environment.job.id))
 
 
 def go_on(command: list[str]) -> None:

@@ -109,14 +109,14 @@ def cpu_seconds() -> float:
 def packed() -> None:
     from box import Box, make_reference, wait_until
 
-    from scaling.runners.slurm.arrays import Work
+    from scaling.runners.scheduler import Work
 
     with tempfile.TemporaryDirectory(prefix="scaling-bench-") as folder:
         store, corpus_hash, [run] = make_reference(Path(folder), steps=[PACKED_STEPS])
         box = Box(Path(folder) / "box", store, corpus_hash)
         runs = box.add([dataclasses.replace(run, seed=seed) for seed in range(PACKED_RUNS)])
         slurm = box.slurm(f"slots: {SLOTS}", "pack: {target: 10h}", "resources: [{cpus: 1}]")
-        slurm.submit([Work(run.id, 1.0, 1.0) for run in runs], corpus_hash=corpus_hash, keep="none")
+        slurm.submit([Work(run.id, 1.0, 1.0) for run in runs], box.order)
         wait_until(lambda: all(box.store.has_result(run.id) for run in runs), "every run", seconds=3600)
         training = sum(box.store.result(run.id).device_seconds for run in runs)
         attempts = [box.store.newest(run.id).metrics_path for run in runs]

@@ -79,6 +79,17 @@ def test_no_module_of_a_folder_leads_back_to_itself() -> None:
     assert not needs, f"imports in a circle: {needs}"
 
 
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_the_name_of_a_scheduler_leads_to_slurm(path: Path) -> None:
+    place = str(path.relative_to(PACKAGE))
+    if place.startswith("runners/slurm") or place == "runners/scheduler_names.py":  # slurm_task.py: a name of 0.1
+        return
+    assert not any(name.startswith("scaling.runners.slurm") for name in imports(path)), f"{place} imports SLURM"
+    strings = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+    exact = {text for text in strings if isinstance(text, str) and (text == "slurm" or text.startswith("SLURM_"))}
+    assert not exact, f"{place} knows SLURM: {exact}"
+
+
 def test_content_folders_are_no_packages() -> None:
     for folder in ("sweeps", "runners", "analysis", "results", "docs", "tests", "benchmarks"):
         assert not list((ROOT / folder).rglob("__init__.py")), f"{folder}/ would shadow an installed package"

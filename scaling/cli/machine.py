@@ -21,9 +21,9 @@ from scaling.errors import ScalingError
 from scaling.hardware import Device
 from scaling.runners.runner_file import load_runner
 from scaling.runners.scheduler import scheduler_class
+from scaling.runners.scheduler_names import names
 
 _PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "submitit", "datasets", "transformers", "tiktoken")
-_SLURM = ("sbatch", "squeue", "sacct", "scontrol")
 
 
 @click.command()
@@ -32,7 +32,7 @@ _SLURM = ("sbatch", "squeue", "sacct", "scontrol")
 @root_option
 @json_option
 def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: bool) -> int:
-    """What this machine can do: processors, packages, built-in corpora, SLURM, and the store."""
+    """What this machine can do: processors, packages, built-in corpora, schedulers, and the store."""
     profile = load_runner(runner)
     root = (root or Path.cwd()).resolve()
     store = profile.store_path(root)
@@ -42,7 +42,7 @@ def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: boo
         "devices": _devices(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "corpora": {name: _corpus(name) for name in ("python-packages", "python-stdlib")},
-        "slurm": {name: shutil.which(name) for name in _SLURM},
+        **_schedulers(),
         "store": {"path": str(store), "writable": problem is None, "problem": problem},
     }
     if calibrate:
@@ -88,6 +88,12 @@ def _devices() -> dict[str, object]:
         listing = subprocess.run(query, capture_output=True, text=True, check=False)
         found |= {f"cuda:{n}": line for n, line in enumerate(listing.stdout.splitlines())}
     return found
+
+
+def _schedulers() -> dict[str, dict[str, object]]:
+    """Where the commands of every known scheduler are; one without commands is not listed."""
+    programs = {name: scheduler_class(name).programs for name in names()}
+    return {name: {one: shutil.which(one) for one in needed} for name, needed in programs.items() if needed}
 
 
 def _version(package: str) -> str | None:

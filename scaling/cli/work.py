@@ -45,7 +45,8 @@ def work(store: Path, launch: str, device: str | None, strategy: str | None, fol
     worklist = _worklist(frozen, path, Store(store))
     place = device or _device(frozen)
     try:
-        status = run_worker(store, worklist, WorkerOptions(place, follow=follow, strategy=strategy, scheduler=None))
+        options = WorkerOptions(place, follow=follow, strategy=strategy, scheduler=frozen.runner)
+        status = run_worker(store, worklist, options)
         return status or _conclude(frozen, worklist, Store(store))
     finally:
         ignore_stop_signals()

@@ -29,7 +29,7 @@ class WorkerOptions:
         lifeline: stop at end-of-file on standard input.
         follow: stay until runs that others train have their result.
         strategy: how several ranks hold a model (``ddp``, ``fsdp``); None where this process trains alone.
-        scheduler: whose job this process is in; None asks every known one.
+        scheduler: asked before every other known one whether this process is in a job of it.
     """
 
     device: str = "cpu"
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lifeline", action="store_true", help="stop at end-of-file on standard input")
     parser.add_argument("--follow", action="store_true", help="stay until runs that others train have their result")
     parser.add_argument("--strategy", choices=("ddp", "fsdp"), help="one rank of several, as torchrun says")
-    parser.add_argument("--scheduler", help="whose job this is (default: ask every known scheduler)")
+    parser.add_argument("--scheduler", help="asked first whether this is a job of it")
     values = vars(parser.parse_args(argv))
     store, runs = values.pop("store"), values.pop("runs")
     try:

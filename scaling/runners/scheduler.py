@@ -139,6 +139,9 @@ class Scheduler(Protocol):
     poll_seconds: ClassVar[float] = 5.0
     """How often a launch that waits may ask."""
 
+    programs: ClassVar[tuple[str, ...]] = ()
+    """Commands that it needs on this machine; `scaling doctor` says where they are."""
+
     runner: Runner
     store: Path
     launch: str
@@ -244,9 +247,10 @@ def current_job(name: str | None = None) -> JobEnvironment | None:
     """The job that this process runs in; None where no scheduler knows of one.
 
     Args:
-        name: of the scheduler to ask; None asks every known one.
+        name: of the scheduler to ask before every other known one.
     """
-    environments = (scheduler_class(known).environment() for known in ([name] if name else names()))
+    asked = dict.fromkeys([name, *names()] if name else names())
+    environments = (scheduler_class(known).environment() for known in asked)
     return next((found for found in environments if found is not None), None)
 
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scaling.data.shards import prepare
+from scaling.results.launches import launch_name
 from scaling.results.store import ENDED, Store
 from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.runners.runner_file import load_runner
-from scaling.runners.slurm.arrays import Work
-from scaling.runners.slurm.scheduler import Slurm
-from scaling.runners.slurm.submissions import launch_name
+from scaling.runners.scheduler import Order, Work
+from scaling.runners.slurm.scheduler import SlurmScheduler
 from scaling.runners.worker import WorkList
 
 ROOT = Path(__file__).parent.parent.parent
@@ -58,12 +58,12 @@ class Box:
             self.store.add(run)
         return list(runs)
 
-    def slurm(self, *lines: str, number: int = 1) -> Slurm:
+    def slurm(self, *lines: str, number: int = 1) -> SlurmScheduler:
         path = self.folder / "runner.yaml"
         usual = {"runner": "slurm", "partition": "main", "device": "cpu", "time_limit": "60m"}
         head = [f"{key}: {value}" for key, value in usual.items() if not any(line.startswith(key) for line in lines)]
         path.write_text("\n".join([*head, *(lines or (QUIET_NODES,))]) + "\n")
-        return Slurm(load_runner(path), self.store.path, launch=self.launch(number))
+        return SlurmScheduler(load_runner(path), self.store.path, launch=self.launch(number))
 
     def launch(self, number: int = 1) -> str:
         """A launch's name, another one for every box."""
@@ -72,7 +72,12 @@ class Box:
     def submit(self, runs: Sequence[Run], *lines: str):
         """Submit what has no result and no job; each run in a task of its own."""
         work = [Work(run.id, 1.0, 3600.0) for run in runs if not self.store.has_result(run.id)]
-        return self.slurm(*lines).submit(work, corpus_hash=self.corpus_hash, keep="none")
+        return self.slurm(*lines).submit(work, self.order)
+
+    @property
+    def order(self) -> Order:
+        """What a launch on this store asks for."""
+        return Order((), self.folder / "worklist.json", self.corpus_hash, "none")
 
     def step(self, run: Run) -> int:
         newest = self.store.newest(run.id)

@@ -23,14 +23,14 @@ pytestmark = pytest.mark.slurm
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from scaling.runners.slurm.arrays import Work
 from scaling.results.store import Store
 from scaling.runners.runner_file import load_runner
-from scaling.runners.slurm.scheduler import Slurm
+from scaling.runners.scheduler import Order, Work
+from scaling.runners.slurm.scheduler import SlurmScheduler
 runner, store, launch, corpus_hash, *runs = sys.argv[1:]
 work = [Work(run, float(n), 3600.0) for n, run in enumerate(runs) if not Store(Path(store)).has_result(run)]
-slurm = Slurm(load_runner(Path(runner)), Path(store), launch=launch)
-print(json.dumps(slurm.submit(work, corpus_hash=corpus_hash, keep="none").submitted))
+slurm = SlurmScheduler(load_runner(Path(runner)), Path(store), launch=launch)
+print(json.dumps(slurm.submit(work, Order((), Path(), corpus_hash, "none")).submitted))
 """
 
 
@@ -100,8 +100,7 @@ def test_a_node_is_set_down_with_a_job_on_it(box: Box, runs) -> None:
     try:
         box.wait_for_training(run, attempt=2)
         assert box.store.newest(run.id).owner.host != node
-        view = box.slurm().jobs.view({run.id}, box.store)
-        assert run.id in view["jobs"], "accounting says NODE_FAIL; the job runs again"
+        assert run.id in box.slurm().poll({run.id}).held, "accounting says NODE_FAIL; the job runs again"
         box.wait_for_results([run])
         box.check([run])
     finally:
@@ -240,9 +239,9 @@ def test_slurmctld_is_killed_and_restarted(box: Box, runs) -> None:
         wait_until(lambda: box.step(first) > step, "a run goes on without the controller")
         os.kill(workers[0], signal.SIGSTOP)
         slurm = box.slurm()
-        view = slurm.jobs.view({first.id, second.id}, box.store)
-        assert set(view["jobs"]) == {first.id, second.id}, "unknown is never failed"
-        assert any("controller does not answer" in note for note in slurm.jobs.queue.notes)
+        view = slurm.poll({first.id, second.id})
+        assert set(view.held) == {first.id, second.id}, "unknown is never failed"
+        assert any("controller does not answer" in note for note in view.notes)
     finally:
         subprocess.run([CLUSTER, "start"], check=True, capture_output=True)
         for pid in workers:
@@ -260,13 +259,15 @@ def test_slurmdbd_is_down(box: Box, runs) -> None:
         [job] = box.submit([run]).jobs
         box.wait_for_training(run)
         slurm = box.slurm()
-        assert slurm.jobs.view({run.id}, box.store)["job_active"](job) is True
+        owner = box.store.newest(run.id).owner
+        assert owner.job.submitted, "a worker knows when its job was submitted"
+        assert slurm.active(owner.job) is True
         slurm_command("scancel", job)
         wait_until(lambda: not states(job), "the job is gone")
         slurm.jobs.queue.forget()
-        endings = slurm.jobs.view({run.id}, box.store)["endings"]
-        assert endings[run.id].startswith(f"job {job} ended")
-        assert any("accounting does not answer" in note for note in slurm.jobs.queue.notes)
+        view = slurm.poll({run.id})
+        assert view.endings[run.id].startswith(f"job {job} ended")
+        assert any("accounting does not answer" in note for note in view.notes)
         box.submit([run])
     finally:
         subprocess.run([CLUSTER, "start"], check=True, capture_output=True)

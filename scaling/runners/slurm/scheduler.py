@@ -56,6 +56,7 @@ class SlurmScheduler(Scheduler):
     """
 
     keys = frozenset({"slots", "partition", "resources", "time_limit", "pack", "max_concurrent", "setup", "sbatch"})
+    programs = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun")
 
     def __init__(
         self,

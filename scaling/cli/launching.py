@@ -235,6 +235,8 @@ def _submit(
         say(f"submitted {submitted} runs; {held} are held by jobs already, {finished} are finished")
         if outcome.jobs:
             say(f"jobs: {', '.join(outcome.jobs)}")
+    for message in outcome.messages:
+        say(message)
     return outcome
 
 

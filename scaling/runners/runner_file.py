@@ -1,8 +1,8 @@
 """A runner file: one place where runs execute, and what the hardware there is.
 
-The same page describes a workstation (`runner: local`), a cluster partition (`runner: slurm`), and what a user's own
-scheduler needs (`runner: module:Class`). Keys that the scheduler does not read are errors: a time limit that nothing
-enforces would be a lie.
+The same page describes a workstation (`runner: local`), a cluster partition (`runner: slurm`), a place where something
+else starts the workers (`runner: external`), and what a user's own scheduler needs (`runner: module:Class`). Keys that
+the scheduler does not read are errors: a time limit that nothing enforces would be a lie.
 """
 
 from __future__ import annotations

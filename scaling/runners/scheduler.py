@@ -58,14 +58,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `submit` did: runs handed over now, runs that jobs hold already, the ids of the new jobs, and how many runs
-    can train side by side (None: all).
+    """What `submit` did: runs handed over now, runs that jobs hold already, the ids of the new jobs, how many runs can
+    train side by side (None: all), and what a person should read.
     """
 
     submitted: tuple[str, ...]
     held: Mapping[str, HeldRun]
     jobs: tuple[str, ...]
     slots: int | None = None
+    messages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from scaling.errors import RunnerError
 GROUP = "scaling.schedulers"
 BUILT_IN = {
     "local": "scaling.runners.local:LocalScheduler",
+    "external": "scaling.runners.external:ExternalScheduler",
     "slurm": "scaling.runners.slurm.scheduler:SlurmScheduler",
 }
 MEMBERS = ("keys", "scripts", "submit", "poll", "cancel", "environment", "active", "check", "leave")  # of a `Scheduler`

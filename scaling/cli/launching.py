@@ -68,8 +68,7 @@ def launch(
     _refuse_other_plan(project, plan, replan)
     store = Store(profile.store_path(project.root))
     rows = _rows(plan)
-    last = last_launch(project.root, project.name)
-    number = (last.number if last else 0) + (last is None or last.ids != [row["id"] for row in rows])
+    number = _next_number(project, rows, _frozen_fields(project, profile, runner, store))
     where = str(runner or PACKAGED_LOCAL)
     scheduler = project.scheduler(profile, store.path, number=number, where=where)
     todo = _open_work(rows, store)
@@ -129,16 +128,9 @@ def _freeze(
 ) -> Launch:
     """The last launch where it asked for just this, else a new one."""
     rows = _rows(plan)
-    fields = {
-        "sweep_text": project.path.read_text(),
-        "runner": profile.runner,
-        "runner_text": (runner or PACKAGED_LOCAL).read_text(),
-        "store": str(store.path),
-        "corpus_hash": corpus_hash,
-        "code_version": code_version(),
-    }
+    fields = _frozen_fields(project, profile, runner, store) | {"corpus_hash": corpus_hash}
     last = last_launch(project.root, project.name)
-    if last and last.ids == [row["id"] for row in rows] and all(getattr(last, k) == v for k, v in fields.items()):
+    if last is not None and last.number == _next_number(project, rows, fields):
         return last
     return freeze(
         project.root,
@@ -149,6 +141,26 @@ def _freeze(
         plan_checks=tuple(check.to_json() for check in plan.checks),
         **fields,
     )
+
+
+def _frozen_fields(project: Project, profile: Runner, runner: Path | None, store: Store) -> dict[str, str]:
+    """What a launch freezes beside its rows, as far as it is known before the data are prepared."""
+    return {
+        "sweep_text": project.path.read_text(),
+        "runner": profile.runner,
+        "runner_text": (runner or PACKAGED_LOCAL).read_text(),
+        "store": str(store.path),
+        "code_version": code_version(),
+    }
+
+
+def _next_number(project: Project, rows: Rows, fields: Mapping[str, str]) -> int:
+    """The number of the last launch where it asked for just this, else the next one."""
+    last = last_launch(project.root, project.name)
+    if last is None:
+        return 1
+    same = last.ids == [row["id"] for row in rows] and all(getattr(last, key) == v for key, v in fields.items())
+    return last.number if same else last.number + 1
 
 
 def _rows(plan: Priced) -> tuple[dict[str, Any], ...]:
@@ -206,7 +218,7 @@ def _launch(
     if not stays and (submitted or outcome.held):
         say(f"next: scaling status {project.path}")
         return 0
-    if not submitted:
+    if not submitted and not todo:
         say(f"all {len(frozen.rows)} runs are finished: nothing to train")
     return _conclude(project, frozen, project.statuses(frozen, scheduler=scheduler))
 
@@ -228,7 +240,7 @@ def _submit(
         WorkList.of(ids, store, corpus_hash=order.corpus_hash, keep=order.keep).write(order.worklist)
     if scheduler.attached:
         signal.signal(signal.SIGTERM, _raise_interrupt)
-    outcome = scheduler.submit(todo, order) if todo or not scheduler.attached else Outcome((), {}, ())
+    outcome = scheduler.submit(todo, order) if todo else Outcome((), {}, ())
     if not scheduler.attached:
         finished = len(frozen.rows) - len(todo)
         held, submitted = len(outcome.held), len(outcome.submitted)
@@ -271,9 +283,10 @@ def _stay(project: Project, scheduler: Scheduler, frozen: Launch, outcome: Outco
     try:
         _follow(project, scheduler, frozen, outcome)
     except KeyboardInterrupt:
-        say("stopping: every run checkpoints at its next step ..." if scheduler.attached else "the jobs go on")
+        if scheduler.attached:
+            say("stopping: every run checkpoints at its next step ...")
         scheduler.leave(interrupted=True)
-        _say_continues(project)
+        _say_continues(project, scheduler)
         raise
     except BaseException:
         scheduler.leave(interrupted=True)
@@ -281,7 +294,7 @@ def _stay(project: Project, scheduler: Scheduler, frozen: Launch, outcome: Outco
     try:
         scheduler.leave(interrupted=False)
     except KeyboardInterrupt:
-        _say_continues(project)
+        _say_continues(project, scheduler)
         raise
     if scheduler.attached:
         took, used = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -304,8 +317,11 @@ def _follow(project: Project, scheduler: Scheduler, frozen: Launch, outcome: Out
             time.sleep(scheduler.poll_seconds)
 
 
-def _say_continues(project: Project) -> None:
-    say(f"stopped; `scaling launch {project.path}` continues where it was")
+def _say_continues(project: Project, scheduler: Scheduler) -> None:
+    if scheduler.attached:
+        say(f"stopped; `scaling launch {project.path}` continues where it was")
+    else:
+        say(f"the jobs go on; next: scaling status {project.path}")
 
 
 def _report(project: Project, frozen: Launch, runs: list[RunStatus]) -> None:

@@ -29,7 +29,7 @@ class WorkerOptions:
         lifeline: stop at end-of-file on standard input.
         follow: stay until runs that others train have their result.
         strategy: how several ranks hold a model (``ddp``, ``fsdp``); None where this process trains alone.
-        scheduler: asked before every other known one whether this process is in a job of it.
+        scheduler: asked before the built-in ones whether this process is in a job of it.
     """
 
     device: str = "cpu"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, cast
 
 from scaling.results.jobs import HeldRun, JobActive, JobRef
-from scaling.runners.scheduler_names import load_class, names
+from scaling.runners.scheduler_names import BUILT_IN, load_class
 
 if TYPE_CHECKING:
     from scaling.runners.runner_file import Runner
@@ -248,9 +248,9 @@ def current_job(name: str | None = None) -> JobEnvironment | None:
     """The job that this process runs in; None where no scheduler knows of one.
 
     Args:
-        name: of the scheduler to ask before every other known one.
+        name: of the scheduler to ask before the built-in ones.
     """
-    asked = dict.fromkeys([name, *names()] if name else names())
+    asked = dict.fromkeys([name, *BUILT_IN] if name else BUILT_IN)
     environments = (scheduler_class(known).environment() for known in asked)
     return next((found for found in environments if found is not None), None)
 

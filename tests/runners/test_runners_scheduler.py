@@ -170,6 +170,18 @@ def test_a_runner_that_is_no_scheduler_is_refused_with_its_line(tmp_path: Path, 
         scheduler_class(name)
 
 
+def test_an_installed_package_may_name_its_scheduler(tmp_path: Path, monkeypatch) -> None:
+    package = tmp_path / "loops-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: loops\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[scaling.schedulers]\nloops = shell_scheduler:ShellLoop\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert names() == ["local", "external", "slurm", "loops"]
+    assert scheduler_class("loops").__name__ == "ShellLoop"
+    (tmp_path / "runner.yaml").write_text("runner: loops\noptions: {before: 'echo hello'}\n")
+    assert load_runner(tmp_path / "runner.yaml").options == {"before": "echo hello"}
+
+
 @pytest.mark.parametrize(("runner", "key"), [("local", "time_limit: 4h"), ("slurm", "options: {queue: long}")])
 def test_a_key_that_the_scheduler_does_not_read_is_refused(tmp_path: Path, runner: str, key: str) -> None:
     (tmp_path / "runner.yaml").write_text(f"runner: {runner}\n{key}\n")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from scaling.data.shards import prepare
 from scaling.results.jobs import JobRef
 from scaling.results.owner import Owner
 from scaling.runners.scheduler import Order, Ranks, Work, current_job
@@ -86,3 +89,22 @@ def test_what_0_1_has_queued_still_starts() -> None:
     assert pickle.loads(b"cscaling.runners.slurm_task\ngo_on\n.") is task.go_on
     command = [sys.executable, "-P", "-m", "scaling.runners.job", "--help"]
     assert "--runs" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_two_ranks_of_a_step_train_one_run(slurm, cluster, empty_store, tiny_run, tmp_path) -> None:
+    """Two tasks as srun would start them; the fake `scontrol` knows no hosts, so they meet where the node list says."""
+    run = tiny_run(steps=6)
+    data = prepare(run.data, root=tmp_path, store=empty_store.path)
+    empty_store.add(run)
+    cluster.submit([Work(run.id, 1.0, 1.0)], replace(ORDER, corpus_hash=data.hash))
+    step = {"SLURM_JOB_ID": "101", "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "localhost"}
+    program = "from scaling.runners.slurm.task import work; import sys; work(*sys.argv[1:4], 0)"
+    command = [sys.executable, "-P", "-c", program, str(empty_store.path), "grid-1-abcd", "01"]
+    ranks = [
+        subprocess.Popen(command, env=os.environ | step | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank})
+        for rank in ("0", "1")
+    ]
+    assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
+    assert empty_store.result(run.id).status == "completed"
+    newest = empty_store.newest(run.id)
+    assert (newest.number, newest.owner.job) == (1, JobRef("101", "1800000101", 0))

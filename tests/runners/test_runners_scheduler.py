@@ -13,8 +13,9 @@ import pytest
 
 from scaling.errors import RunnerError, SpecError
 from scaling.results.jobs import JobRef, JobState
+from scaling.runners.local import LocalScheduler, local_devices
 from scaling.runners.runner_file import load_runner
-from scaling.runners.scheduler import Ranks, Scheduler, current_job, scheduler_class
+from scaling.runners.scheduler import Order, Ranks, Scheduler, Work, current_job, scheduler_class
 from scaling.runners.scheduler_names import names
 
 SWEEP = """\
@@ -207,3 +208,20 @@ def test_training_reads_the_ranks_as_torchrun_says_them() -> None:
     assert variables == {
         "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "20007"
     }  # fmt: skip
+
+
+def test_a_dry_run_on_this_machine_names_every_worker_and_starts_none(tmp_path: Path) -> None:
+    (tmp_path / "runner.yaml").write_text("runner: local\nslots: 2\n")
+    here = LocalScheduler(load_runner(tmp_path / "runner.yaml"), tmp_path / "S", launch="a-1", folder=tmp_path / "1")
+    order = Order(("scaling", "work"), tmp_path / "1" / "worklist.json", "c0ffee")
+    commands = here.scripts([Work(f"{n:016x}", 1.0, 1.0) for n in range(3)], order)
+    worker = f"-m scaling.runners.program --lifeline --store {tmp_path}/S --runs {order.worklist} --follow --device cpu"
+    assert [command.partition(" -P ")[2] for command in commands] == [worker] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["runner.yaml"]
+
+
+def test_a_gpu_that_is_not_there_is_one_message(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RunnerError, match="no GPU is found") as error:
+        local_devices("h100", None)
+    assert "nvidia-smi" in error.value.hint

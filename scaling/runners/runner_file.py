@@ -85,8 +85,7 @@ class Runner(Block):
     """One runner file."""
 
     runner: str
-    """What starts the workers: this machine (`local`), SLURM job arrays (`slurm`), something else (`external`), or a
-    scheduler of your own: `module:Class`, or an entry point of the group `scaling.schedulers`."""
+    """What starts workers: `local`, `slurm`, `external` (something else), an entry point of yours, or `module:Class`."""
     device: str | CustomDevice = "cpu"
     """A row of the hardware table, or a description of the device."""
     slots: Count | None = None

@@ -85,7 +85,7 @@ class Runner(Block):
     """One runner file."""
 
     runner: str
-    """What starts workers: `local`, `slurm`, `external` (something else), an entry point, or `module:Class` of yours."""
+    """What starts workers: `local`, `slurm`, `external` (something else), or your own entry point or `module:Class`."""
     device: str | CustomDevice = "cpu"
     """A row of the hardware table, or a description of the device."""
     slots: Count | None = None

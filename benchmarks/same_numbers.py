@@ -38,7 +38,7 @@ def plans() -> dict[str, Any]:
     for path in sorted((ROOT / "sweeps").glob("*.yaml")):
         sweep = load_sweep(path, root=ROOT)
         planned = plan(sweep, vocab_size=sweep.data.vocab_size or 257, root=ROOT)
-        rows = [run.row() for run in planned.runs]
+        rows = [run.row().to_json() for run in planned.runs]
         ids = hashlib.sha256("".join(row["id"] for row in rows).encode()).hexdigest()
         counted = {key: math.fsum(row[key] for row in rows) for key in ("params_total", "params_matmul", "flops")}
         documents[path.stem] = {"runs": len(rows), "ids": ids, "first": rows[0], "last": rows[-1], **counted}

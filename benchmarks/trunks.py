@@ -50,7 +50,7 @@ def rows(
 ) -> Iterator[tuple[str, list[int], int, float, float, float]]:
     """(shape, lengths, steps made, CPU seconds alone, CPU seconds as branches, share of steps saved) per trunk."""
     by_id = {planned.run.id: planned for planned in runs}
-    ordered = [by_id[str(row["id"])] for row in in_order(planned.row(0.0) for planned in runs)]
+    ordered = [by_id[row.id] for row in in_order(planned.row(0.0) for planned in runs)]
     for trunk in dict.fromkeys(planned.trunk for planned in ordered):
         branches = [planned for planned in ordered if planned.trunk == trunk]
         seconds = [0.0, 0.0]
@@ -61,7 +61,7 @@ def rows(
             seconds = [seconds[0] + took, seconds[1] + shared]
         lengths = [planned.run.steps for planned in branches]
         made = sum(planned.own_steps for planned in branches)
-        yield branches[0].cell.split("/")[2], lengths, made, *seconds, 1 - made / sum(lengths)
+        yield branches[0].cell.shape, lengths, made, *seconds, 1 - made / sum(lengths)
 
 
 def main() -> None:

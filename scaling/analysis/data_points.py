@@ -12,17 +12,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from scaling.analysis.table_reader import Row
+from scaling.analysis.table_reader import ForeignRow, column_names
 from scaling.errors import DataError
 from scaling.laws.points import Points
 from scaling.laws.tuning_bias import Trials, choose
 from scaling.optimizers import TUNABLE
+from scaling.rows import RunRow
 
-_SHAPE = ("layers", "width", "heads", "ff_width", "vocab_size")
 _SETTING = (*TUNABLE, "optimizer", "steps")
 
 
@@ -44,16 +43,16 @@ class Cell:
     tokens: float
     flops: float | None
     budget: float | None
-    rows: tuple[Row, ...] = field(repr=False)
+    rows: tuple[RunRow, ...] = field(repr=False)
     names: tuple[str, ...]
     settings: int = 1
-    trials: tuple[Row, ...] = field(default=(), repr=False)
+    trials: tuple[RunRow, ...] = field(default=(), repr=False)
     shift: float = 0.0
 
     @cached_property
     def losses(self) -> tuple[float, ...]:
         """The loss of every run, nats per token."""
-        return tuple(row["loss"] + self.shift for row in self.rows)
+        return tuple(row.final_loss + self.shift for row in self.rows)
 
     @property
     def loss(self) -> float:
@@ -61,14 +60,14 @@ class Cell:
         return math.fsum(self.losses) / len(self.losses)
 
     @property
-    def row(self) -> Row:
+    def row(self) -> RunRow:
         """The first run, for everything that the runs of a cell share."""
         return self.rows[0]
 
     @property
     def shape(self) -> str | None:
         """``d32 L2``; None in a table without shapes."""
-        layers, width = self.row.get("layers"), self.row.get("width")
+        layers, width = self.row.layers, self.row.width
         return None if layers is None or width is None else f"d{width} L{layers}"
 
 
@@ -98,21 +97,21 @@ class Gathered:
         return lines
 
 
-def line_name(row: Mapping[str, Any]) -> str:
+def line_name(row: RunRow) -> str:
     """`dense`, `low_rank@0.25`; `all` in a table that names no family."""
-    if row.get("line"):
-        return str(row["line"])
-    family = str(row.get("family") or "all")
-    return family if row.get("rank_ratio") is None else f"{family}@{row['rank_ratio']:g}"
+    if row.line:
+        return row.line
+    family = row.family or "all"
+    return family if row.rank_ratio is None else f"{family}@{row.rank_ratio:g}"
 
 
 def gather(
-    rows: Sequence[Row],
+    rows: Sequence[RunRow],
     *,
     params_column: str,
     flops_column: str | None,
-    where: Mapping[str, float | None] | None = None,
-    exclude: Mapping[str, str] | None = None,
+    where: Mapping[str, float | None],
+    exclude: Mapping[str, str],
 ) -> Gathered:
     """The cells of `rows`, and the runs left out with their reasons.
 
@@ -125,18 +124,18 @@ def gather(
     Raises:
         DataError: a column that is asked for is not there, or an excluded run does not exist.
     """
-    bounds = {name: bound for name, bound in (where or {}).items() if bound is not None}
-    named = {str(row.get("id") or f"row {n}"): row for n, row in enumerate(rows, 1)}
-    _check_names(named, params_column, bounds, exclude or {})
-    kept: dict[tuple[str, str], list[tuple[str, Row]]] = {}
+    bounds = {name: bound for name, bound in where.items() if bound is not None}
+    named = {row.id or f"row {n}": row for n, row in enumerate(rows, 1)}
+    _check_names(named, params_column, bounds, exclude)
+    kept: dict[tuple[str, str], list[tuple[str, RunRow]]] = {}
     dropped = []
     for name, row in named.items():
-        excluded, filtered = _excluded(name, exclude or {}), _filtered(row, bounds, params_column)
+        excluded, filtered = _excluded(name, exclude), _filtered(row, bounds, params_column)
         reason = excluded or _unusable(row, params_column) or filtered
         if reason:
             dropped.append(DroppedRun(name, line_name(row), reason, unwanted=bool(excluded or filtered)))
         else:
-            kept.setdefault((line_name(row), row.get("cell") or _label(row, params_column)), []).append((name, row))
+            kept.setdefault((line_name(row), row.cell or _label(row, params_column)), []).append((name, row))
     cells = []
     for members in kept.values():
         cell, losers = _cell(members, params_column, flops_column)
@@ -148,9 +147,9 @@ def gather(
 
 
 def _check_names(
-    named: Mapping[str, Row], params_column: str, where: Iterable[str], exclude: Mapping[str, str]
+    named: Mapping[str, RunRow], params_column: str, where: Iterable[str], exclude: Mapping[str, str]
 ) -> None:
-    columns = list(dict.fromkeys(name for row in named.values() for name in row))
+    columns = column_names(list(named.values())) if named else []
     for name in (params_column, *map(_column, where)):
         if name not in columns and name != "params":
             raise DataError("the table has no such column", got=name, allowed=", ".join(columns))
@@ -169,59 +168,62 @@ def _excluded(name: str, exclude: Mapping[str, str]) -> str | None:
     return f"excluded: {exclude[name]}" if name in exclude else None
 
 
-def _unusable(row: Row, params_column: str) -> str | None:
-    if row.get("status", "completed") not in (None, "completed"):
-        return str(row["status"])
-    return f"no {params_column}" if row.get(params_column) is None else None
+def _unusable(row: RunRow, params_column: str) -> str | None:
+    if not row.completed:
+        return row.status
+    return f"no {params_column}" if row.number(params_column) is None else None
 
 
-def _filtered(row: Row, bounds: Mapping[str, float], params_column: str) -> str | None:
+def _filtered(row: RunRow, bounds: Mapping[str, float], params_column: str) -> str | None:
     for name, bound in bounds.items():
         column = params_column if _column(name) == "params" else _column(name)
-        value = row[column]
+        value = row.number(column)
         if value is None or (value < bound if name.startswith("min_") else value > bound):
             shown = "unknown" if value is None else f"{value:g}"
             return f"{column} is {shown}, and the analysis has {name}: {bound:g}"
     return None
 
 
-def _label(row: Row, params_column: str) -> str:
+def _label(row: RunRow, params_column: str) -> str:
     """Budget (or tokens) and shape (or N), without the line."""
-    spent = f"D {row['tokens']:g}" if row.get("budget") is None else f"C {row['budget']:g}"
-    if any(row.get(name) is None for name in _SHAPE):
+    spent = f"D {row.tokens:g}" if row.budget is None else f"C {row.budget:g}"
+    if None in (row.layers, row.width, row.heads, row.ff_width, row.vocab_size):
         # Without a shape, equal N at one budget still differ in D: several horizons of one model.
-        unique = f", of {row['unique_tokens']:g} distinct" if row.get("unique_tokens") is not None else ""
-        return f"{spent}, N {row[params_column]:g}, D {row['tokens']:g}{unique}"
-    return f"{spent}, layers {row['layers']}, width {row['width']}, heads {row['heads']}, ff {row['ff_width']}"
+        distinct = row.unique_tokens if isinstance(row, ForeignRow) else None
+        unique = "" if distinct is None else f", of {distinct:g} distinct"
+        return f"{spent}, N {row.number(params_column):g}, D {row.tokens:g}{unique}"
+    shared = f", key-value heads {row.kv_heads}" if row.kv_heads not in (None, row.heads) else ""
+    tied = ", tied" if row.tied else ""
+    return f"{spent}, layers {row.layers}, width {row.width}, heads {row.heads}, ff {row.ff_width}{shared}{tied}"
 
 
-def setting(row: Row, names: Iterable[str]) -> str:
+def setting(row: RunRow, names: Iterable[str]) -> str:
     """The hyperparameters `names` of a run: ``lr 0.02, weight_decay 0.1``."""
-    told = ((name, row.get(name)) for name in names)
+    told = ((name, getattr(row, name)) for name in names)
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, (int, float)) else f"{name} {value}" for name, value in told
     )
 
 
-def tuned_names(rows: Sequence[Row]) -> list[str]:
+def tuned_names(rows: Sequence[RunRow]) -> list[str]:
     """The hyperparameters in which the runs of a cell differ; steps follow from the batch."""
-    varied = [name for name in _SETTING if len({row.get(name) for row in rows}) > 1]
+    varied = [name for name in _SETTING if len({getattr(row, name) for row in rows}) > 1]
     return [name for name in varied if name != "steps" or "batch_tokens" not in varied]
 
 
-def trials_of(cells: Sequence[tuple[str, Sequence[Row]]]) -> Trials:
+def trials_of(cells: Sequence[tuple[str, Sequence[RunRow]]]) -> Trials:
     """All runs of some cells, (label, rows) each, as `laws.tuning_bias` reads them."""
     settings, values = [], []
     for _, rows in cells:
         names = tuned_names(rows)
         settings += [setting(row, names) for row in rows]
-        values += [row.get(names[0]) if len(names) == 1 else None for row in rows]
+        values += [getattr(row, names[0]) if len(names) == 1 else None for row in rows]
     runs = [(label, row) for label, rows in cells for row in rows]
-    seeds = [row.get("seed") for _, row in runs]
+    seeds = [row.seed for _, row in runs]
     points = Points(
-        params=np.array([row["tokens"] for _, row in runs]),  # the choice looks at losses alone
-        tokens=np.array([row["tokens"] for _, row in runs]),
-        loss=np.array([row["loss"] for _, row in runs]),
+        params=np.array([row.tokens for _, row in runs]),  # the choice looks at losses alone
+        tokens=np.array([row.tokens for _, row in runs]),
+        loss=np.array([row.final_loss for _, row in runs]),
         line=np.array([line_name(row) for _, row in runs]),
         cell=np.array([label for label, _ in runs]),
         seed=None if None in seeds else np.array([str(seed) for seed in seeds]),
@@ -231,7 +233,7 @@ def trials_of(cells: Sequence[tuple[str, Sequence[Row]]]) -> Trials:
 
 
 def _cell(
-    members: Sequence[tuple[str, Row]], params_column: str, flops_column: str | None
+    members: Sequence[tuple[str, RunRow]], params_column: str, flops_column: str | None
 ) -> tuple[Cell, list[DroppedRun]]:
     """The cell of some runs; runs of the settings that lost are dropped with that reason."""
     rows = tuple(row for _, row in members)
@@ -240,14 +242,16 @@ def _cell(
     won = [setting(row, names) == choice.setting for row in rows]
     best = [member for member, kept in zip(members, won, strict=True) if kept]
     first = best[0][1]
-    flops = first.get(flops_column) if flops_column else None
+    params = first.number(params_column)
+    assert params is not None, "rows without N are dropped"
+    flops = first.number(flops_column) if flops_column else None
     cell = Cell(
         line=line_name(first),
         label=_label(first, params_column),
-        params=float(first[params_column]),
-        tokens=float(first["tokens"]),
+        params=float(params),
+        tokens=float(first.tokens),
         flops=None if flops is None else float(flops),
-        budget=None if first.get("budget") is None else float(first["budget"]),
+        budget=None if first.budget is None else float(first.budget),
         rows=tuple(row for _, row in best),
         names=tuple(name for name, _ in best),
         settings=choice.settings,

@@ -15,8 +15,8 @@ import numpy as np
 
 from scaling.analysis.data_points import Cell, trials_of
 from scaling.analysis.settings import Settings
-from scaling.analysis.table_reader import POINT_COLUMNS, Row
-from scaling.analysis.training_costs import Models, PerToken, axes, models_of_rows
+from scaling.analysis.table_reader import POINT_COLUMNS
+from scaling.analysis.training_costs import PerToken, axes, models_of_rows
 from scaling.errors import FitError
 from scaling.inference.curve import Curve
 from scaling.laws.draws import Draws
@@ -26,6 +26,7 @@ from scaling.laws.line_study import LineStudy, study_line
 from scaling.laws.points import Array, Points
 from scaling.laws.seed_noise import SeedNoise
 from scaling.laws.tuning_bias import Selection, Trials, choose, selection_draws
+from scaling.rows import RunRow
 
 _REACH = 100.0  # sizes searched beyond those trained, each way
 PARAMS_COLUMNS = ("params_total", "params_non_embedding", "params_matmul")
@@ -89,13 +90,12 @@ def make_line(
     *,
     order: int,
     settings: Settings,
-    models: Models | None,
     sequence_length: int | None,
     noise: SeedNoise | None,
 ) -> Line:
     """Fits one line every way its cells allow; `noise` is that of all lines."""
     points = points_of(cells, settings.params_column)
-    known = models or models_of_rows([cell.row for cell in cells])
+    known = models_of_rows([cell.row for cell in cells])
     curve = Curve(known, params=settings.params_column) if known and settings.params_column in PARAMS_COLUMNS else None
     costs = axes(curve, cells, sequence_length=sequence_length)
     axis = settings.convention if settings.convention in costs else "6ND"
@@ -110,7 +110,7 @@ def make_line(
             delta=settings.delta,
             draws=settings.bootstrap,
             seed=seed,
-            kind="residuals" if cells[0].row.get("cell") else None,  # a grid of ours is designed, with budgets or not
+            kind="residuals" if cells[0].row.cell else None,  # a grid of ours is designed, with budgets or not
             drop_highest=settings.drop_highest,
             compute=settings.predict,
             conventions=_conventions(cells, settings.params_column),
@@ -122,11 +122,11 @@ def make_line(
         refused = error.what + (f" ({error.got})" if error.got else "")
     minima = law.isoflop if law else _minima(points, settings.bootstrap, seed, noise, trials)
     first = cells[0].row
-    family = first.get("family") or None
+    family = first.family
     return Line(
         name,
         family,
-        first.get("rank_ratio"),
+        first.rank_ratio,
         order,
         tuple(cells),
         points,
@@ -144,10 +144,10 @@ def points_of(cells: Sequence[Cell], params_column: str, column: str | None = No
     """One point per run of each cell; `column` takes N from another column of the table."""
     runs = [(cell, row) for cell in cells for row in cell.rows]
     every = {name: [getattr(cell, name) for cell, _ in runs] for name in ("flops", "budget")}
-    seeds = [row.get("seed") for _, row in runs]
-    trunks = [row.get("trunk") for _, row in runs]
+    seeds = [row.seed for _, row in runs]
+    trunks = [row.trunk for _, row in runs]
     return Points(
-        params=np.array([cell.params if column is None else float(row[column]) for cell, row in runs]),
+        params=np.array([cell.params if column is None else row.number(column) for cell, row in runs]),
         tokens=np.array([cell.tokens for cell, _ in runs]),
         loss=np.array([loss for cell in cells for loss in cell.losses]),
         line=np.array([cell.line for cell, _ in runs]),
@@ -164,17 +164,17 @@ def _conventions(cells: Sequence[Cell], params_column: str) -> dict[str, Points]
     """The same points with the other parameter counts, where the table has them."""
     if params_column not in PARAMS_COLUMNS:
         return {}
-    others = [name for name in PARAMS_COLUMNS if name != params_column and all(cell.row.get(name) for cell in cells)]
+    others = [name for name in PARAMS_COLUMNS if name != params_column and all(cell.row.number(name) for cell in cells)]
     return {name: points_of(cells, params_column, name) for name in others}
 
 
-def _whole_column(name: str, rows: Sequence[Row]) -> Array | None:
+def _whole_column(name: str, rows: Sequence[RunRow]) -> Array | None:
     """A column that all rows have, None where none has.
 
     Raises:
         FitError: some rows have it.
     """
-    values = [row.get(name) for row in rows]
+    values = [getattr(row, name, None) for row in rows]  # a table of ours has none of these
     missing = values.count(None)
     if 0 < missing < len(values):
         raise FitError(f"column {name} is empty in some rows", got=f"{missing} of {len(values)}", allowed="all or none")

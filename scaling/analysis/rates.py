@@ -21,9 +21,9 @@ from itertools import combinations
 from scaling.analysis.data_points import line_name
 from scaling.analysis.settings import Claim
 from scaling.analysis.study import Study
-from scaling.analysis.table_reader import Row
 from scaling.laws.comparison import Word, word_for
 from scaling.laws.seed_noise import SeedNoise
+from scaling.rows import RunRow
 
 MULTIPLES = (1, 2, 4)  # of the best rate: where the low-rank paper's rules part (2602.12429)
 LEAST = 3  # rates; with fewer there is no best one between two others
@@ -36,12 +36,12 @@ class Rate:
     """The runs of one line at one rate, over seeds; those that diverged have no loss."""
 
     lr: float
-    rows: tuple[Row, ...]
+    rows: tuple[RunRow, ...]
 
     @cached_property
     def losses(self) -> list[float]:
         """Of the runs that completed."""
-        return [row["loss"] for row in self.rows if row["status"] == "completed"]
+        return [row.final_loss for row in self.rows if row.completed]
 
     @property
     def diverged(self) -> int:
@@ -55,7 +55,7 @@ class Rate:
 
     def median(self, column: str) -> float | None:
         """Of a diagnostic over the runs that have it, diverged or not."""
-        known = [row[column] for row in self.rows if row.get(column) is not None]
+        known = [value for row in self.rows if (value := row.number(column)) is not None]
         return statistics.median(known) if known else None
 
 
@@ -125,10 +125,10 @@ class Pair:
 def tunings(study: Study) -> list[list[Tuned]]:
     """Tuned lines, the best first, in groups of equal shape and tokens (the most lines first)."""
     unwanted = {item.run for item in study.dropped if item.unwanted}
-    rows: dict[tuple[str, float], dict[str, list[Row]]] = {}
+    rows: dict[tuple[str, float], dict[str, list[RunRow]]] = {}
     for row in study.rows:
-        if row.get("status") in ("completed", "diverged") and row.get("lr") and row["id"] not in unwanted:
-            place = (f"d{row['width']} L{row['layers']}", float(row["steps"] * row["batch_tokens"]))
+        if row.status in ("completed", "diverged") and row.lr and row.id not in unwanted:
+            place = (f"d{row.width} L{row.layers}", float(row.tokens))
             rows.setdefault(place, {}).setdefault(line_name(row), []).append(row)
     orders = {line.name: line.order for line in study.lines}
     groups = [
@@ -142,10 +142,10 @@ def tunings(study: Study) -> list[list[Tuned]]:
     return sorted(([*sorted(group, key=lambda t: t.loss)] for group in groups if group), key=len, reverse=True)
 
 
-def _rates(rows: Sequence[Row]) -> tuple[Rate, ...]:
-    rates: dict[float, list[Row]] = {}
+def _rates(rows: Sequence[RunRow]) -> tuple[Rate, ...]:
+    rates: dict[float, list[RunRow]] = {}
     for row in rows:
-        rates.setdefault(row["lr"], []).append(row)
+        rates.setdefault(row.lr or 0.0, []).append(row)
     return tuple(Rate(lr, tuple(rates[lr])) for lr in sorted(rates))
 
 

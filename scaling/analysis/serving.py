@@ -59,7 +59,7 @@ def serving(study: Study) -> Serving:
 
 def context_of(study: Study) -> int:
     """The sequence length the models were trained with."""
-    return int(study.reference.cells[0].row.get("sequence_length") or 2048)
+    return int(study.reference.cells[0].row.sequence_length or 2048)
 
 
 def _missing(line: Line) -> Check:

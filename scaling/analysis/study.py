@@ -9,7 +9,7 @@ same rows and settings give the same study, to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,13 +20,13 @@ from scaling.analysis.joint_law import fit_together
 from scaling.analysis.lines import PARAMS_COLUMNS, Line, make_line, points_of
 from scaling.analysis.settings import JOINT_LAWS, Settings
 from scaling.analysis.study_checks import study_checks
-from scaling.analysis.table_reader import Row, is_runs_table
-from scaling.analysis.training_costs import Models
+from scaling.analysis.table_reader import ForeignRow, column_names
 from scaling.checks import Check
 from scaling.errors import FitError
 from scaling.laws.draws import Draws
 from scaling.laws.fitting import Fit
 from scaling.laws.seed_noise import SeedNoise, seed_noise
+from scaling.rows import RunRow
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Study:
     """
 
     settings: Settings
-    rows: tuple[Row, ...]
+    rows: tuple[RunRow, ...]
     lines: tuple[Line, ...]
     dropped: tuple[DroppedRun, ...]
     noise: SeedNoise | None
@@ -101,28 +101,21 @@ class Study:
             raise FitError(f"no law can be fitted: {first.refused}", where=f"line {first.name}")
 
 
-def study_rows(
-    rows: Sequence[Row],
-    *,
-    settings: Settings,
-    models: Mapping[str, Models] | None = None,
-) -> Study:
+def study_rows(rows: Sequence[RunRow], *, settings: Settings) -> Study:
     """Fits every line of a table and prepares the comparisons.
 
     Args:
         rows: of `collect`, or of `read_table`.
         settings: how.
-        models: line name -> (shape, ranks) of its whole ladder; None takes the shapes that were trained.
 
     Raises:
-        DataError: a column that is asked for is missing.
+        DataError: a column that is asked for is missing, or the shape of a run of ours is not what was counted.
         FitError: no row is a data point.
     """
-    ours = bool(rows) and is_runs_table(rows[0])
     gathered = gather(
         rows,
         params_column=settings.params_column,
-        flops_column=settings.flops_column if ours else "flops",
+        flops_column="flops" if rows and isinstance(rows[0], ForeignRow) else settings.flops_column,
         where=settings.where,
         exclude=settings.exclude,
     )
@@ -132,13 +125,12 @@ def study_rows(
     noise = _pooled_noise(gathered.cells, settings.params_column)
     lines = []
     for order, (name, cells) in enumerate(gathered.lines.items()):
-        lengths = {cell.row.get("sequence_length") for cell in cells}
+        lengths = {cell.row.sequence_length for cell in cells}
         line = make_line(
             name,
             cells,
             order=order,
             settings=settings,
-            models=(models or {}).get(name),
             sequence_length=lengths.pop() if len(lengths) == 1 else None,
             noise=noise,
         )
@@ -148,13 +140,13 @@ def study_rows(
 
 def _pooled_noise(cells: Sequence[Cell], params_column: str) -> SeedNoise | None:
     """Seed noise over the replicated cells of all lines."""
-    return seed_noise(points_of(cells, params_column)) if cells[0].row.get("seed") is not None else None
+    return seed_noise(points_of(cells, params_column)) if cells[0].row.seed is not None else None
 
 
-def settings_for_table(rows: Sequence[Row], settings: Settings) -> Settings:
+def settings_for_table(rows: Sequence[RunRow], settings: Settings) -> Settings:
     """`settings` with N as the table has it: `params` in a foreign one, `params_matmul` in ours unless one is named."""
-    if not is_runs_table(rows[0]):
-        return settings if settings.params_column in rows[0] else replace(settings, params_column="params")
+    if isinstance(rows[0], ForeignRow):
+        return settings if settings.params_column in column_names(rows) else replace(settings, params_column="params")
     if settings.params_column in PARAMS_COLUMNS:
         return settings
     return replace(settings, params_column="params_matmul", convention="exact")

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from scaling import checks
 from scaling.analysis.comparisons import Comparison, frontiers_cross
-from scaling.analysis.table_reader import Row
+from scaling.analysis.data_points import line_name
 from scaling.checks import Check, by_severity
 from scaling.laws.seed_noise import SeedNoise
 from scaling.laws.tuning_bias import selection_checks
+from scaling.rows import RunRow
 
 if TYPE_CHECKING:
     from scaling.analysis.lines import Line
@@ -26,7 +27,7 @@ _OF_THE_STUDY = {checks.SEED_NOISE_UNKNOWN.code, checks.RESIDUALS_EXCEED_NOISE.c
 
 
 def study_checks(
-    lines: Sequence[Line], comparisons: Sequence[Comparison], rows: Sequence[Row], noise: SeedNoise | None
+    lines: Sequence[Line], comparisons: Sequence[Comparison], rows: Sequence[RunRow], noise: SeedNoise | None
 ) -> tuple[Check, ...]:
     """Every suspicion, the gravest first, each once."""
     found = [
@@ -98,10 +99,7 @@ def _of_noise(lines: Sequence[Line], noise: SeedNoise | None) -> Iterator[Check]
 
 
 def _of_optimizers(lines: Sequence[Line]) -> Iterator[Check]:
-    used = {
-        line.name: sorted({str(cell.row["optimizer"]) for cell in line.cells if cell.row.get("optimizer")})
-        for line in lines
-    }
+    used = {line.name: sorted({cell.row.optimizer for cell in line.cells if cell.row.optimizer}) for line in lines}
     if len({tuple(names) for names in used.values()}) > 1:
         told = "; ".join(f"{line}: {', '.join(names)}" for line, names in used.items())
         message = f"Lines differ in optimizer too ({told}): a difference belongs to both."
@@ -111,21 +109,23 @@ def _of_optimizers(lines: Sequence[Line]) -> Iterator[Check]:
 def _of_runs(lines: Sequence[Line]) -> Iterator[Check]:
     for line in lines:
         rows = [cell.row for cell in line.cells]
-        short = [row["steps"] for row in rows if row.get("steps") and row["steps"] < checks.MIN_STEPS.value]
+        short = [row.steps for row in rows if row.steps and row.steps < checks.MIN_STEPS.value]
         if short:
             message = (
                 f"{line.name}: {_some(short, rows)} trained for fewer than {checks.MIN_STEPS.value:g} steps "
                 f"(least {min(short)})."
             )
             yield checks.FEW_STEPS(message)
-        repeated = [row["epochs"] for row in rows if row.get("epochs") and row["epochs"] > checks.MAX_EPOCHS.value]
+        repeated = [row.epochs for row in rows if row.epochs and row.epochs > checks.MAX_EPOCHS.value]
         if repeated:
             message = (
                 f"{line.name}: {_some(repeated, rows)} read their data more than {checks.MAX_EPOCHS.value:g} times."
             )
             yield checks.MANY_EPOCHS(message)
         shares = [
-            1 - row["params_non_embedding"] / row["params_total"] for row in rows if row.get("params_non_embedding")
+            1 - row.params_non_embedding / row.params_total
+            for row in rows
+            if row.params_non_embedding and row.params_total
         ]
         large = [share for share in shares if share > checks.MAX_EMBEDDING_SHARE.value]
         if large:
@@ -137,14 +137,14 @@ def _of_runs(lines: Sequence[Line]) -> Iterator[Check]:
             yield checks.EMBEDDING_SHARE(message)
 
 
-def _of_rows(rows: Sequence[Row]) -> Iterator[Check]:
-    statuses = Counter(str(row["status"]) for row in rows if row.get("status"))
+def _of_rows(rows: Sequence[RunRow]) -> Iterator[Check]:
+    statuses = Counter(row.status for row in rows if row.status)
     missing = {name: count for name, count in statuses.items() if name != "completed"}
     if missing:
         told = ", ".join(f"{count} {name}" for name, count in sorted(missing.items()))
         yield checks.RUNS_MISSING(f"Of {sum(statuses.values())} planned runs {told}; they are no data points.")
-    diverged = Counter(str(row["line"]) for row in rows if row.get("status") == "diverged")
-    if diverged and len(diverged) < len({row.get("line") for row in rows}):
+    diverged = Counter(line_name(row) for row in rows if row.status == "diverged")
+    if diverged and len(diverged) < len({row.line for row in rows}):
         told = ", ".join(f"{count} of {name}" for name, count in diverged.items())
         yield checks.DIVERGED_ONE_SIDE(f"Runs diverged on one side only ({told}): losses are not comparable.")
     for column, what, code in (
@@ -152,7 +152,7 @@ def _of_rows(rows: Sequence[Row]) -> Iterator[Check]:
         ("torch_version", "torch versions", checks.MIXED_TORCH_VERSION),
         ("device", "kinds of device", checks.MIXED_DEVICE),
     ):
-        found = sorted({str(row[column]) for row in rows if row.get(column) and row.get("status") == "completed"})
+        found = sorted({value for row in rows if row.status == "completed" and (value := getattr(row, column))})
         if len(found) > 1:
             yield code(f"Runs come from several {what}: {', '.join(found)}.")
 

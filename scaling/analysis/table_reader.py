@@ -1,46 +1,42 @@
-"""Rows: a table of finished trainings, ours or somebody else's.
+"""Tables of finished trainings, ours or somebody else's, as rows.
 
-A row is a dictionary. Ours come from `results/<sweep>/runs.csv` and have a status and three parameter counts. A
-foreign table needs `params`, `tokens` and `loss`, and may have `family`, `rank_ratio`, `flops`, `budget`, `seed` and
-the columns that a law or a weighted fit reads. CSV, JSON lines and Parquet are read to the same rows; a value that no
-law could use is an error that names the file, the row and the column.
+Ours come from `results/<sweep>/runs.csv` and are `RunRow`s. A foreign table needs `params`, `tokens` and `loss`, and
+may have `family`, `rank_ratio`, `flops`, `budget`, `seed`, the columns that a law or a weighted fit reads, and any
+column of ours. CSV, JSON lines and Parquet are read to the same rows; a value that no law could use is an error that
+names the file, the row and the column.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scaling.errors import DataError
-from scaling.results.collect import COLUMNS
-
-Row = dict[str, Any]
+from scaling.rows import COLUMNS, RunRow, checked_row, columns_of, is_runs_table, read_csv, run_row
 
 REQUIRED = ("params", "tokens", "loss")
 POINT_COLUMNS = ("weight", "factorized_params", "relative_rank", "unique_tokens", "unique_params")  # as in laws.Points
 OPTIONAL = ("family", "rank_ratio", "flops", "budget", "seed", *POINT_COLUMNS)
-_TEXTS = {
-    "id",
-    "family",
-    "line",
-    "parameterization",
-    "optimizer",
-    "cell",
-    "trunk",
-    "status",
-    "device",
-    "torch_version",
-    "corpus_hash",
-}
 _READERS = (".csv", ".jsonl", ".parquet")
 
 
-def read_table(path: str | Path, *, columns: Mapping[str, str] | None = None) -> list[Row]:
-    """The rows of a table; numbers as floats (whole ones as ints), None where a cell is empty.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRow(RunRow):
+    """A row of somebody else's table: N is `params` as the table counts it; the other columns are those of `Points`."""
+
+    params: float
+    weight: float | None = None
+    factorized_params: float | None = None
+    relative_rank: float | None = None
+    unique_tokens: float | None = None
+    unique_params: float | None = None
+
+
+def read_table(path: str | Path, *, columns: Mapping[str, str] | None = None) -> Sequence[RunRow]:
+    """The rows of a table: `RunRow`s of our own, `ForeignRow`s of any other.
 
     Args:
         path: a `.csv`, `.jsonl` or `.parquet` file.
@@ -57,11 +53,10 @@ def read_table(path: str | Path, *, columns: Mapping[str, str] | None = None) ->
         raise DataError("the table has no rows", where=str(path))
     if columns:
         _check_columns(path, lines[0][1], columns)
-        lines = [(number, _renamed(row, columns)) for number, row in lines]
+        lines = [(number, _renamed(values, columns)) for number, values in lines]
     header = lines[0][1]
     ours = is_runs_table(header)
-    missing = [name for name in (*REQUIRED[1:], "params_total") if name not in header] if ours else _missing(header)
-    if missing:
+    if missing := [name for name in (("tokens", "loss", "params_total") if ours else REQUIRED) if name not in header]:
         raise DataError(
             f"the table has no column {', '.join(missing)}",
             where=str(path),
@@ -69,8 +64,16 @@ def read_table(path: str | Path, *, columns: Mapping[str, str] | None = None) ->
             allowed=f"{', '.join(REQUIRED)}, and optionally {', '.join(OPTIONAL)}",
             hint="rename the columns in the file, or pass --columns params=NAME,tokens=NAME,loss=NAME",
         )
-    kept = COLUMNS if ours else (*REQUIRED, *OPTIONAL, *(name for name in COLUMNS if name in header))
-    return [_row(f"{path}:{number}", row, dict.fromkeys(kept), ours=ours) for number, row in lines]
+    if ours:
+        return [run_row(f"{path}:{number}", values) for number, values in lines]
+    return [checked_row(ForeignRow, f"{path}:{number}", values, needed=REQUIRED) for number, values in lines]
+
+
+def column_names(rows: Sequence[RunRow]) -> list[str]:
+    """The columns that a study of these rows may name: all of our own table, those with a value of a foreign one."""
+    kind = type(rows[0])
+    names = columns_of(kind)
+    return [name for name in names if kind is RunRow or any(getattr(row, name) is not None for row in rows)]
 
 
 def _check_columns(path: Path, header: Iterable[str], columns: Mapping[str, str]) -> None:
@@ -93,56 +96,28 @@ def _check_columns(path: Path, header: Iterable[str], columns: Mapping[str, str]
         )
 
 
-def _renamed(row: Row, columns: Mapping[str, str]) -> Row:
+def _renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """The row under our names; a column of the file that has one of our names without being chosen is left out."""
     kept = {name: value for name, value in row.items() if name not in columns and name not in columns.values()}
     return kept | {ours: row.get(theirs) for ours, theirs in columns.items()}
 
 
-def is_runs_table(header: Iterable[str]) -> bool:
-    """Whether these are the columns of our own `runs.csv`."""
-    return {"id", "line", "status", "params_matmul"} <= set(header)
-
-
-def _missing(header: Iterable[str]) -> list[str]:
-    return [name for name in REQUIRED if name not in set(header)]
-
-
-def _read(path: Path) -> Iterator[tuple[int, Row]]:
+def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number for people, row), before any check."""
     try:
         if path.suffix == ".csv":
-            yield from _read_csv(path)
+            yield from read_csv(path)
         elif path.suffix == ".jsonl":
             yield from _read_json_lines(path)
         elif path.suffix == ".parquet":
             yield from _read_parquet(path)
         else:
             raise DataError("unknown kind of table", where=str(path), got=path.suffix, allowed=", ".join(_READERS))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the table cannot be read: {error}", where=str(path)) from error
 
 
-def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        header = [str(name).strip() for name in reader.fieldnames or ()]
-        if len(set(header)) < len(header):
-            twice = sorted({name for name in header if header.count(name) > 1})
-            raise DataError(
-                "a column appears twice", where=f"{path}:1", got=", ".join(twice), allowed="every column once"
-            )
-        for row in reader:
-            if None in row or None in row.values():
-                raise DataError(
-                    "a row has another number of cells than the header",
-                    where=f"{path}:{reader.line_num}",
-                    allowed=f"{len(header)} cells",
-                )
-            yield reader.line_num, dict(zip(header, row.values(), strict=True))
-
-
-def _read_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
+def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -158,7 +133,7 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
             yield number, row
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
+def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow
     import pyarrow.parquet
 
@@ -167,52 +142,3 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
     except pyarrow.ArrowException as error:
         raise DataError(f"not a Parquet file: {error}", where=str(path)) from error
     yield from enumerate(table.to_pylist(), 1)
-
-
-def _row(where: str, row: Row, empty: Row, *, ours: bool) -> Row:
-    """One checked row. A run of ours without a result may have an empty loss; a foreign row may not."""
-    values = {name: _value(f"{where}: {name}", name, row.get(name)) for name in empty}
-    completed = not ours or values["status"] == "completed"
-    needed = ("tokens", "params_total", *(("loss",) if completed else ())) if ours else REQUIRED
-    for name in needed:
-        if values[name] is None:
-            raise DataError("a value is missing", where=f"{where}: {name}", allowed="a positive number")
-    for name in (
-        "params",
-        "tokens",
-        "loss",
-        "flops",
-        "budget",
-        "params_total",
-        "params_non_embedding",
-        "params_matmul",
-    ):
-        if values.get(name) is not None and not values[name] > 0:
-            raise DataError(
-                "a value is not positive", where=f"{where}: {name}", got=values[name], allowed="a finite number above 0"
-            )
-    return values
-
-
-def _value(where: str, name: str, value: object) -> Any:
-    if value is None or value == "" or (isinstance(value, str) and not value.strip()):
-        return None
-    if name in _TEXTS:
-        return str(value).strip()
-    number = _number(value)
-    if number is None:
-        raise DataError("a value is not a number", where=where, got=str(value), allowed="a finite number")
-    if name == "rank_ratio" and math.isnan(number):  # how data frames write "dense"
-        return None
-    if not math.isfinite(number):
-        raise DataError("a value is not finite", where=where, got=str(value), allowed="a finite number")
-    return int(number) if number == int(number) and abs(number) < 2**53 else number
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None

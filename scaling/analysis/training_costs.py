@@ -7,14 +7,17 @@ N beyond them. A table without shapes knows only 6·N·D, and says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from scaling.analysis.data_points import Cell
+from scaling.analysis.table_reader import ForeignRow
+from scaling.errors import DataError
 from scaling.inference.curve import Curve, FloatArray
 from scaling.parameterizations import Ranks
+from scaling.rows import RunRow
 from scaling.run import Shape
 from scaling.sweeps.counting import count, matrix_ranks
 
@@ -22,30 +25,42 @@ PerToken = Callable[[FloatArray], FloatArray]
 Models = Sequence[tuple[Shape, Ranks]]
 
 
-def models_of_rows(rows: Sequence[Mapping[str, Any]]) -> Models | None:
-    """The models of one line as its rows describe them; None where they describe none, or others than were counted."""
-    models: dict[tuple[Any, ...], tuple[Shape, Ranks]] = {}
+def models_of_rows(rows: Sequence[RunRow]) -> Models | None:
+    """The models of one line as its rows describe them; None in a foreign table that describes none.
+
+    Raises:
+        DataError: the shape of a run of ours does not give the parameters that were counted.
+    """
+    models: dict[tuple[Shape, tuple[tuple[str, int], ...]], tuple[Shape, Ranks]] = {}
     for row in rows:
-        columns = tuple(row.get(name) for name in ("layers", "width", "heads", "ff_width", "vocab_size", "rank_ratio"))
-        if columns not in models:
-            model = _model(row)
-            if model is None:
+        model = row.model or _model_of_0_1(row)
+        if model is None or count(*model).params_total != row.params_total:
+            if isinstance(row, ForeignRow):
                 return None
-            models[columns] = model
+            raise DataError(
+                "the shape of a run does not give its number of parameters",
+                where=f"run {row.id}, {row.cell}",
+                got=f"params_total {row.params_total}",
+                allowed="the layers, widths, heads, ties and ranks that were trained",
+                hint="scaling collect SWEEP   writes the table anew from the launch",
+            )
+        models[model[0], tuple((model[1] or {}).items())] = model
     return list(models.values())
 
 
-def _model(row: Mapping[str, Any]) -> tuple[Shape, Ranks] | None:
-    """A shape with the ranks that give the parameters the row counted, among the ways a sweep can write them."""
-    named = {name: row.get(name) for name in ("layers", "width", "heads", "ff_width", "vocab_size")}
-    if None in named.values():
+def _model_of_0_1(row: RunRow) -> tuple[Shape, Ranks] | None:
+    """The model of a row without key-value heads, ties and ranks: of all there may be the first that has the
+    parameters the row counted.
+    """
+    layers, width, heads, ff_width, vocab = row.layers, row.width, row.heads, row.ff_width, row.vocab_size
+    if layers is None or width is None or heads is None or ff_width is None or vocab is None:
         return None
-    ratio = row.get("rank_ratio")
-    for tied in (None, True):
-        shape = Shape(**{name: int(value) for name, value in named.items() if value is not None}, tied=tied)
-        choices = [None] if ratio is None else [matrix_ranks(shape, ratio), matrix_ranks(shape, ratio, "min")]
-        for ranks in choices:
-            if count(shape, ranks).params_total == row["params_total"]:
+    shared = [n for n in range(1, heads) if heads % n == 0]
+    for kv_heads, tied in itertools.product((None, *shared), (False, True)):
+        shape = Shape(layers, width, heads, ff_width, vocab, kv_heads, True if tied else None)
+        ratio = row.rank_ratio
+        for ranks in [None] if ratio is None else [matrix_ranks(shape, ratio), matrix_ranks(shape, ratio, "min")]:
+            if count(shape, ranks).params_total == row.params_total:
                 return shape, ranks
     return None
 
@@ -67,10 +82,7 @@ def smooth(params: Sequence[float], per_token: Sequence[float]) -> PerToken:
 def seconds_per_token(cells: Sequence[Cell]) -> PerToken | None:
     """Device seconds per trained token at N, from the runs that were timed."""
     timed = [
-        (cell.params, row["device_seconds"] / row["tokens"])
-        for cell in cells
-        for row in cell.rows
-        if row.get("device_seconds")
+        (cell.params, row.device_seconds / row.tokens) for cell in cells for row in cell.rows if row.device_seconds
     ]
     return smooth(*zip(*timed, strict=True)) if timed else None
 

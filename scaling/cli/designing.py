@@ -37,9 +37,7 @@ def next(sweep: Path, spend: float, target: float, out: Path | None, root: Path 
     path = out or sweep.with_name(f"{sweep.stem}-next.yaml")
     write_atomic(path, proposed_sweep(project.sweep, proposal))
     header = ("line", "shape", "tokens", "FLOPs")
-    rows = (
-        (run.line, run.cell.split("/")[2], format_number(run.run.tokens), f"{run.flops:.3g}") for run in proposal.runs
-    )
+    rows = ((run.line, run.cell.shape, format_number(run.run.tokens), f"{run.flops:.3g}") for run in proposal.runs)
     print_table(header, rows, title=f"{len(proposal.runs)} runs for {proposal.spent:.3g} FLOPs", left=2)
     click.echo()
     sharper = ((line, f"{before:.2%}", f"{proposal.after[line]:.2%}") for line, before in proposal.before.items())

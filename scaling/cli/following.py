@@ -76,7 +76,7 @@ def logs(sweep: Path, run: str, root: Path | None) -> None:
     store = Store(Path(launch.store))
     newest = store.newest(run_id)
     if newest is None:
-        [status] = [one for one in project.statuses(launch) if one.row["id"] == run_id]
+        [status] = [one for one in project.statuses(launch) if one.row.id == run_id]
         say(f"run {run_id} was not started yet: {status.message or status.status}")
         return
     for number in range(1, newest.number + 1):
@@ -117,9 +117,9 @@ def _page(launch: Launch, runs: Sequence[RunStatus]) -> Table:
     page = Table.grid(padding=(0, 0))
     tally = ", ".join(f"{count} {name}" for name, count in counts(runs).items() if count)
     page.add_row(Text(f"{launch.sweep}, launch {launch.number}: {tally}; {_remaining(runs)}"))
-    for line in dict.fromkeys(run.row["line"] for run in runs):
+    for line in dict.fromkeys(run.row.line for run in runs):
         page.add_row(Text(""))
-        page.add_row(_matrix(line, [run for run in runs if run.row["line"] == line]))
+        page.add_row(_matrix(line, [run for run in runs if run.row.line == line]))
     messages = [run for run in runs if run.message and run.status in ("failed", "diverged", "stale", "queued")]
     changes = code_changes(runs)
     if messages or changes:
@@ -127,21 +127,20 @@ def _page(launch: Launch, runs: Sequence[RunStatus]) -> Table:
     for change in changes:
         page.add_row(Text(change))
     for run in messages:
-        page.add_row(Text(f"{run.row['id']}  {run.row['cell']}  {run.status}: {run.message}"))
+        page.add_row(Text(f"{run.row.id}  {run.row.cell}  {run.status}: {run.message}"))
     return page
 
 
 def _matrix(line: str, runs: Sequence[RunStatus]) -> Table:
     """Rows of the grid down, shapes across; a cell shows its loss (mean over finished seeds), progress, or state."""
     cells: dict[tuple[str, str], list[RunStatus]] = {}
-    for run in sorted(runs, key=lambda run: int(run.row["params_total"])):
-        _, group, shape = run.row["cell"].split("/")
-        cells.setdefault((group, shape), []).append(run)
+    for run in sorted(runs, key=lambda run: run.row.params_total):
+        cells.setdefault((run.row.cell.group, run.row.cell.shape), []).append(run)
     shapes = list(dict.fromkeys(shape for _, shape in cells))
     table = Table(title=line, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for name in ("", *shapes):
         table.add_column(name, justify="right")
-    for group in dict.fromkeys(run.row["cell"].split("/")[1] for run in runs):
+    for group in dict.fromkeys(run.row.cell.group for run in runs):
         table.add_row(group, *(_cell(cells.get((group, shape), [])) for shape in shapes))
     return table
 
@@ -157,7 +156,8 @@ def _cell(runs: Sequence[RunStatus]) -> Text:
 
 
 def _remaining(runs: Sequence[RunStatus]) -> str:
-    hours = sum((1 - run.progress) * run.row["hours"] for run in runs if run.status not in ("completed", "diverged"))
+    left = [run for run in runs if run.status not in ("completed", "diverged")]
+    hours = sum((1 - run.progress) * (run.row.hours or 0.0) for run in left)
     return f"about {format_duration(hours * 3600)} of device time left" if hours else "nothing left to train"
 
 

@@ -10,10 +10,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 from filelock import FileLock, Timeout
@@ -29,13 +27,12 @@ from scaling.results.launches import Launch, freeze, last_launch, worklist_path
 from scaling.results.owner import code_version
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
+from scaling.rows import PlanRow
 from scaling.runners.packing import in_order
 from scaling.runners.runner_file import PACKAGED_LOCAL, Runner, load_runner
 from scaling.runners.scheduler import Order, Outcome, Scheduler, Work
 from scaling.runners.worker import WorkList
 from scaling.sweeps.price import Priced
-
-Rows = Sequence[Mapping[str, Any]]
 
 FLUSHES = 16  # side by side: a new run waits for the disk or the file server, twice
 LOCK_SECONDS = 60  # another launch prepares data at most about this long; then the user is told who waits for whom
@@ -137,8 +134,8 @@ def _freeze(
         sweep=project.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         rows=rows,
-        dropped=tuple(asdict(dropped) for dropped in plan.plan.dropped),
-        plan_checks=tuple(check.to_json() for check in plan.checks),
+        dropped=plan.plan.dropped,
+        plan_checks=plan.checks,
         **fields,
     )
 
@@ -154,25 +151,28 @@ def _frozen_fields(project: Project, profile: Runner, runner: Path | None, store
     }
 
 
-def _next_number(project: Project, rows: Rows, fields: Mapping[str, str]) -> int:
+def _next_number(project: Project, rows: Sequence[PlanRow], fields: Mapping[str, str]) -> int:
     """The number of the last launch where it asked for just this, else the next one."""
     last = last_launch(project.root, project.name)
     if last is None:
         return 1
-    same = last.ids == [row["id"] for row in rows] and all(getattr(last, key) == v for key, v in fields.items())
+    same = last.ids == [row.id for row in rows] and all(getattr(last, key) == v for key, v in fields.items())
     return last.number if same else last.number + 1
 
 
-def _rows(plan: Priced) -> tuple[dict[str, Any], ...]:
+def _rows(plan: Priced) -> tuple[PlanRow, ...]:
     """The plan's rows with the settings of each run beside its numbers."""
     pairs = zip(plan.plan.runs, plan.hours, strict=True)
-    return tuple(planned.row(hours) | {"settings": planned.run.settings()} for planned, hours in pairs)
+    return tuple(planned.row(hours, planned.run.settings()) for planned, hours in pairs)
 
 
-def _open_work(rows: Rows, store: Store) -> list[Work]:
+def _open_work(rows: Sequence[PlanRow], store: Store) -> list[Work]:
     """The runs without a result, in the order in which they should be trained."""
-    todo = (row for row in rows if not store.has_result(row["id"]))
-    return [Work(row["id"], row["params_total"], row["hours"] * 3600, row.get("trunk")) for row in in_order(todo)]
+    todo = (row for row in rows if not store.has_result(row.id))
+    return [
+        Work(row.id, row.params_total, None if row.hours is None else row.hours * 3600, row.trunk)
+        for row in in_order(todo)
+    ]
 
 
 def _dry_run(scheduler: Scheduler, order: Order, todo: Sequence[Work], *, of: int, as_json: bool) -> None:
@@ -272,7 +272,7 @@ def _conclude(project: Project, frozen: Launch, runs: list[RunStatus]) -> int:
     """Name what failed, and report on whatever there is."""
     failed = [run for run in runs if run.status not in ("completed", "diverged")]
     for run in failed:
-        say(f"failed: {run.row['id']} {run.row['cell']}: {run.message}")
+        say(f"failed: {run.row.id} {run.row.cell}: {run.message}")
     _report(project, frozen, runs)
     return 1 if failed else 0
 

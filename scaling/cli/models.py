@@ -11,8 +11,8 @@ from scaling.cli.options import json_option, root_option, sweep_argument
 from scaling.cli.project import Project, find_run
 from scaling.cli.screen import print_json, print_table, say
 from scaling.errors import ScalingError
-from scaling.files import to_json, write_atomic
 from scaling.results.store import Store
+from scaling.rows import SetLoss
 from scaling.run import DataRef
 
 WEIGHTS = "weights.safetensors"
@@ -41,41 +41,43 @@ def export(sweep: Path, run: str, out: Path, root: Path | None) -> None:
 @root_option
 @json_option
 def evaluate(sweep: Path, data: Path, name: str | None, root: Path | None, as_json: bool) -> None:
-    """The loss of every finished run on one more validation set, kept beside its result."""
+    """The loss of every finished run on one more validation set; `scaling collect` has it as column `loss:NAME`."""
     from scaling.data.shards import prepare
     from scaling.training.export import evaluate as loss_on
 
     project = Project.open(sweep, root)
     launch = project.launch()
     store = Store(Path(launch.store))
-    name = name or re.sub(r"[^A-Za-z0-9_-]", "-", data.stem)
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", name or data.stem)
     own = project.sweep.data.ref
+    if name in dict(own.validation or ()):
+        allowed = "another --name: runs.csv has one column for each set"
+        raise ScalingError("the sweep has a validation set of this name", where=str(sweep), got=name, allowed=allowed)
     ref = DataRef(own.corpus, own.tokenizer, own.validation_tokens, ((name, str(data.resolve())),))
     prepared = prepare(ref, root=project.root, store=store.path)
     rows = []
     for row in launch.rows:
-        result = store.result(row["id"])
+        result = store.result(row.id)
         if result is None or result.status != "completed":
             continue
-        weights = _weights(store, row["id"])
-        found = loss_on(store.run(row["id"]), weights=weights, data=prepared, names=[name])[name]
-        losses = {
-            "loss": found.loss_nats,
-            "loss_se": found.loss_se_nats,
-            "loss_per_byte": found.loss_per_byte_nats,
-        }
-        path = store.folder(row["id"]) / "evaluations" / f"{name}-{prepared.hash}.json"
-        write_atomic(path, to_json({"data": str(data), "data_hash": prepared.hash, **losses}))
-        rows.append({"id": row["id"], "line": row["line"], "cell": row["cell"], "set": name, **losses})
+        found = loss_on(store.run(row.id), weights=_weights(store, row.id), data=prepared, names=[name])[name]
+        one = SetLoss(name, found.loss_nats, found.loss_se_nats, found.loss_per_byte_nats)
+        store.add_evaluation(row.id, one, data=str(data), data_hash=prepared.hash)
+        rows.append((row, one))
     if not rows:
         raise ScalingError("no run is finished yet", where=str(sweep), hint=f"scaling status {sweep}")
     if as_json:
-        print_json({"sweep": project.name, "evaluations": rows})
+        documents = [
+            {"id": row.id, "line": row.line, "cell": str(row.cell), "set": name}
+            | {"loss": one.loss, "loss_se": one.loss_se, "loss_per_byte": one.loss_per_byte}
+            for row, one in rows
+        ]
+        print_json({"sweep": project.name, "evaluations": documents})
         return
     header = ("run", "cell", "nats/token", "± se", "nats/byte")
     shown = (
-        (r["id"], r["cell"], *(None if r[k] is None else f"{r[k]:.4f}" for k in ("loss", "loss_se", "loss_per_byte")))
-        for r in rows
+        (row.id, row.cell, *(None if n is None else f"{n:.4f}" for n in (one.loss, one.loss_se, one.loss_per_byte)))
+        for row, one in rows
     )
     print_table(header, shown, title=f"{project.name} on {name}", left=2)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +16,7 @@ from scaling.quantity import format_duration, format_number
 from scaling.results.launches import last_launch
 from scaling.results.store import Store
 from scaling.runners.runner_file import Runner, load_runner
-from scaling.sweeps.price import Priced, Throughput, matrix, price, rank_table
+from scaling.sweeps.price import CellPrice, Priced, Throughput, Totals, matrix, price, rank_table
 
 if TYPE_CHECKING:
     from scaling.sweeps.simulate import Expected
@@ -100,20 +100,20 @@ def print_plan(plan: Priced, *, cells: bool = False, todo: int | None = None) ->
     if cells or plan.plan.sweep.grid.kind == "points":
         _print_cells(rows, plan)
     else:
-        for line in dict.fromkeys(row["line"] for row in rows):
-            _print_steps([row for row in rows if row["line"] == line], line, plan)
+        for line in dict.fromkeys(row.cell.line for row in rows):
+            _print_steps([row for row in rows if row.cell.line == line], line, plan)
     totals, convention = plan.totals, plan.plan.flops_convention
-    time = format_duration(totals["hours"] * 3600)
+    time = format_duration(totals.hours * 3600)
     words = [
-        f"{totals['runs']} runs" + ("" if todo is None else f", {todo} to train"),
-        f"{totals['flops' if convention == 'exact' else 'flops_6nd']:.3g} training FLOPs ({convention})",
+        f"{totals.runs} runs" + ("" if todo is None else f", {todo} to train"),
+        f"{totals.spent(convention):.3g} training FLOPs ({convention})",
         f"about {time} of {plan.device.name} time ({plan.basis})",
     ]
-    words += [f"{totals['epochs']:.2g} epochs at most"] if totals["epochs"] is not None else []
-    words += [f"{totals['pending_runs']} more after tuning"] if totals["pending_runs"] else []
-    words += [f"cost {totals['cost']:.2f}"] if totals["cost"] is not None else []
+    words += [f"{totals.epochs:.2g} epochs at most"] if totals.epochs is not None else []
+    words += [f"{totals.pending_runs} more after tuning"] if totals.pending_runs else []
+    words += [f"cost {totals.cost:.2f}"] if totals.cost is not None else []
     click.echo("; ".join(words))
-    if totals["trunks"]:
+    if totals.trunks:
         _print_trunks(totals, convention)
     _print_dropped(plan)
     print_checks(plan.checks)
@@ -122,12 +122,12 @@ def print_plan(plan: Priced, *, cells: bool = False, todo: int | None = None) ->
 _SPENT = {"isoflop": "FLOPs", "tokens_per_param": "tokens/N", "points": "tokens"}  # what a row of the grid holds equal
 
 
-def _print_steps(rows: Sequence[dict[str, Any]], line: str, plan: Priced) -> None:
+def _print_steps(rows: Sequence[CellPrice], line: str, plan: Priced) -> None:
     """Budgets down, shapes across: the steps of every cell, and how many runs it takes where not one."""
-    sizes = dict(sorted({row["shape"]: row["params"] for row in rows}.items(), key=lambda size: size[1]))
-    groups = {
-        group: [row for row in rows if row["group"] == group] for group in dict.fromkeys(r["group"] for r in rows)
-    }
+    sizes = dict(sorted({row.cell.shape: row.params for row in rows}.items(), key=lambda size: size[1]))
+    groups: dict[str, list[CellPrice]] = {}
+    for row in rows:
+        groups.setdefault(row.cell.group, []).append(row)
     first = (_SPENT[plan.plan.sweep.grid.kind], "runs", "time")
     for at in range(0, len(sizes), SHAPES_ACROSS):
         shapes = list(sizes)[at : at + SHAPES_ACROSS]
@@ -135,28 +135,28 @@ def _print_steps(rows: Sequence[dict[str, Any]], line: str, plan: Priced) -> Non
             (plan.plan.params_column, "", "", *(format_number(sizes[shape]) for shape in shapes))
         ]
         for group, cells in groups.items():
-            steps = {row["shape"]: f"{row['steps']}" + (f" ×{row['runs']}" if row["runs"] > 1 else "") for row in cells}
-            hours = sum(row["hours"] for row in cells)
-            spent = (group, sum(row["runs"] for row in cells), format_duration(hours * 3600))
+            steps = {row.cell.shape: f"{row.steps}" + (f" ×{row.runs}" if row.runs > 1 else "") for row in cells}
+            hours = sum(row.hours for row in cells)
+            spent = (group, sum(row.runs for row in cells), format_duration(hours * 3600))
             body.append((*spent, *(steps.get(shape, "") for shape in shapes)))
         print_table((*first, *shapes), body, title=f"{line}: steps")
         click.echo()
 
 
-def _print_cells(rows: Sequence[dict[str, Any]], plan: Priced) -> None:
+def _print_cells(rows: Sequence[CellPrice], plan: Priced) -> None:
     spent = _SPENT[plan.plan.sweep.grid.kind]
     header = ("line", spent, "shape", plan.plan.params_column, "tokens", "steps", "batch", "runs", "time")
     table = (
         (
-            row["line"],
-            row["group"],
-            row["shape"],
-            format_number(row["params"]),
-            format_number(row["tokens"]),
-            row["steps"],
-            row["batch_tokens"],
-            row["runs"],
-            format_duration(row["hours"] * 3600),
+            row.cell.line,
+            row.cell.group,
+            row.cell.shape,
+            format_number(row.params),
+            format_number(row.tokens),
+            row.steps,
+            row.batch_tokens,
+            row.runs,
+            format_duration(row.hours * 3600),
         )
         for row in rows
     )
@@ -169,16 +169,11 @@ def print_ranks(plan: Priced) -> None:
     header = ("line", "shape", "matrix", "out", "in", "rank", "rank/min", "kept")
     rows = (
         (
-            row["line"],
-            row["shape"],
-            row["matrix"],
-            row["out"],
-            row["in"],
-            row["rank"],
-            f"{row['rank_over_min']:.3f}",
-            f"{row['kept']:.1%}",
+            *(one.line, one.shape, one.matrix, one.outputs, one.inputs, one.rank),
+            f"{one.rank_over_min:.3f}",
+            f"{one.kept:.1%}",
         )
-        for row in rank_table(plan.plan)
+        for one in rank_table(plan.plan)
     )
     print_table(header, rows, left=3)
 
@@ -211,12 +206,11 @@ def print_expected(expected: Sequence[Expected]) -> None:
     print_table(header, rows, title="95 % intervals to expect, if the law's form is right (simulated)", left=2)
 
 
-def _print_trunks(totals: Mapping[str, Any], convention: str) -> None:
-    column = "flops" if convention == "exact" else "flops_6nd"
-    saved = totals[f"shared_{column}"]
-    share = saved / (saved + totals[column])
-    disk = f"their states take up to {totals['trunk_bytes'] / 1e6:.3g} MB of the store"
-    click.echo(f"{totals['trunks']} trunks are trained once: {saved:.3g} FLOPs ({share:.0%}) saved; {disk}")
+def _print_trunks(totals: Totals, convention: str) -> None:
+    saved = totals.shared(convention)
+    share = saved / (saved + totals.spent(convention))
+    disk = f"their states take up to {totals.trunk_bytes / 1e6:.3g} MB of the store"
+    click.echo(f"{totals.trunks} trunks are trained once: {saved:.3g} FLOPs ({share:.0%}) saved; {disk}")
 
 
 def _print_dropped(plan: Priced) -> None:
@@ -231,7 +225,7 @@ def _measured(project: Project, store: Store) -> Iterable[Throughput]:
     """What the finished runs of the last launch reached."""
     launch = last_launch(project.root, project.name)
     for row in launch.rows if launch else ():
-        result = store.result(row["id"])
+        result = store.result(row.id)
         if result is not None and result.device_seconds > 0:
             rate = (result.flops + result.optimizer_flops) / result.device_seconds
-            yield Throughput(row["line"], row["params_matmul"], rate)
+            yield Throughput(row.line, row.params_matmul, rate)

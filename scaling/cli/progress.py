@@ -85,16 +85,17 @@ class Progress:
                 record = run.record
                 loss = "starting" if run.loss is None else f"{run.loss:.3f} nats"
                 rate = f"lr {record['lr']:.2g}" if "lr" in record else ""
-                table.add_row(run.row["cell"], f"{run.progress:.0%}", loss, rate)
+                table.add_row(str(run.row.cell), f"{run.progress:.0%}", loss, rate)
         return table
 
 
 def _hours(runs: Sequence[RunStatus]) -> tuple[float, float]:
     """(done, planned) device hours."""
-    done = sum(run.row["hours"] * (1.0 if run.status in _DONE else run.progress) for run in runs)
-    return done, sum(run.row["hours"] for run in runs)
+    planned = [(run, run.row.hours or 0.0) for run in runs]
+    done = sum(hours * (1.0 if run.status in _DONE else run.progress) for run, hours in planned)
+    return done, sum(hours for _, hours in planned)
 
 
 def _line(run: RunStatus) -> str:
     loss = "" if run.loss is None else f" loss {run.loss:.3f}"
-    return f"{run.row['cell']} {run.progress:.0%}{loss}"
+    return f"{run.row.cell} {run.progress:.0%}{loss}"

@@ -173,12 +173,12 @@ def difference(launch: Launch, plan: Plan) -> str | None:
     The settings of runs that both have under the same place in the grid are compared, so that the answer names the
     setting.
     """
-    old = {row["id"]: row for row in launch.rows}
+    old = {row.id: row for row in launch.rows}
     planned = {one.run.id: one for one in plan.runs}
     gone, new = old.keys() - planned.keys(), planned.keys() - old.keys()
     if not gone and not new:
         return None
-    before = {(old[i]["cell"], old[i]["seed"]): _flat(old[i]["settings"]) for i in gone}
+    before = {(old[i].cell, old[i].seed): _flat(old[i].settings or {}) for i in gone}
     after = {(planned[i].cell, planned[i].run.seed): _flat(planned[i].run.settings()) for i in new}
     changed = Counter(
         f"{key}: {before[place].get(key)} -> {after[place].get(key)}"

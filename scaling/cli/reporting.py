@@ -16,10 +16,10 @@ from scaling.cli.screen import print_checks, print_json, print_table, say
 from scaling.errors import ScalingError
 from scaling.quantity import format_number, parse_number
 from scaling.results.collect import collect as collect_rows
-from scaling.results.collect import write_runs
 from scaling.results.launches import Launch
 from scaling.results.status import RunStatus, counts
 from scaling.results.store import Store
+from scaling.rows import RunRow, write_runs
 
 if TYPE_CHECKING:
     from scaling.analysis.study import Study
@@ -98,7 +98,8 @@ def collect(sweep: Path, root: Path | None) -> None:
     project = Project.open(sweep, root)
     launch = project.launch()
     runs = project.statuses(launch)
-    path = write_table(project, launch, runs)
+    path = project.results / "runs.csv"
+    write_runs(path, collect_rows(runs, Store(Path(launch.store))))
     tally = ", ".join(f"{count} {name}" for name, count in counts(runs).items() if count)
     say(f"{path}: {len(runs)} runs, {tally}")
 
@@ -270,36 +271,30 @@ def study_of(table: Path, root: Path | None, choices: dict[str, Any]) -> Study:
 
         project = Project.open(table, root)
         launch = project.launch()
-        return study_of_launch(project, launch, project.statuses(launch), **chosen)
-    rows = read_table(table, columns=choices.get("columns"))
-    return study_rows(rows, settings=settings_for_table(rows, Settings(**chosen)))
+        rows = collect_rows(project.statuses(launch), Store(Path(launch.store)))
+        return study_of_launch(project, rows, **chosen)
+    read = read_table(table, columns=choices.get("columns"))
+    return study_rows(read, settings=settings_for_table(read, Settings(**chosen)))
 
 
-def study_of_launch(project: Project, launch: Launch, runs: list[RunStatus], **chosen: Any) -> Study:
+def study_of_launch(project: Project, rows: Sequence[RunRow], **chosen: Any) -> Study:
     """The study of what a launch has finished."""
     from scaling.analysis.settings import settings_of
     from scaling.analysis.study import study_rows
 
-    if not any(run.status == "completed" for run in runs):
+    if not any(row.status == "completed" for row in rows):
         raise ScalingError("no run is finished yet", where=str(project.path), hint=f"scaling status {project.path}")
     settings = replace(settings_of(project.sweep), hardware=calibrated(project.root), **chosen)
-    rows = collect_rows(runs, Store(Path(launch.store)))
     return study_rows(rows, settings=settings)
-
-
-def write_table(project: Project, launch: Launch, runs: list[RunStatus]) -> Path:
-    """Write runs.csv and return its path."""
-    path = project.results / "runs.csv"
-    write_runs(path, collect_rows(runs, Store(Path(launch.store))))
-    return path
 
 
 def collect_and_report(project: Project, launch: Launch, runs: list[RunStatus]) -> WrittenReport:
     """Everything after training, as files."""
     from scaling.report.html import write_report
 
-    write_table(project, launch, runs)
-    study = study_of_launch(project, launch, runs)
+    rows = collect_rows(runs, Store(Path(launch.store)))
+    write_runs(project.results / "runs.csv", rows)
+    study = study_of_launch(project, rows)
     return write_report(study, project.results, launch=launch, runs=runs, sweep=project.sweep)
 
 

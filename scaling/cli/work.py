@@ -72,7 +72,7 @@ def _worklist(frozen: Launch, path: Path, store: Store) -> WorkList:
     written = worklist_path(path)
     if written.exists():
         return WorkList.read(written)
-    ids = [row["id"] for row in in_order(frozen.rows)]
+    ids = [row.id for row in in_order(frozen.rows)]
     return WorkList.of(ids, store, corpus_hash=frozen.corpus_hash, keep="weights")
 
 

@@ -28,10 +28,11 @@ from scaling.report.figures.rendering import render, write_figure
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import css_variables, themed
 from scaling.report.summary import answer
-from scaling.report.table import Column, Table, text
+from scaling.report.table import Column, Table
 from scaling.report.tables import TABLES
 from scaling.results.launches import Launch
 from scaling.results.status import RunStatus, code_changes
+from scaling.rows import DroppedCell
 from scaling.sweeps.schema import Sweep
 
 _PARAMS = {
@@ -58,7 +59,7 @@ class Context:
     sweep: str
     question: str
     commands: Sequence[str] = ()
-    plan_dropped: Sequence[Mapping[str, Any]] = ()
+    plan_dropped: Sequence[DroppedCell] = ()
     plan_checks: Sequence[Check] = ()
     messages: Mapping[str, str] = field(default_factory=dict)
     facts: Sequence[tuple[str, str]] = ()
@@ -76,8 +77,8 @@ def context_of(sweep: Sweep, launch: Launch, runs: Sequence[RunStatus]) -> Conte
             f"scaling fit results/{sweep.name}/runs.csv",
         ),
         plan_dropped=launch.dropped,
-        plan_checks=[Check.from_json(check) for check in launch.plan_checks],
-        messages={run.row["id"]: run.message for run in runs if run.message},
+        plan_checks=launch.plan_checks,
+        messages={run.row.id: run.message for run in runs if run.message},
         facts=(
             ("launch", f"number {launch.number} of {launch.created}, runner {launch.runner}"),
             ("code version", "; ".join([launch.code_version, *code_changes(runs)])),
@@ -186,7 +187,7 @@ def _missing_tables(study: Study, context: Context) -> list[Table]:
     """Runs that are no data points with their messages, and cells the plan left out."""
     columns = (Column("run", "run"), Column("line", "line"), Column("reason", "why"), Column("message", "message"))
     rows = tuple((d.run, d.line, d.reason, context.messages.get(d.run)) for d in study.dropped)
-    planned = tuple((item["cell"], item["reason"]) for item in context.plan_dropped)
+    planned = tuple((str(item.cell), item.reason) for item in context.plan_dropped)
     tables = [
         Table("dropped", "Runs that are no data points", columns, rows),
         Table("plan_dropped", "Cells the plan left out", (Column("cell", "cell"), Column("reason", "why")), planned),
@@ -198,15 +199,13 @@ def _facts(study: Study, context: Context) -> list[tuple[str, str]]:
     """What was run, as (name, value)."""
     rows = [row for line in study.lines for cell in line.cells for row in cell.rows]
     facts = [("data points", ", ".join(f"{line.name}: {len(line.points)} runs" for line in study.lines))]
-    seconds = sum(row.get("device_seconds") or 0.0 for row in rows)
-    inherited = sum(row.get("inherited_seconds") or 0.0 for row in rows)
+    seconds = sum(row.device_seconds or 0.0 for row in rows)
+    inherited = sum(row.inherited_seconds or 0.0 for row in rows)
     flops = sum(float(line.points.compute.sum()) for line in study.lines)
     spent = f"{flops:.2e} FLOPs ({study.convention}), {format_duration(seconds)} of device time"
     shared = f" if each run were trained alone; shared trunks saved {format_duration(inherited)}" if inherited else ""
     facts.append(("training compute", spent + shared))
-    optimizer = [
-        row["optimizer_flops"] / row["flops"] for row in rows if row.get("optimizer_flops") and row.get("flops")
-    ]
+    optimizer = [row.optimizer_flops / row.flops for row in rows if row.optimizer_flops and row.flops]
     if optimizer:
         share = f"{min(optimizer):.0%} to {max(optimizer):.0%} of training FLOPs, not counted in C"
         facts.append(("optimizer arithmetic", share))
@@ -215,10 +214,10 @@ def _facts(study: Study, context: Context) -> list[tuple[str, str]]:
         told = f"{study.noise.sigma:.4f} nats/token ({low:.4f} to {high:.4f}), from {study.noise.cells} cells"
         facts.append(("seed noise", told))
     for name, column in (("corpus", "corpus_hash"), ("device", "device"), ("torch", "torch_version")):
-        values = sorted({text(row[column]) for row in rows if row.get(column)})
+        values = sorted({value for row in rows if (value := getattr(row, column))})
         if values:
             facts.append((name, ", ".join(values)))
-    epochs = [row["epochs"] for row in rows if row.get("epochs")]
+    epochs = [row.epochs for row in rows if row.epochs]
     if epochs:
         facts.append(("passes over the corpus", f"{format_number(min(epochs))} to {format_number(max(epochs))}"))
     return [*facts, *context.facts]

@@ -16,20 +16,20 @@ def cells_table(study: Study) -> Table:
     for line in study.lines:
         for cell in line.cells:
             row = cell.row
-            seconds = sum(r.get("device_seconds") or 0.0 for r in cell.rows) or None
+            seconds = sum(r.device_seconds or 0.0 for r in cell.rows) or None
             rows.append(
                 (
                     line.name,
                     cell.budget,
                     cell.shape,
                     cell.params,
-                    row.get("params_total"),
+                    row.params_total,
                     cell.tokens,
-                    row.get("steps"),
-                    row.get("lr"),
+                    row.steps,
+                    row.lr,
                     len(cell.rows),
                     cell.loss,
-                    row.get("loss_se"),
+                    row.loss_se,
                     seconds,
                 )
             )

@@ -1,80 +1,94 @@
-"""Collect: the store's results as one table, `results/<sweep>/runs.csv`, one row per planned run.
+"""Collect: the store's results as rows of `results/<sweep>/runs.csv`, one for every planned run.
 
-Losses are nats per token. A run without a usable result keeps its row with its status and an empty loss: nothing is
-lost, and nothing that is not a completed run of today's corpus becomes a data point. `device_seconds` are those of the
-whole training; of a branch of a shared `trunk`, others had spent `inherited_seconds` of them. Norms
-(`training.stability`) are spectral, of the largest matrix (a product A·B where factorized) or factor; gradients have
-their Euclidean norm.
+A run without a usable result keeps its row with its status and an empty loss: nothing is lost, and nothing that is not
+a completed run of today's corpus becomes a data point.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from scaling.files import write_atomic
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
-
-_SHAPE = ("layers", "width", "heads", "ff_width", "vocab_size")
-_PLAN = ("id", "family", "line", "parameterization", "optimizer", "rank_ratio")
-_COUNTS = (
-    "params_total",
-    "params_non_embedding",
-    "params_matmul",
-    "tokens",
-    "steps",
-    "batch_tokens",
-    "sequence_length",
-)
-_COSTS = ("budget", "flops", "flops_6nd", "optimizer_flops", "lr", "seed", "cell", "trunk")
-_TUNED = (
-    "other_lr",
-    "weight_decay",
-    "momentum",
-    "spectral_weight_decay",
-)  # with lr and batch_tokens: what may be tuned
-_MEASURED = {
-    "loss": "loss_nats",
-    "loss_se": "loss_se_nats",
-    "loss_per_byte": "loss_per_byte_nats",
-    "last_finite_loss": "last_finite_loss_nats",
-    "device_seconds": "device_seconds",
-    "inherited_seconds": "inherited_seconds",
-    "epochs": "epochs",
-    "device": "device",
-    "torch_version": "torch_version",
-    "corpus_hash": "corpus_hash",
-    "loss_spikes": "loss_spikes",
-}
-_DIAGNOSTICS = ("matrix_norm", "largest_matrix_norm", "factor_norm", "update_norm_over_lr", "largest_grad_norm")
-COLUMNS = (*_PLAN, *_SHAPE, *_COUNTS, *_COSTS, *_TUNED, "status", *_MEASURED, *_DIAGNOSTICS)
+from scaling.rows import RunRow, SetLoss
+from scaling.run import Result
 
 
-def collect(runs: Sequence[RunStatus], store: Store) -> list[dict[str, Any]]:
-    """One dictionary with the keys `COLUMNS` per run; None where nothing is known."""
+def collect(runs: Sequence[RunStatus], store: Store) -> list[RunRow]:
+    """One row per run; None where nothing is known. Losses of `scaling evaluate` are read from the store."""
     return [_row(run, store) for run in runs]
 
 
-def write_runs(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the rows as CSV; None is an empty cell, floats keep every digit."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
+def _row(status: RunStatus, store: Store) -> RunRow:
+    plan, run, result = status.row, status.row.run, status.result
+    ranks, usable = run.ranks or {}, status.status == "completed"
+    diagnostics = result.diagnostics if result else {}
+    return RunRow(
+        id=plan.id,
+        family=plan.family,
+        line=plan.line,
+        parameterization=plan.parameterization,
+        optimizer=plan.optimizer,
+        rank_ratio=plan.rank_ratio,
+        rank_of=plan.rank_of,
+        self_guided=run.self_guided,
+        layers=plan.shape.layers,
+        width=plan.shape.width,
+        heads=plan.shape.heads,
+        kv_heads=plan.shape.kv_heads or plan.shape.heads,
+        tied=bool(plan.shape.tied),
+        ff_width=plan.shape.ff_width,
+        vocab_size=plan.shape.vocab_size,
+        rank_q=ranks.get("q"),
+        rank_k=ranks.get("k"),
+        rank_v=ranks.get("v"),
+        rank_o=ranks.get("o"),
+        rank_gate=ranks.get("gate"),
+        rank_up=ranks.get("up"),
+        rank_down=ranks.get("down"),
+        params_total=plan.params_total,
+        params_non_embedding=plan.params_non_embedding,
+        params_matmul=plan.params_matmul,
+        tokens=plan.tokens,
+        steps=plan.steps,
+        batch_tokens=plan.batch_tokens,
+        sequence_length=plan.sequence_length,
+        budget=plan.budget,
+        flops=plan.flops,
+        flops_6nd=plan.flops_6nd,
+        optimizer_flops=plan.optimizer_flops,
+        lr=plan.lr,
+        seed=plan.seed,
+        cell=str(plan.cell),
+        trunk=plan.trunk,
+        other_lr=run.optimizer.other_lr,
+        weight_decay=run.optimizer.weight_decay,
+        momentum=run.optimizer.momentum,
+        spectral_weight_decay=run.optimizer.spectral_weight_decay,
+        status=status.status,
+        loss=result.loss_nats if result and usable else None,
+        loss_se=result.loss_se_nats if result and usable else None,
+        loss_per_byte=result.loss_per_byte_nats if result and usable else None,
+        last_finite_loss=result.last_finite_loss_nats if result else None,
+        device_seconds=result.device_seconds if result else None,
+        inherited_seconds=result.inherited_seconds if result else None,
+        epochs=result.epochs if result else None,
+        device=result.device if result else None,
+        torch_version=result.torch_version if result else None,
+        corpus_hash=result.corpus_hash if result else None,
+        loss_spikes=result.loss_spikes if result else None,
+        matrix_norm=diagnostics.get("matrix_norm"),
+        largest_matrix_norm=diagnostics.get("largest_matrix_norm"),
+        factor_norm=diagnostics.get("factor_norm"),
+        update_norm_over_lr=diagnostics.get("update_norm_over_lr"),
+        largest_grad_norm=diagnostics.get("largest_grad_norm"),
+        sets=(*_validated(result), *store.evaluations(plan.id)) if result and usable else (),
+    )
 
 
-def _row(run: RunStatus, store: Store) -> dict[str, Any]:
-    row = run.row
-    values = {name: row.get(name) for name in (*_PLAN, *_COUNTS, *_COSTS)} | {n: row["shape"][n] for n in _SHAPE}
-    values |= {name: row["settings"]["optimizer"].get(name) for name in _TUNED}
-    result = store.result(row["id"])
-    measured = {name: getattr(result, field) if result else None for name, field in _MEASURED.items()}
-    measured |= {name: result.diagnostics.get(name) if result else None for name in _DIAGNOSTICS}
-    if run.status != "completed":
-        measured |= {"loss": None, "loss_se": None, "loss_per_byte": None}
-    return {name: (values | measured | {"status": run.status})[name] for name in COLUMNS}
+def _validated(result: Result) -> list[SetLoss]:
+    """The further validation sets of the training itself."""
+    return [
+        SetLoss(name, losses["loss_nats"], losses.get("loss_se_nats"), losses["loss_per_byte_nats"])
+        for name, losses in result.validation.items()
+    ]

@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scaling.checks import Check
 from scaling.errors import ScalingError
 from scaling.files import create_exclusive, read_json, to_json
+from scaling.rows import DroppedCell, PlanRow
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # of launch files
 _SWEEP = re.compile(r"-\d+(?=-[0-9a-f]{4}$)")  # the number in a launch's name
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One frozen plan and where it runs. `rows` are the plan's rows (`scaling plan --json`), in plan order."""
+    """One frozen plan and where it runs; `rows` with their settings, in plan order."""
 
     number: int
     sweep: str
@@ -36,14 +39,19 @@ class Launch:
     corpus_hash: str
     code_version: str
     created: str  # UTC, ISO 8601
-    rows: tuple[dict[str, Any], ...]
-    dropped: tuple[dict[str, Any], ...] = ()
-    plan_checks: tuple[dict[str, str], ...] = ()
+    rows: tuple[PlanRow, ...]
+    dropped: tuple[DroppedCell, ...] = ()
+    plan_checks: tuple[Check, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The launch as its file holds it."""
+        lists = {name: [one.to_json() for one in getattr(self, name)] for name in _LISTS}
+        return {"schema_version": SCHEMA_VERSION, **vars(self), **lists}
 
     @property
     def ids(self) -> list[str]:
         """Run ids in plan order."""
-        return [row["id"] for row in self.rows]
+        return [row.id for row in self.rows]
 
 
 def launches_folder(root: Path, sweep: str) -> Path:
@@ -61,8 +69,7 @@ def freeze(root: Path, **fields: Any) -> Launch:
     folder = launches_folder(root, fields["sweep"])
     while True:
         launch = Launch(number=max(_numbers(folder), default=0) + 1, **fields)
-        text = to_json({"schema_version": SCHEMA_VERSION, **vars(launch)}, indent=None)
-        if create_exclusive(folder / f"{launch.number}.json", text):
+        if create_exclusive(folder / f"{launch.number}.json", to_json(launch.to_json(), indent=None)):
             return launch
 
 
@@ -84,9 +91,14 @@ def read_launch(path: Path) -> Launch:
     values = read_json(path)
     if values.pop("schema_version", None) != SCHEMA_VERSION:
         raise ScalingError("launch file of another version", where=str(path), hint="scaling launch SWEEP --replan")
-    for name in ("rows", "dropped", "plan_checks"):
-        values[name] = tuple(values[name])
-    return Launch(**values)
+    return Launch(**values | {name: tuple(map(read, values[name])) for name, read in _LISTS.items()})
+
+
+_LISTS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "rows": PlanRow.from_json,
+    "dropped": DroppedCell.from_json,
+    "plan_checks": lambda values: Check(**values),
+}
 
 
 def launch_name(sweep: str, number: int, *, root: Path, store: Path) -> str:

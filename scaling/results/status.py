@@ -16,6 +16,8 @@ from typing import Any
 
 from scaling.results.jobs import HeldRun, JobActive
 from scaling.results.store import Attempt, Store
+from scaling.rows import PlanRow
+from scaling.run import Result
 
 STATUSES = ("completed", "diverged", "failed", "running", "queued", "planned", "stale")
 
@@ -26,7 +28,7 @@ class RunStatus:
     not make those before its shorter sibling's branch), `loss` in nats per token.
     """
 
-    row: Mapping[str, Any]
+    row: PlanRow
     status: str
     loss: float | None
     progress: float
@@ -34,16 +36,17 @@ class RunStatus:
     record: Mapping[str, Any]  # the newest metrics
     crashed: bool = False  # failed with an error of its own; a run that was only interrupted continues by itself
     code_change: str | None = None  # which code trains or trained it, where another version was submitted
+    result: Result | None = None  # what it published, of today's corpus or an earlier one
 
     def to_json(self) -> dict[str, Any]:
         """The run as `scaling status --json` lists it."""
-        labels = {name: self.row[name] for name in ("id", "line", "budget", "params_total")}
+        labels = {name: getattr(self.row, name) for name in ("id", "line", "budget", "params_total")}
         told = {name: getattr(self, name) for name in ("status", "loss", "message", "code_change")}
         return labels | told
 
 
 def run_status(
-    row: Mapping[str, Any],
+    row: PlanRow,
     store: Store,
     *,
     corpus_hash: str,
@@ -61,18 +64,20 @@ def run_status(
         job_active: asks the scheduler about an attempt's own job.
         endings: run id -> how the last job that held it ended; a run whose job ended before its first attempt failed.
     """
-    run_id = row["id"]
+    run_id = row.id
     published = store.published(run_id)
     if published is not None:
         result, owner = published
         if result.corpus_hash != corpus_hash:
-            return RunStatus(row, "stale", result.loss_nats, 1.0, "trained on an earlier state of the corpus", {})
+            why = "trained on an earlier state of the corpus"
+            return RunStatus(row, "stale", result.loss_nats, 1.0, why, {}, result=result)
         message = "the loss stopped being finite" if result.status == "diverged" else None
-        return RunStatus(row, result.status, result.loss_nats, 1.0, message, {}, code_change=owner.code_change)
+        change = owner.code_change
+        return RunStatus(row, result.status, result.loss_nats, 1.0, message, {}, code_change=change, result=result)
     attempt = store.newest(run_id)
     record = attempt.last_record() if attempt else {}
-    inherited = row.get("inherited_steps", 0)
-    progress = max(0, record.get("step", 0) - inherited) / max(1, row["steps"] - inherited)
+    inherited = row.inherited_steps
+    progress = max(0, record.get("step", 0) - inherited) / max(1, row.steps - inherited)
     if attempt is not None and store.is_alive(attempt, job_active=job_active):
         change = attempt.owner.code_change
         loss, host = record.get("loss_nats"), attempt.owner.host
@@ -90,7 +95,7 @@ def run_status(
     return RunStatus(row, "planned", None, 0.0, None, {})
 
 
-def statuses(rows: Iterable[Mapping[str, Any]], store: Store, **context: Any) -> list[RunStatus]:
+def statuses(rows: Iterable[PlanRow], store: Store, **context: Any) -> list[RunStatus]:
     """`run_status` of every row, in order."""
     return [run_status(row, store, **context) for row in rows]
 

@@ -4,6 +4,7 @@
     <store>/<id>/attempts/0001.json        a claim: who trains, made exclusively, numbered without gaps
     <store>/<id>/attempts/0001.jsonl       its metrics; growth is the heartbeat
     <store>/<id>/attempts/0001.error.json  why it failed
+    <store>/<id>/evaluations/*.json        its loss on further validation sets (`scaling evaluate`)
     <store>/<id>/checkpoints/              owned by training
     <store>/<id>/result.json               published once, the first writer wins
     <store>/trunks/<trunk id>/<step>.pt    states that wsd runs of several lengths share; owned by training
@@ -19,14 +20,15 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from scaling.errors import StoreError
-from scaling.files import create_exclusive, read_json, to_json
+from scaling.files import create_exclusive, read_json, to_json, write_atomic
 from scaling.results.jobs import JobActive
 from scaling.results.owner import Owner
+from scaling.rows import SetLoss
 from scaling.run import Result, Run
 
 HEARTBEAT_SECONDS = 600.0  # assumption: docs/design.md, "The store and claims"
@@ -213,15 +215,33 @@ class Store:
         document = {"attempt": attempt.number, "owner": attempt.owner.to_json(), "result": result.to_json()}
         return create_exclusive(attempt.folder / "result.json", to_json(document))
 
+    def add_evaluation(self, run_id: str, evaluation: SetLoss, *, data: str, data_hash: str) -> None:
+        """Keep the loss of a finished run on one more set: the file or folder `data`, prepared as `data_hash`."""
+        path = self.folder(run_id) / "evaluations" / f"{evaluation.name}-{data_hash}.json"
+        write_atomic(path, to_json({"data": data, "data_hash": data_hash, **asdict(evaluation)}))
+
+    def evaluations(self, run_id: str) -> list[SetLoss]:
+        """What `add_evaluation` has kept of a run, the newest of each name. 0.1 wrote the name only into that of the
+        file, before the data hash.
+        """
+        paths = (self.folder(run_id) / "evaluations").glob("*.json")
+        found = {}
+        for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
+            values = read_json(path)
+            name = values.get("name") or path.stem.removesuffix(f"-{values['data_hash']}")
+            found[name] = SetLoss(name, values["loss"], values["loss_se"], values["loss_per_byte"])
+        return list(found.values())
+
     def retire(self, run_id: str) -> None:
-        """Set a stale result aside (kept under `attempts/`), with its checkpoints, so that the run is trained again.
+        """Set a stale result aside (kept under `attempts/`), so that the run is trained again; its checkpoints and
+        evaluations go.
 
         The caller holds the store's launch lock.
         """
         folder = self.folder(run_id)
         number = read_json(folder / "result.json")["attempt"]
-        for checkpoint in sorted(self.checkpoints(run_id).glob("*")):
-            checkpoint.unlink()
+        for path in (*self.checkpoints(run_id).glob("*"), *(folder / "evaluations").glob("*")):
+            path.unlink()
         os.replace(folder / "result.json", folder / "attempts" / f"{number:04d}.stale.json")
 
     def _heartbeat_stopped(self, attempt: Attempt) -> bool:

@@ -12,7 +12,8 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from scaling.rows import PlanRow
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,15 @@ class Task:
     seconds: float | None
 
 
-def in_order(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def in_order(rows: Iterable[PlanRow]) -> list[PlanRow]:
     """Planned rows as workers should take them: the longest first, branches of a trunk together and shortest first, so
     that each finds what the one before left.
     """
-    units: dict[str, list[Mapping[str, Any]]] = {}
+    units: dict[str, list[PlanRow]] = {}
     for row in rows:
-        units.setdefault(row.get("trunk") or row["id"], []).append(row)
-    longest_first = sorted(units.values(), key=lambda unit: -sum(row["hours"] for row in unit))
-    return [row for unit in longest_first for row in sorted(unit, key=lambda row: int(row["steps"]))]
+        units.setdefault(row.trunk or row.id, []).append(row)
+    longest_first = sorted(units.values(), key=lambda unit: -sum(row.hours or 0.0 for row in unit))
+    return [row for unit in longest_first for row in sorted(unit, key=lambda row: row.steps)]
 
 
 def pack(

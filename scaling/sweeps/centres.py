@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
 
-from scaling.errors import FitError, PlanError
+from scaling.errors import DataError, FitError, PlanError
+from scaling.rows import RunRow, read_runs
 from scaling.spec import did_you_mean
 from scaling.sweeps.schema import Centre, IsoFlopGrid, Sweep
 
@@ -66,13 +66,13 @@ def _of_results(sweep: Sweep, path: Path, family: str, line: str, where: str) ->
     from scaling.laws.points import Points
 
     rows = _finished(path, where)
-    own = [row for row in rows if row["line"] == line] or [row for row in rows if row["family"] == family]
+    own = [row for row in rows if row.line == line] or [row for row in rows if row.family == family]
     if not own:
-        allowed = ", ".join(sorted({row["line"] for row in rows})) or "rows with a loss"
+        allowed = ", ".join(sorted({row.line for row in rows if row.line})) or "rows with a loss"
         raise PlanError(f"{path} has no finished run of {line} or {family}", where=where, allowed=allowed)
     column = "flops" if sweep.grid.flops == "exact" else "flops_6nd"
     params, tokens, loss, flops = (
-        [float(row[name]) for row in own] for name in (sweep.params_column, "tokens", "loss", column)
+        [float(row.number(name) or math.nan) for row in own] for name in (sweep.params_column, "tokens", "loss", column)
     )
     try:
         values = fit(Points(params, tokens, loss), "chinchilla").parameters  # type: ignore[arg-type]
@@ -86,10 +86,10 @@ def _of_results(sweep: Sweep, path: Path, family: str, line: str, where: str) ->
     return lambda budget: float(scale * (budget / per_pair) ** (beta / (alpha + beta)))
 
 
-def _finished(path: Path, where: str) -> list[dict[str, str]]:
+def _finished(path: Path, where: str) -> list[RunRow]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [row for row in csv.DictReader(file) if row.get("loss")]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return [row for row in read_runs(path) if row.loss is not None]
+    except DataError as error:
         hint = f"scaling launch sweeps/{path.parent.name}.yaml"
-        raise PlanError(f"the results cannot be read: {error}", where=where, got=str(path), hint=hint) from error
+        what = f"the results cannot be read: {error.what}"
+        raise PlanError(what, where=where, got=error.where, allowed=error.allowed, hint=hint) from error

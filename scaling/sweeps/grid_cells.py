@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from scaling.errors import PlanError
+from scaling.rows import CellKey
 from scaling.run import Shape
 from scaling.sweeps import counting
 from scaling.sweeps.centres import Law
-from scaling.sweeps.counting import Counts
+from scaling.sweeps.counting import Counts, RankOf
 from scaling.sweeps.ladders import Ladder, Rung, ShapeSpec
 from scaling.sweeps.schema import Family, IsoFlopGrid, Point, PointsGrid, Sweep, TokensPerParamGrid, line_name
 
@@ -28,6 +29,11 @@ class PlannedLine:
     family_name: str
     family: Family
     rank_ratio: float | None
+
+    @property
+    def rank_of(self) -> RankOf | None:
+        """What the rank ratio multiplies; None in a dense line."""
+        return None if self.rank_ratio is None else self.family.rank_of or "in_features"
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,12 @@ class PlannedCell:
     tokens: float
 
     @property
-    def name(self) -> str:
-        """``low_rank@0.25/2e+10/d32L2``."""
-        return f"{self.line.name}/{self.group}/{self.model.name}"
+    def key(self) -> CellKey:
+        """Line, group and shape by their names."""
+        return CellKey(self.line.name, self.group, self.model.name)
 
 
-Batches = dict[str, list[tuple[int, int]]]  # cell name -> (batch tokens, steps) of each batch size
+Batches = dict[CellKey, list[tuple[int, int]]]  # (batch tokens, steps) of each batch size of a cell
 
 
 def lines(sweep: Sweep) -> list[PlannedLine]:
@@ -75,8 +81,8 @@ def lines(sweep: Sweep) -> list[PlannedLine]:
 def build(line: PlannedLine, rung: Rung, *, vocab_size: int, sweep: Sweep) -> Model:
     """The model of a line at a shape, with its counts."""
     shape = rung.shape(vocab_size)
-    ratio, rank_of = line.rank_ratio, line.family.rank_of or "in_features"
-    ranks = None if ratio is None else counting.matrix_ranks(shape, ratio, rank_of)
+    ratio, rank_of = line.rank_ratio, line.rank_of
+    ranks = None if ratio is None or rank_of is None else counting.matrix_ranks(shape, ratio, rank_of)
     counts = counting.count(shape, ranks)
     exact = counting.training_flops(
         shape,

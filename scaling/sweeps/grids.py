@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scaling.checks import Check
 from scaling.errors import PlanError
+from scaling.rows import CellKey, DroppedCell
 from scaling.sweeps.centres import centre_of
 from scaling.sweeps.grid_cells import Batches, PlannedCell, PlannedLine, cells, lines, size_of_grid
 from scaling.sweeps.plan_checks import plan_checks
@@ -25,14 +26,6 @@ from scaling.sweeps.trunks import share, trunk_checks
 
 MAX_RUNS = 200_000  # ten times the largest published grid; a plan holds about 1 kB per run
 ROUNDING = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class DroppedCell:
-    """A cell that is not run, and why."""
-
-    cell: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ class _Planner:
             line.name: centre_of(sweep, family=line.family_name, line=line.name, root=root) for line in self.lines
         }
         self.dropped: list[DroppedCell] = []
-        self.owner: dict[str, str] = {}  # run id -> the first cell that asked for it
+        self.owner: dict[str, CellKey] = {}  # run id -> the first cell that asked for it
 
     def plan(self) -> Plan:
         """Keep what can be run, then run it stage by stage."""
@@ -137,17 +130,18 @@ class _Planner:
         """The cells of a line by group, without the dropped ones; fills in the batch sizes of each."""
         groups: dict[str, list[PlannedCell]] = {}
         for cell in cells(self.sweep, line, vocab_size=self.vocab_size, centre=self.centres[line.name]):
-            if cell.name in batches:
-                self.dropped.append(DroppedCell(cell.name, "the cell is asked for twice"))
+            key = cell.key
+            if key in batches:
+                self.dropped.append(DroppedCell(key, "the cell is asked for twice"))
                 continue
-            batches[cell.name] = []
+            batches[key] = []
             for batch in self._batch_sizes(cell):
                 steps = round(cell.tokens / batch)
                 if reason := self._reason(cell, batch, steps):
-                    self.dropped.append(DroppedCell(cell.name, reason))
+                    self.dropped.append(DroppedCell(key, reason))
                 else:
-                    batches[cell.name].append((batch, steps))
-            if batches[cell.name]:
+                    batches[key].append((batch, steps))
+            if batches[key]:
                 groups.setdefault(cell.group, []).append(cell)
         return groups
 
@@ -196,7 +190,7 @@ class _Planner:
 
     def _refuse_unspendable(self, kept: Mapping[str, Mapping[str, list[PlannedCell]]]) -> None:
         """An error for the first budget that no shape of any line can spend, and for a plan without runs."""
-        first = {d.cell.split("/")[1]: d for d in reversed(self.dropped)}
+        first = {d.cell.group: d for d in reversed(self.dropped)}
         spendable = {group for groups in kept.values() for group in groups}
         if isinstance(self.sweep.grid, IsoFlopGrid):
             for n, budget in enumerate(self.sweep.grid.budgets):

@@ -227,7 +227,7 @@ class _Conditioned:
 
 def proposed_sweep(sweep: Sweep, proposal: Proposal) -> str:
     """The text of a sweep file that runs the proposal with everything else as in `sweep`."""
-    points = [{"shape": run.cell.split("/")[2], "tokens": run.run.tokens, "lines": [run.line]} for run in proposal.runs]
+    points = [{"shape": run.cell.shape, "tokens": run.run.tokens, "lines": [run.line]} for run in proposal.runs]
     values = _values(sweep, points)
     header = (
         f"# {len(proposal.runs)} runs for {proposal.spent:.3g} FLOPs, chosen to lower the variance of the loss that\n"

@@ -11,6 +11,7 @@ from scaling.checks import Check
 from scaling.parameterizations import parameterization_of, structures
 
 if TYPE_CHECKING:
+    from scaling.rows import CellKey
     from scaling.sweeps.resolve import PlannedRun
     from scaling.sweeps.schema import Sweep
 
@@ -104,7 +105,7 @@ def _optimizers(sweep: Sweep) -> Iterator[Check]:
 
 
 def _seed_noise(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
-    first: dict[str, int] = {}
+    first: dict[CellKey, int] = {}
     if by_line and not any(
         first.setdefault(planned.cell, planned.run.seed) != planned.run.seed
         for runs in by_line.values()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from scaling import checks
@@ -19,6 +19,7 @@ from scaling.checks import Check
 from scaling.hardware import Device
 from scaling.parameterizations import parameterization_of, structures
 from scaling.quantity import format_number
+from scaling.rows import CellKey
 from scaling.sweeps.counting import training_memory_bytes
 from scaling.sweeps.grids import Plan
 from scaling.sweeps.resolve import PlannedRun
@@ -49,27 +50,27 @@ class Priced:
     checks: tuple[Check, ...]  # those of the plan and those of the price
 
     @property
-    def totals(self) -> dict[str, Any]:
-        """Runs, FLOPs, device hours, money, the longest run and the most epochs. What runs share is counted once."""
+    def totals(self) -> Totals:
+        """Of the whole plan. What runs share is counted once."""
         runs = self.plan.runs
         epochs = max((r.run.tokens for r in runs), default=0) / self.corpus_tokens if self.corpus_tokens else None
-        return {
-            "runs": len(runs),
-            "flops": math.fsum(r.flops * r.own_share for r in runs),
-            "flops_6nd": math.fsum(r.flops_6nd * r.own_share for r in runs),
-            "optimizer_flops": math.fsum(r.optimizer_flops * r.own_share for r in runs),
-            "tokens": sum(r.own_steps * r.run.batch_tokens for r in runs),
-            "trunks": len({r.trunk for r in runs if r.trunk is not None}),
-            "shared_flops": math.fsum(r.flops * (1 - r.own_share) for r in runs),
-            "shared_flops_6nd": math.fsum(r.flops_6nd * (1 - r.own_share) for r in runs),
-            "trunk_bytes": trunk_bytes(runs),
-            "hours": math.fsum(self.device_hours),
-            "pending_runs": len(self.plan.pending),
-            "pending_hours": math.fsum(self.pending_hours),
-            "longest_hours": max((h / r.own_share for r, h in zip(runs, self.hours, strict=True)), default=0.0),
-            "epochs": epochs,
-            "cost": self.cost,
-        }
+        return Totals(
+            runs=len(runs),
+            flops=math.fsum(r.flops * r.own_share for r in runs),
+            flops_6nd=math.fsum(r.flops_6nd * r.own_share for r in runs),
+            optimizer_flops=math.fsum(r.optimizer_flops * r.own_share for r in runs),
+            tokens=sum(r.own_steps * r.run.batch_tokens for r in runs),
+            trunks=len({r.trunk for r in runs if r.trunk is not None}),
+            shared_flops=math.fsum(r.flops * (1 - r.own_share) for r in runs),
+            shared_flops_6nd=math.fsum(r.flops_6nd * (1 - r.own_share) for r in runs),
+            trunk_bytes=trunk_bytes(runs),
+            hours=math.fsum(self.device_hours),
+            pending_runs=len(self.plan.pending),
+            pending_hours=math.fsum(self.pending_hours),
+            longest_hours=max((h / r.own_share for r, h in zip(runs, self.hours, strict=True)), default=0.0),
+            epochs=epochs,
+            cost=self.cost,
+        )
 
     def document(self) -> dict[str, Any]:
         """`plan --json`, without its schema version."""
@@ -80,12 +81,92 @@ class Priced:
             "params_column": plan.params_column,
             "device": self.device.name,
             "basis": self.basis,
-            "runs": [run.row(hours) for run, hours in zip(plan.runs, self.hours, strict=True)],
-            "dropped": [{"cell": dropped.cell, "reason": dropped.reason} for dropped in plan.dropped],
-            "stages": stages(self),
-            "totals": self.totals,
+            "runs": [run.row(hours).to_json() for run, hours in zip(plan.runs, self.hours, strict=True)],
+            "dropped": [dropped.to_json() for dropped in plan.dropped],
+            "stages": [asdict(stage) for stage in stages(self)],
+            "totals": asdict(self.totals),
             "checks": [check.to_json() for check in self.checks],
         }
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a plan takes: FLOPs, device hours, money, the longest run and the most epochs.
+
+    `shared_flops` are those that runs of one trunk need not spend again.
+    """
+
+    runs: int
+    flops: float
+    flops_6nd: float
+    optimizer_flops: float
+    tokens: int
+    trunks: int
+    shared_flops: float
+    shared_flops_6nd: float
+    trunk_bytes: float
+    hours: float
+    pending_runs: int
+    pending_hours: float
+    longest_hours: float
+    epochs: float | None
+    cost: float | None
+
+    def spent(self, convention: str) -> float:
+        """Training FLOPs, counted as `exact` or `6ND`."""
+        return self.flops if convention == "exact" else self.flops_6nd
+
+    def shared(self, convention: str) -> float:
+        """Training FLOPs saved by trunks, counted as `exact` or `6ND`."""
+        return self.shared_flops if convention == "exact" else self.shared_flops_6nd
+
+
+@dataclass(frozen=True)
+class StagePrice:
+    """The runs of one family and stage; `pending` where they wait for the losses of an earlier stage."""
+
+    family: str
+    stage: str
+    pending: bool
+    runs: int
+    flops: float
+    hours: float
+
+
+@dataclass(frozen=True)
+class CellPrice:
+    """The runs of one cell; `params` in the sweep's own column, `hours` of device time."""
+
+    cell: CellKey
+    params: int
+    tokens: int
+    steps: int
+    batch_tokens: int
+    runs: int
+    hours: float
+
+
+@dataclass(frozen=True)
+class MatrixRank:
+    """The rank of one factorized matrix (outputs × inputs) of a low-rank line's shape."""
+
+    line: str
+    shape: str
+    matrix: str
+    outputs: int
+    inputs: int
+    rank: int
+    params: int
+
+    @property
+    def rank_over_min(self) -> float:
+        """Rank relative to the full one."""
+        return self.rank / min(self.outputs, self.inputs)
+
+    @property
+    def kept(self) -> float:
+        """Share of the matrix's parameters that its factors have."""
+        return self.params / (self.inputs * self.outputs)
 
 
 def price(
@@ -137,74 +218,53 @@ def price(
     )
 
 
-def stages(priced: Priced) -> list[dict[str, Any]]:
-    """One row per (family, stage): what tuning costs each family, and what is still to be decided."""
-    rows: dict[tuple[str, str, bool], dict[str, Any]] = {}
+def stages(priced: Priced) -> list[StagePrice]:
+    """What tuning costs each family, and what is still to be decided."""
+    groups: dict[tuple[str, str, bool], list[tuple[PlannedRun, float]]] = {}
     known = zip(priced.plan.runs, priced.device_hours, strict=True)
     pending = zip(priced.plan.pending, priced.pending_hours, strict=True)
     for waits, pairs in ((False, known), (True, pending)):
         for planned, hours in pairs:
-            empty = {
-                "family": planned.family,
-                "stage": planned.stage,
-                "pending": waits,
-                "runs": 0,
-                "flops": 0.0,
-                "hours": 0.0,
-            }
-            row = rows.setdefault((planned.family, planned.stage, waits), empty)
-            row["runs"] += 1
-            row["flops"] += planned.flops * planned.own_share
-            row["hours"] += hours
-    return list(rows.values())
-
-
-def matrix(priced: Priced) -> list[dict[str, Any]]:
-    """One row per (line, group of the grid, shape): what a person checks at a glance before paying."""
-    rows: dict[str, dict[str, Any]] = {}
-    for planned, hours in zip(priced.plan.runs, priced.device_hours, strict=True):
-        line, group, shape = planned.cell.split("/")
-        row = rows.setdefault(
-            planned.cell,
-            {
-                "line": line,
-                "group": group,
-                "shape": shape,
-                "params": planned.counts.column(priced.plan.params_column),
-                "tokens": planned.run.tokens,
-                "steps": planned.run.steps,
-                "batch_tokens": planned.run.batch_tokens,
-                "runs": 0,
-                "hours": 0.0,
-            },
+            groups.setdefault((planned.family, planned.stage, waits), []).append((planned, hours))
+    return [
+        StagePrice(
+            *group, len(pairs), sum(run.flops * run.own_share for run, _ in pairs), sum(hours for _, hours in pairs)
         )
-        row["runs"] += 1
-        row["hours"] += hours
-    return list(rows.values())
+        for group, pairs in groups.items()
+    ]
 
 
-def rank_table(plan: Plan) -> list[dict[str, Any]]:
-    """One row per (low-rank line, shape, matrix): rank, rank / min(in, out), and the share of parameters kept."""
-    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+def matrix(priced: Priced) -> list[CellPrice]:
+    """Every cell in the order of the plan: what a person checks at a glance before paying."""
+    cells: dict[CellKey, list[tuple[PlannedRun, float]]] = {}
+    for planned, hours in zip(priced.plan.runs, priced.device_hours, strict=True):
+        cells.setdefault(planned.cell, []).append((planned, hours))
+    return [
+        CellPrice(
+            cell,
+            first.counts.column(priced.plan.params_column),
+            first.run.tokens,
+            first.run.steps,
+            first.run.batch_tokens,
+            len(pairs),
+            sum(hours for _, hours in pairs),
+        )
+        for cell, pairs in cells.items()
+        for first in [pairs[0][0]]
+    ]
+
+
+def rank_table(plan: Plan) -> list[MatrixRank]:
+    """Every factorized matrix, once for each line and shape."""
+    found: dict[tuple[str, str, str], MatrixRank] = {}
     for planned in plan.runs:
         for name, rank in (planned.run.ranks or {}).items():
-            outputs, inputs = planned.run.shape.matrices()[name]
-            shape = planned.cell.split("/")[2]
-            rows.setdefault(
-                (planned.line, shape, name),
-                {
-                    "line": planned.line,
-                    "shape": shape,
-                    "matrix": name,
-                    "out": outputs,
-                    "in": inputs,
-                    "rank": rank,
-                    "rank_over_min": rank / min(outputs, inputs),
-                    "kept": structures(planned.run.shape, planned.run.ranks)[name].params(outputs, inputs)
-                    / (inputs * outputs),
-                },
-            )
-    return list(rows.values())
+            place = (planned.line, planned.cell.shape, name)
+            if place not in found:
+                outputs, inputs = planned.run.shape.matrices()[name]
+                params = structures(planned.run.shape, planned.run.ranks)[name].params(outputs, inputs)
+                found[place] = MatrixRank(*place, outputs, inputs, rank, params)
+    return list(found.values())
 
 
 def _assumed_rate(device: Device, planned: PlannedRun) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scaling.optimizers import find_optimizer
+from scaling.rows import CellKey, PlanRow
 from scaling.run import Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.sweeps import counting
 from scaling.sweeps.counting import Counts
@@ -29,10 +30,10 @@ class PlannedRun:
 
     run: Run
     family: str
-    line: str
     rank_ratio: float | None
+    rank_of: str | None
     budget: float | None
-    cell: str
+    cell: CellKey
     counts: Counts
     flops: float
     flops_6nd: float
@@ -41,6 +42,11 @@ class PlannedRun:
     stage: str = "grid"
     trunk: str | None = None
     inherited_steps: int = 0
+
+    @property
+    def line(self) -> str:
+        """The line of its cell."""
+        return self.cell.line
 
     @property
     def own_steps(self) -> int:
@@ -52,39 +58,39 @@ class PlannedRun:
         """Share of the whole training that is spent on this run."""
         return self.own_steps / self.run.steps
 
-    def row(self, hours: float | None = None) -> dict[str, Any]:
-        """The run as `plan --json` lists it."""
+    def row(self, hours: float | None = None, settings: Mapping[str, Any] | None = None) -> PlanRow:
+        """The run as `plan --json` lists it and, with its settings, as a launch freezes it."""
         run = self.run
-        shape = {"layers", "width", "heads", "ff_width", "vocab_size", "kv_heads", "tied"}
-        return {
-            "id": run.id,
-            "family": self.family,
-            "line": self.line,
-            "parameterization": run.parameterization,
-            "optimizer": run.optimizer.name,
-            "rank_ratio": self.rank_ratio,
-            "shape": {key: getattr(run.shape, key) for key in sorted(shape)},
-            "params_total": self.counts.params_total,
-            "params_non_embedding": self.counts.params_non_embedding,
-            "params_matmul": self.counts.params_matmul,
-            "tokens": run.tokens,
-            "steps": run.steps,
-            "batch_tokens": run.batch_tokens,
-            "sequence_length": run.sequence_length,
-            "budget": self.budget,
-            "flops": self.flops,
-            "flops_6nd": self.flops_6nd,
-            "optimizer_flops": self.optimizer_flops,
-            "memory_bytes": self.memory_bytes,
-            "lr": run.optimizer.lr,
-            "other_lr": run.optimizer.other_lr,
-            "seed": run.seed,
-            "cell": self.cell,
-            "stage": self.stage,
-            "trunk": self.trunk,
-            "inherited_steps": self.inherited_steps,
-            "hours": hours,
-        }
+        return PlanRow(
+            id=run.id,
+            family=self.family,
+            cell=self.cell,
+            parameterization=run.parameterization,
+            optimizer=run.optimizer.name,
+            rank_ratio=self.rank_ratio,
+            rank_of=self.rank_of,
+            shape=run.shape,
+            params_total=self.counts.params_total,
+            params_non_embedding=self.counts.params_non_embedding,
+            params_matmul=self.counts.params_matmul,
+            tokens=run.tokens,
+            steps=run.steps,
+            batch_tokens=run.batch_tokens,
+            sequence_length=run.sequence_length,
+            budget=self.budget,
+            flops=self.flops,
+            flops_6nd=self.flops_6nd,
+            optimizer_flops=self.optimizer_flops,
+            memory_bytes=self.memory_bytes,
+            lr=run.optimizer.lr,
+            other_lr=run.optimizer.other_lr,
+            seed=run.seed,
+            stage=self.stage,
+            trunk=self.trunk,
+            inherited_steps=self.inherited_steps,
+            hours=hours,
+            settings=settings,
+        )
 
 
 class Resolver:
@@ -113,7 +119,7 @@ class Resolver:
             steps=steps,
         )
         optimizer, schedule = self._optimizer(line, setting, scale), self._schedule(scale)
-        name, tokens = cell.name, steps * batch
+        key, tokens = cell.key, steps * batch
         costs: tuple[float, float] | None = None
         for seed in seeds:
             run = Run(
@@ -136,10 +142,10 @@ class Resolver:
             yield PlannedRun(
                 run=run,
                 family=line.family_name,
-                line=line.name,
                 rank_ratio=line.rank_ratio,
+                rank_of=line.rank_of,
                 budget=cell.budget,
-                cell=name,
+                cell=key,
                 counts=model.counts,
                 flops=model.flops_exact * tokens,
                 flops_6nd=model.flops_6nd * tokens,

@@ -25,6 +25,7 @@ from typing import Any
 
 from scaling import checks
 from scaling.checks import Check
+from scaling.rows import CellKey
 from scaling.sweeps.centres import Law
 from scaling.sweeps.grid_cells import Batches, PlannedCell, PlannedLine, nearest_centre, spent
 from scaling.sweeps.resolve import PlannedRun, Resolver
@@ -70,7 +71,7 @@ class Stages:
             return
         seeds, edge = self._seeds(), 0
         for cell in self.cells:
-            found = self._all(cell, "grid", seeds.get(cell.name, self.training.seeds))
+            found = self._all(cell, "grid", seeds.get(cell.key, self.training.seeds))
             yield from itertools.chain.from_iterable(found.values())
             if self.tuned:
                 winner = self._winner([found])
@@ -88,8 +89,8 @@ class Stages:
             yield from itertools.chain.from_iterable(by_key.values())
         winner, seeds = self._winner(found), self._seeds()
         for cell in self.cells:
-            if cell not in tuned_cells or cell.name in seeds:
-                yield from self._at(cell, winner, "grid", seeds.get(cell.name, self.training.seeds))
+            if cell not in tuned_cells or cell.key in seeds:
+                yield from self._at(cell, winner, "grid", seeds.get(cell.key, self.training.seeds))
         yield from self._confirm(tuned_cells, winner)
         assert self.tune is not None
         if self.tune.recheck:
@@ -139,7 +140,7 @@ class Stages:
     def _options(self, cell: PlannedCell) -> list[Option]:
         keys = [key for key in self.tuned if key != "batch_tokens"]
         options = []
-        for batch, steps in self.batches[cell.name]:
+        for batch, steps in self.batches[cell.key]:
             own = (("batch_tokens", batch),) if "batch_tokens" in self.tuned else ()
             for values in itertools.product(*(self.tuned[key] for key in keys)):
                 options.append(Option((*zip(keys, values, strict=True), *own), batch, steps))
@@ -170,7 +171,7 @@ class Stages:
     def _at_edge(self, winner: Key) -> list[str]:
         return [name for name, value in winner if value in (min(self.tuned[name]), max(self.tuned[name]))]
 
-    def _seeds(self) -> dict[str, tuple[int, ...]]:
+    def _seeds(self) -> dict[CellKey, tuple[int, ...]]:
         """More seeds for the replicated cells."""
         asked, seeds = self.training.replicates, self.training.seeds
         if asked is None:
@@ -181,4 +182,4 @@ class Stages:
             group = next((g for g in self.groups if g[0].budget == asked.budget), [])
         first = max(seeds) + 1
         more = (*seeds, *range(first, first + asked.seeds - len(seeds)))
-        return {cell.name: more for cell in nearest_centre(group, asked.sizes, self.centre)} if group else {}
+        return {cell.key: more for cell in nearest_centre(group, asked.sizes, self.centre)} if group else {}

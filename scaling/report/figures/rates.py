@@ -48,7 +48,8 @@ def rates_data(study: Study) -> RatesData | None:
     for tuned in sorted(groups[0], key=lambda one: one.order):
         runs = [(rate.lr / tuned.best.lr, row) for rate in tuned.rates for row in rate.rows]
         multiples = tuple(multiple for multiple, _ in runs)
-        losses, norms = (tuple(row[name] for _, row in runs) for name in ("loss", "largest_matrix_norm"))
+        losses = tuple(row.loss for _, row in runs)
+        norms = tuple(row.largest_matrix_norm for _, row in runs)
         lines.append(RatesLine(tuned.order, tuned.line, multiples, losses, norms))
     first = groups[0][0]
     return RatesData(tuple(lines), f"{first.shape}, {format_number(first.tokens)} tokens")

@@ -1,0 +1,365 @@
+"""Rows: what is known of one run before it is trained, and after.
+
+    CellKey   which cell of the grid a run belongs to
+    PlanRow   one planned run: `scaling plan --json` lists it, a launch freezes it, status and progress read it
+    RunRow    one run with its result: its fields are the columns of `results/<sweep>/runs.csv`
+
+A row is typed while it is in memory; JSON and CSV are made and read here. Losses are nats per token. A file of an
+earlier version lacks some fields: they are None.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scaling.errors import DataError
+from scaling.files import write_atomic
+from scaling.run import Run, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class CellKey:
+    """One cell of a grid: the line, the budget or token multiple as the grid writes it, and the name of the shape."""
+
+    line: str
+    group: str
+    shape: str
+
+    def __str__(self) -> str:
+        """The label: ``low_rank@0.25/2e+10/d32L2``. It is only ever made, never taken apart."""
+        return f"{self.line}/{self.group}/{self.shape}"
+
+    def to_json(self) -> dict[str, str]:
+        """The label and its three parts."""
+        return {"cell": str(self), "line": self.line, "group": self.group, "shape_name": self.shape}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> CellKey:
+        """The key that `to_json` wrote. Files of 0.1 have the label alone, and no name in it had a slash."""
+        if "group" not in values:
+            return cls(*values["cell"].split("/"))
+        return cls(values["line"], values["group"], values["shape_name"])
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedCell:
+    """A cell that is not run, and why."""
+
+    cell: CellKey
+    reason: str
+
+    def to_json(self) -> dict[str, str]:
+        """The cell and the reason, as plans and launches list them."""
+        return self.cell.to_json() | {"reason": self.reason}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, str]) -> DroppedCell:
+        """The dropped cell that `to_json` wrote."""
+        return cls(CellKey.from_json(values), values["reason"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRow:
+    """One planned run. FLOPs are of the whole training, forward and backward; `optimizer_flops` are apart from them.
+
+    Args:
+        family: as the sweep calls it; the line is that of the cell.
+        rank_of: what the rank ratio multiplies; None in a dense line, and in a launch of 0.1.
+        memory_bytes: training with one sequence at a time.
+        trunk: the stable phase that other runs share, of which this one takes over `inherited_steps`.
+        hours: predicted wall time on the run's own devices; None where it is not priced.
+        settings: `Run.settings()`; None where nothing is launched.
+    """
+
+    id: str
+    family: str
+    cell: CellKey
+    parameterization: str
+    optimizer: str
+    rank_ratio: float | None
+    rank_of: str | None = None
+    shape: Shape
+    params_total: int
+    params_non_embedding: int
+    params_matmul: int
+    tokens: int
+    steps: int
+    batch_tokens: int
+    sequence_length: int
+    budget: float | None
+    flops: float
+    flops_6nd: float
+    optimizer_flops: float
+    memory_bytes: float
+    lr: float
+    other_lr: float
+    seed: int
+    stage: str = "grid"
+    trunk: str | None = None
+    inherited_steps: int = 0
+    hours: float | None = None
+    settings: Mapping[str, Any] | None = None
+
+    @property
+    def line(self) -> str:
+        """The line of its cell."""
+        return self.cell.line
+
+    @property
+    def run(self) -> Run:
+        """The run with every setting resolved."""
+        assert self.settings is not None, "a launch has settings"
+        return Run.from_settings(self.settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat object; `shape` is nested, and so are the settings of a launched run."""
+        values = {name: getattr(self, name) for name in _PLAN_FIELDS}
+        if self.settings is None:
+            del values["settings"]
+        return values | self.cell.to_json() | {"shape": {name: getattr(self.shape, name) for name in _SHAPE_FIELDS}}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PlanRow:
+        """The row that `to_json` wrote; keys this version does not know are ignored."""
+        known = {name: values[name] for name in _PLAN_FIELDS if name in values}
+        return cls(**known | {"cell": CellKey.from_json(values), "shape": Shape(**values["shape"])})
+
+
+_PLAN_FIELDS = tuple(field.name for field in fields(PlanRow))
+_SHAPE_FIELDS = tuple(field.name for field in fields(Shape))
+
+
+@dataclass(frozen=True, slots=True)
+class SetLoss:
+    """The loss of one run on one more validation set, nats per token and per byte."""
+
+    name: str
+    loss: float | None
+    loss_se: float | None = None
+    loss_per_byte: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """One run and what came of it.
+
+    The fields are the columns of runs.csv; only `sets`, the losses on further validation sets, are three columns for
+    each set: `loss:NAME`, `loss_se:NAME` and `loss_per_byte:NAME`. `rank_*` are the ranks of the factorized matrices.
+    `device_seconds` are those of the whole training; of a branch of a shared `trunk`, others had spent
+    `inherited_seconds` of them. Norms (`training.stability`) are spectral, of the largest matrix (a product A·B where
+    factorized) or factor; gradients have their Euclidean norm.
+    """
+
+    id: str | None = None
+    family: str | None = None
+    line: str | None = None
+    parameterization: str | None = None
+    optimizer: str | None = None
+    rank_ratio: float | None = None
+    rank_of: str | None = None
+    self_guided: float | None = None
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    tied: bool | None = None
+    ff_width: int | None = None
+    vocab_size: int | None = None
+    rank_q: int | None = None
+    rank_k: int | None = None
+    rank_v: int | None = None
+    rank_o: int | None = None
+    rank_gate: int | None = None
+    rank_up: int | None = None
+    rank_down: int | None = None
+    params_total: int | None = None
+    params_non_embedding: int | None = None
+    params_matmul: int | None = None
+    tokens: float
+    steps: int | None = None
+    batch_tokens: int | None = None
+    sequence_length: int | None = None
+    budget: float | None = None
+    flops: float | None = None
+    flops_6nd: float | None = None
+    optimizer_flops: float | None = None
+    lr: float | None = None
+    seed: int | None = None
+    cell: str | None = None
+    trunk: str | None = None
+    other_lr: float | None = None
+    weight_decay: float | None = None
+    momentum: float | None = None
+    spectral_weight_decay: float | None = None
+    status: str | None = None
+    loss: float | None = None
+    loss_se: float | None = None
+    loss_per_byte: float | None = None
+    last_finite_loss: float | None = None
+    device_seconds: float | None = None
+    inherited_seconds: float | None = None
+    epochs: float | None = None
+    device: str | None = None
+    torch_version: str | None = None
+    corpus_hash: str | None = None
+    loss_spikes: int | None = None
+    matrix_norm: float | None = None
+    largest_matrix_norm: float | None = None
+    factor_norm: float | None = None
+    update_norm_over_lr: float | None = None
+    largest_grad_norm: float | None = None
+    sets: tuple[SetLoss, ...] = ()
+
+    @property
+    def completed(self) -> bool:
+        """Whether it is a data point; a foreign row, which has no status, always is."""
+        return self.status in (None, "completed")
+
+    @property
+    def final_loss(self) -> float:
+        """The loss of a completed run."""
+        assert self.loss is not None, "a completed run has a loss"
+        return self.loss
+
+    @property
+    def model(self) -> tuple[Shape, Mapping[str, int] | None] | None:
+        """Shape and ranks (None: dense); None where the row lacks a part of them, as rows of 0.1 do."""
+        layers, width, heads, ff_width, vocab = self.layers, self.width, self.heads, self.ff_width, self.vocab_size
+        if layers is None or width is None or heads is None or ff_width is None or vocab is None:
+            return None
+        if self.kv_heads is None or self.tied is None:
+            return None
+        kv_heads = None if self.kv_heads == heads else self.kv_heads
+        shape = Shape(layers, width, heads, ff_width, vocab, kv_heads, True if self.tied else None)
+        ranks = {name: rank for name in shape.matrices() if (rank := getattr(self, f"rank_{name}")) is not None}
+        if ranks and len(ranks) < len(shape.matrices()):
+            return None
+        return shape, ranks or None
+
+    def number(self, column: str) -> float | None:
+        """The number in a column that a user named."""
+        value = getattr(self, column)
+        assert value is None or isinstance(value, (int, float)), column
+        return value
+
+
+Row = TypeVar("Row", bound=RunRow)
+COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "sets")
+_SET_COLUMNS = ("loss", "loss_se", "loss_per_byte")
+_TEXT = {field.name for field in fields(RunRow) if "str" in str(field.type)}
+_POSITIVE = {"params", "tokens", "loss", "flops", "budget", "params_total", "params_non_embedding", "params_matmul"}
+
+
+def columns_of(kind: type[RunRow]) -> tuple[str, ...]:
+    """The columns that a kind of row has whatever its validation sets."""
+    return tuple(field.name for field in fields(kind) if field.name != "sets")
+
+
+def is_runs_table(header: Iterable[str]) -> bool:
+    """Whether these are the columns of our own `runs.csv`."""
+    return {"id", "line", "status", "params_matmul"} <= set(header)
+
+
+def write_runs(path: Path, rows: Sequence[RunRow]) -> None:
+    """Write the rows as CSV; None is an empty cell, floats keep every digit."""
+    names = list(dict.fromkeys(one.name for row in rows for one in row.sets))
+    header = [*COLUMNS, *(f"{column}:{name}" for name in names for column in _SET_COLUMNS)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, lineterminator="\n", restval="")
+    writer.writeheader()
+    for row in rows:
+        sets = {f"{column}:{one.name}": getattr(one, column) for one in row.sets for column in _SET_COLUMNS}
+        writer.writerow({name: getattr(row, name) for name in COLUMNS} | sets)
+    write_atomic(path, text.getvalue())
+
+
+def read_runs(path: Path) -> list[RunRow]:
+    """The rows of a runs.csv, of this version or an earlier one. Raises DataError with file, line and column."""
+    rows = [run_row(f"{path}:{number}", values) for number, values in read_csv(path)]
+    if not rows:
+        raise DataError("the table has no rows", where=str(path))
+    return rows
+
+
+def run_row(where: str, values: Mapping[str, object]) -> RunRow:
+    """One checked row of ours; only a completed run must have a loss."""
+    completed = str(values.get("status")).strip() == "completed"
+    needed = ("tokens", "params_total", *(("loss",) if completed else ()))
+    return checked_row(RunRow, where, values, needed=needed)
+
+
+def checked_row(kind: type[Row], where: str, values: Mapping[str, object], *, needed: Iterable[str]) -> Row:
+    """A row of texts and numbers as a file has them: whole numbers as ints, None where a cell is empty.
+
+    Raises:
+        DataError: a value that no law could use, with the row and the column.
+    """
+    known = {name: _value(f"{where}: {name}", name, values.get(name)) for name in columns_of(kind)}
+    for name in needed:
+        if known[name] is None:
+            raise DataError("a value is missing", where=f"{where}: {name}", allowed="a positive number")
+    for name in _POSITIVE & known.keys():
+        if known[name] is not None and not known[name] > 0:
+            got = known[name]
+            raise DataError("a value is not positive", where=f"{where}: {name}", got=got, allowed="a number above 0")
+    return kind(**known, sets=tuple(_sets(where, values)))
+
+
+def read_csv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """(line number for people, column -> text) of a CSV file. Raises DataError."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = [str(name).strip() for name in reader.fieldnames or ()]
+            if len(set(header)) < len(header):
+                twice = ", ".join(sorted({name for name in header if header.count(name) > 1}))
+                allowed = "every column once"
+                raise DataError("a column appears twice", where=f"{path}:1", got=twice, allowed=allowed)
+            for row in reader:
+                if None in row or None in row.values():
+                    what, allowed = "a row has another number of cells than the header", f"{len(header)} cells"
+                    raise DataError(what, where=f"{path}:{reader.line_num}", allowed=allowed)
+                yield reader.line_num, dict(zip(header, row.values(), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"the table cannot be read: {error}", where=str(path)) from error
+
+
+def _sets(where: str, values: Mapping[str, object]) -> Iterator[SetLoss]:
+    for column in values:
+        if column.startswith("loss:"):
+            name = column.removeprefix("loss:")
+            losses = {key: _value(f"{where}: {column}", key, values.get(f"{key}:{name}")) for key in _SET_COLUMNS}
+            if any(loss is not None for loss in losses.values()):
+                yield SetLoss(name, **losses)
+
+
+def _value(where: str, name: str, value: object) -> Any:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if name in _TEXT:
+        return str(value).strip()
+    if name == "tied" and str(value) in ("True", "False"):
+        return str(value) == "True"
+    number = _number(value)
+    if number is None:
+        raise DataError("a value is not a number", where=where, got=str(value), allowed="a finite number")
+    if name == "rank_ratio" and math.isnan(number):  # how data frames write "dense"
+        return None
+    if not math.isfinite(number):
+        raise DataError("a value is not finite", where=where, got=str(value), allowed="a finite number")
+    return int(number) if number == int(number) and abs(number) < 2**53 else number
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None

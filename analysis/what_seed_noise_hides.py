@@ -9,6 +9,7 @@ called better or worse is what the sweep, with its replicates and budgets, can r
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import scaling
@@ -30,7 +31,7 @@ def main(path: Path) -> None:
     for shift in SHIFTS_NATS:
         # Centred first, so that the shift is the difference.
         extra = shift - found
-        moved = [row | {"loss": row["loss"] + extra} if row["loss"] and row["line"] == line else row for row in rows]
+        moved = [replace(row, loss=row.loss + extra) if row.loss and row.line == line else row for row in rows]
         verdict = scaling.study_rows(moved, settings=settings).comparisons[0].headline.verdict
         low, high = verdict.interval
         print(f"  true difference {shift:+.2f}: {verdict.word} ({low:+.3f} to {high:+.3f})")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from scaling.rows import CellKey, PlanRow
 from scaling.run import DataRef, Initialisation, Optimizer, Result, Run, Schedule, Shape
 
 pytest_plugins = ["simulated_sweep"]  # the fixtures of analysis and report
@@ -38,6 +40,42 @@ def _denormals() -> Iterator[None]:
 def tiny_run() -> Callable[..., Run]:
     """A run of a few steps; keyword arguments replace its fields."""
     return lambda **changes: dataclasses.replace(TINY, **changes)
+
+
+@pytest.fixture
+def a_plan_row() -> Callable[..., PlanRow]:
+    """The plan's row of the tiny run; `run` and keyword arguments replace its fields."""
+
+    def row(run: Run = TINY, **changes: Any) -> PlanRow:
+        made = PlanRow(
+            id=run.id,
+            family="dense",
+            cell=CellKey("dense", "1e+09", "d8L1"),
+            parameterization=run.parameterization,
+            optimizer=run.optimizer.name,
+            rank_ratio=None,
+            shape=run.shape,
+            params_total=4952,
+            params_non_embedding=856,
+            params_matmul=2880,
+            tokens=run.tokens,
+            steps=run.steps,
+            batch_tokens=run.batch_tokens,
+            sequence_length=run.sequence_length,
+            budget=1e9,
+            flops=1e9,
+            flops_6nd=9e8,
+            optimizer_flops=1e7,
+            memory_bytes=1e6,
+            lr=run.optimizer.lr,
+            other_lr=run.optimizer.other_lr,
+            seed=run.seed,
+            hours=0.1,
+            settings=run.settings(),
+        )
+        return dataclasses.replace(made, **changes)
+
+    return row
 
 
 @pytest.fixture

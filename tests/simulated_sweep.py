@@ -7,14 +7,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from scaling.analysis.settings import Settings
 from scaling.analysis.study import Study, study_rows
-from scaling.results.collect import COLUMNS
+from scaling.rows import RunRow
 from scaling.run import Shape
 from scaling.sweeps.counting import count, flops_6nd, matrix_ranks, training_flops
 
@@ -48,9 +48,7 @@ def true_loss(line: str, params: float, tokens: float) -> float:
     return law["E"] + law["A"] / params ** law["alpha"] + law["B"] / tokens ** law["beta"]
 
 
-def simulated_runs(
-    noise: float = SEED_SD, shift: dict[str, float] | None = None, seed: int = 7
-) -> list[dict[str, Any]]:
+def simulated_runs(noise: float = SEED_SD, shift: dict[str, float] | None = None, seed: int = 7) -> list[RunRow]:
     """Rows of a runs.csv; `shift` adds nats to every loss of a line."""
     random = np.random.default_rng(seed)
     rows = []
@@ -61,9 +59,9 @@ def simulated_runs(
                 seeds = (0, 1, 2) if budget == budgets[0] and n == 2 else (0,)
                 for s in seeds:
                     row = _row(line, ratio, shape, budget, s)
-                    loss = true_loss(line, row["params_matmul"], row["tokens"]) + (shift or {}).get(line, 0.0)
-                    row["loss"] = round(loss + noise * float(random.normal()), 6)
-                    rows.append(row | {"loss_per_byte": row["loss"]})
+                    loss = true_loss(line, row.params_matmul, row.tokens) + (shift or {}).get(line, 0.0)
+                    loss = round(loss + noise * float(random.normal()), 6)
+                    rows.append(replace(row, loss=loss, loss_per_byte=loss))
     return rows
 
 
@@ -82,7 +80,7 @@ def _around(centre: float, ratio: float | None) -> list[Shape]:
     return sorted(chosen, key=lambda s: size[s])
 
 
-def _row(line: str, ratio: float | None, shape: Shape, budget: float, seed: int) -> dict[str, Any]:
+def _row(line: str, ratio: float | None, shape: Shape, budget: float, seed: int) -> RunRow:
     ranks = _ranks(shape, ratio)
     counts = count(shape, ranks)
     per_token = training_flops(shape, ranks, sequence_length=SEQUENCE, tokens=1)
@@ -99,6 +97,8 @@ def _row(line: str, ratio: float | None, shape: Shape, budget: float, seed: int)
         "layers": shape.layers,
         "width": shape.width,
         "heads": shape.heads,
+        "kv_heads": shape.heads,
+        "tied": False,
         "ff_width": shape.ff_width,
         "vocab_size": shape.vocab_size,
         "params_total": counts.params_total,
@@ -116,6 +116,7 @@ def _row(line: str, ratio: float | None, shape: Shape, budget: float, seed: int)
         "seed": seed,
         "cell": f"{line} {budget:g} {shape.layers}x{shape.width}",
         "status": "completed",
+        **{f"rank_{name}": rank for name, rank in (ranks or {}).items()},
         "loss_se": 0.008,
         "device_seconds": per_token * tokens / (12e9 if ratio is None else 7e9),
         "epochs": tokens / 56e6,
@@ -124,11 +125,11 @@ def _row(line: str, ratio: float | None, shape: Shape, budget: float, seed: int)
         "corpus_hash": "c0ffee",
         "loss_spikes": 0,
     }
-    return {name: values.get(name) for name in COLUMNS}
+    return RunRow(**values)
 
 
 @pytest.fixture(scope="session")
-def simulate() -> Callable[..., list[dict[str, Any]]]:
+def simulate() -> Callable[..., list[RunRow]]:
     return simulated_runs
 
 

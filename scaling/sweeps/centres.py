@@ -71,9 +71,10 @@ def _of_results(sweep: Sweep, path: Path, family: str, line: str, where: str) ->
         allowed = ", ".join(sorted({row.line for row in rows if row.line})) or "rows with a loss"
         raise PlanError(f"{path} has no finished run of {line} or {family}", where=where, allowed=allowed)
     column = "flops" if sweep.grid.flops == "exact" else "flops_6nd"
-    params, tokens, loss, flops = (
-        [float(row.number(name) or math.nan) for row in own] for name in (sweep.params_column, "tokens", "loss", column)
-    )
+    names = (sweep.params_column, "tokens", "loss", column)
+    params, tokens, loss, flops = ([value for row in own if (value := row.number(name))] for name in names)
+    if not len(params) == len(tokens) == len(flops) == len(own):
+        raise PlanError(f"{path} has rows without {sweep.params_column} or {column}", where=where)
     try:
         values = fit(Points(params, tokens, loss), "chinchilla").parameters  # type: ignore[arg-type]
     except FitError as error:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scaling.analysis.data_points import gather, line_name
 from scaling.errors import DataError
 
 
-def gathered(rows, **options):
-    return gather(rows, params_column="params_matmul", flops_column="flops", **options)
+def gathered(rows, *, where=None, exclude=None):
+    return gather(rows, params_column="params_matmul", flops_column="flops", where=where or {}, exclude=exclude or {})
 
 
 def test_seeds_are_one_cell_and_all_of_them_points(simulate):
@@ -20,22 +22,22 @@ def test_seeds_are_one_cell_and_all_of_them_points(simulate):
     replicated = [cell for cell in made.cells if len(cell.rows) > 1]
     assert [len(cell.rows) for cell in replicated] == [3, 3, 3]
     cell = replicated[0]
-    assert cell.loss == pytest.approx(sum(row["loss"] for row in cell.rows) / 3)
+    assert cell.loss == pytest.approx(sum(row.loss for row in cell.rows) / 3)
     assert made.dropped == ()
 
 
 def test_only_completed_runs_are_points_and_the_others_have_a_reason(simulate):
     rows = simulate()
     for n, status in ((0, "failed"), (8, "diverged"), (9, "stale"), (10, "planned")):
-        rows[n] |= {"status": status, "loss": None}
-    made = gathered(rows, exclude={rows[11]["id"]: "loss spike"}, where={"min_steps": 600, "max_epochs": None})
+        rows[n] = replace(rows[n], **{"status": status, "loss": None})
+    made = gathered(rows, exclude={rows[11].id: "loss spike"}, where={"min_steps": 600, "max_epochs": None})
     reasons = {item.run: item.reason for item in made.dropped}
-    assert [reasons[rows[n]["id"]] for n in (0, 8, 9, 10)] == ["failed", "diverged", "stale", "planned"]
-    assert reasons[rows[11]["id"]] == "excluded: loss spike"
-    short = [row for row in rows if row["steps"] < 600]
+    assert [reasons[rows[n].id] for n in (0, 8, 9, 10)] == ["failed", "diverged", "stale", "planned"]
+    assert reasons[rows[11].id] == "excluded: loss spike"
+    short = [row for row in rows if row.steps < 600]
     assert short
-    assert all("min_steps: 600" in reasons[row["id"]] for row in short if row["status"] == "completed")
-    kept = {name for cell in made.cells for name in cell.rows[0]["id"].split()}
+    assert all("min_steps: 600" in reasons[row.id] for row in short if row.status == "completed")
+    kept = {name for cell in made.cells for name in cell.rows[0].id.split()}
     assert kept.isdisjoint(reasons)
     assert sum(len(cell.rows) for cell in made.cells) + len(reasons) == len(rows)
 
@@ -47,9 +49,9 @@ def test_bounds_on_params_mean_the_studys_own_count(simulate):
 
 
 def test_a_tuned_cell_keeps_the_best_setting_by_its_mean_over_seeds(simulate):
-    rows = [row for row in simulate() if row["line"] == "dense"][:1]
+    rows = [row for row in simulate() if row.line == "dense"][:1]
     rows = [
-        rows[0] | {"id": f"{lr}{seed}", "lr": lr, "seed": seed, "loss": loss}
+        replace(rows[0], id=f"{lr}{seed}", lr=lr, seed=seed, loss=loss)
         for lr, seed, loss in ((0.01, 0, 2.0), (0.01, 1, 2.4), (0.02, 0, 2.1), (0.02, 1, 2.15))
     ]
     made = gathered(rows)

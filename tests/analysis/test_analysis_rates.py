@@ -17,9 +17,12 @@ from scaling.report.html import Context, write_page
 from scaling.report.rate_tables import RATE_TABLES, best_rates_table, claims_table, stability_table
 from scaling.report.summary import answer
 from scaling.report.terminal import compare_text
-from scaling.results.collect import COLUMNS
+from scaling.rows import RunRow
+from scaling.run import Shape
+from scaling.sweeps.counting import count
 
 SEEDS, NOISE = 6, 0.02
+COUNTS = count(Shape(2, 32, 1, 88, 256))
 # Line: (best rate, loss there, how the norm grows with the rate)
 TRUE = {"good": (0.02, 2.0, 1.0), "same": (0.04, 2.005, 1.0), "bad": (0.01, 2.4, 3.0)}
 CLAIMS = (Claim(("good", "same", "bad"), "a paper"), Claim(("bad", "good"), "another"))
@@ -34,13 +37,14 @@ def tuned_rows(*, multiples=(0.5, 1, 2, 4), diverges=("bad", 4)):
             for seed in range(SEEDS):
                 broken = (line, multiple) == diverges and seed == 0
                 value = loss + 0.1 * np.log2(multiple) ** 2 + NOISE * random.normal()
-                row = dict.fromkeys(COLUMNS) | {"id": f"{line} {multiple} {seed}", "line": line, "family": line}
+                row = {"id": f"{line} {multiple} {seed}", "line": line, "family": line}
                 row |= {"layers": 2, "width": 32, "heads": 1, "ff_width": 88, "vocab_size": 256, "steps": 625}
-                row |= {"batch_tokens": 256, "tokens": 160_000, "flops": 1e10, "params_matmul": 30_000}
-                row |= {"params_total": 40_000, "params_non_embedding": 20_000, "lr": best * multiple, "seed": seed}
+                row |= {"batch_tokens": 256, "tokens": 160_000, "flops": 1e10, "params_matmul": COUNTS.params_matmul}
+                row |= {name: getattr(COUNTS, name) for name in ("params_total", "params_non_embedding")}
+                row |= {"lr": best * multiple, "seed": seed}
                 row |= {"status": "diverged" if broken else "completed", "loss": None if broken else value}
                 row |= {"cell": "only", "largest_matrix_norm": 3.0 * multiple**growth, "update_norm_over_lr": 0.7}
-                rows.append(row)
+                rows.append(RunRow(**row))
     return rows
 
 
@@ -86,7 +90,7 @@ def test_claims_hold_are_reversed_or_not_shown(tuned):
 
 
 def test_without_several_seeds_nothing_is_called_better():
-    rows = [row for row in tuned_rows() if row["seed"] == 1]
+    rows = [row for row in tuned_rows() if row.seed == 1]
     settings = Settings(params_column="params_matmul", convention="exact", bootstrap=0, claims=CLAIMS)
     study = study_rows(rows, settings=settings)
     assert {made.outcome for _, made in claimed_pairs(study, tunings(study)[0])} == {"not shown"}

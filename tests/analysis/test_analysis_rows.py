@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -8,7 +9,7 @@ import pytest
 
 from scaling.analysis.table_reader import read_table
 from scaling.errors import DataError
-from scaling.results.collect import COLUMNS, write_runs
+from scaling.rows import write_runs
 
 GOOD = "params,tokens,loss\n1e6,2e7,3.5\n2000000,4e7,3.25\n"
 
@@ -21,9 +22,9 @@ def table(tmp_path: Path, text: str, name: str = "runs.csv") -> Path:
 
 def test_a_csv_of_three_columns_is_enough(tmp_path):
     rows = read_table(table(tmp_path, GOOD))
-    assert [(r["params"], r["tokens"], r["loss"]) for r in rows] == [(1e6, 2e7, 3.5), (2e6, 4e7, 3.25)]
-    assert rows[0]["family"] is None
-    assert rows[0]["budget"] is None
+    assert [(r.params, r.tokens, r.loss) for r in rows] == [(1e6, 2e7, 3.5), (2e6, 4e7, 3.25)]
+    assert rows[0].family is None
+    assert rows[0].budget is None
 
 
 def test_all_three_kinds_of_file_give_the_same_rows(tmp_path):
@@ -37,26 +38,26 @@ def test_all_three_kinds_of_file_give_the_same_rows(tmp_path):
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, values)) + "\n\n")
     csv, parquet, lines = (read_table(tmp_path / f"t.{kind}") for kind in ("csv", "parquet", "jsonl"))
     assert csv == parquet == lines
-    assert csv[1]["rank_ratio"] is None
+    assert csv[1].rank_ratio is None
 
 
 def test_columns_can_be_named(tmp_path):
     path = table(tmp_path, "N,D,final\n1,2,3\n")
     rows = read_table(path, columns={"params": "N", "tokens": "D", "loss": "final"})
-    assert (rows[0]["params"], rows[0]["tokens"], rows[0]["loss"]) == (1, 2, 3)
+    assert (rows[0].params, rows[0].tokens, rows[0].loss) == (1, 2, 3)
 
 
 def test_a_chosen_column_stands_before_one_that_has_our_name(tmp_path):
     path = table(tmp_path, "N,params,tokens,loss\n1,7,2,3\n")
-    assert read_table(path, columns={"params": "N"})[0]["params"] == 1
+    assert read_table(path, columns={"params": "N"})[0].params == 1
 
 
 def test_our_own_table_round_trips(tmp_path, simulate):
     rows = simulate()
-    rows[3] |= {"status": "failed", "loss": None}
+    rows[3] = replace(rows[3], **{"status": "failed", "loss": None})
     write_runs(tmp_path / "runs.csv", rows)
     again = read_table(tmp_path / "runs.csv")
-    assert [dict(row) for row in again] == [{name: row[name] for name in COLUMNS} for row in rows]
+    assert again == rows
 
 
 @pytest.mark.parametrize(

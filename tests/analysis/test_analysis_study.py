@@ -32,23 +32,23 @@ def test_a_noiseless_sweep_gives_the_law_back(simulate, law_of, settings):
 
 def test_branches_of_a_trunk_are_drawn_together_and_give_approach_1(simulate, law_of, settings):
     """Every shape at five lengths, the lengths of a shape on one trunk: an exact law without budgets."""
-    shapes = {(row["width"], row["layers"]): row for row in simulate(noise=0.0) if row["line"] == "dense"}
+    shapes = {(row.width, row.layers): row for row in simulate(noise=0.0) if row.line == "dense"}
     rows = []
     for (width, layers), base in shapes.items():
         for multiple in (10, 40, 160, 640, 2560):
-            longer = multiple * base["params_matmul"] / base["tokens"]
-            row = base | {name: base[name] * longer for name in ("tokens", "steps", "flops", "flops_6nd")}
-            row |= {"budget": None, "trunk": f"{width}-{layers}", "cell": f"dense/{multiple}x/{width}-{layers}"}
+            longer = multiple * base.params_matmul / base.tokens
+            scaled = {name: getattr(base, name) * longer for name in ("tokens", "steps", "flops", "flops_6nd")}
+            cell = f"dense/{multiple}x/{width}-{layers}"
+            row = replace(base, **scaled, id=cell, cell=cell, budget=None, trunk=f"{width}-{layers}")
             law = law_of["dense"]
-            loss = law["E"] + law["A"] / row["params_matmul"] ** law["alpha"] + law["B"] / row["tokens"] ** law["beta"]
-            rows.append(row | {"id": row["cell"], "loss": loss})
+            loss = law["E"] + law["A"] / row.params_matmul ** law["alpha"] + law["B"] / row.tokens ** law["beta"]
+            rows.append(replace(row, loss=loss))
     (line,) = study_rows(rows, settings=settings).lines
     assert set(line.points.trunk) == {f"{width}-{layers}" for width, layers in shapes}
     assert line.law.draws.clustered
     assert line.law.draws.kind == "residuals"
     assert line.law.envelope.shapes == len(shapes)
-    del rows[0]["trunk"]
-    rows[1]["trunk"] = None
+    rows[:2] = [replace(row, trunk=None) for row in rows[:2]]
     (line,) = study_rows(rows, settings=replace(settings, bootstrap=0)).lines
     assert len(set(line.points.trunk)) == len(shapes) + 2, "a run alone is a trunk of its own"
 
@@ -89,7 +89,7 @@ def _least(study, name, law_of, budget):
     [(-0.25, "better", "lower than dense"), (+0.1, "worse", "higher than dense"), (-0.055, "no difference shown", "")],
 )
 def test_the_first_sentence_says_better_worse_or_undecided(simulate, shift, word, said, settings):
-    rows = [row for row in simulate(shift={"low_rank@0.25": shift}) if row["line"] != "low_rank@0.5"]
+    rows = [row for row in simulate(shift={"low_rank@0.25": shift}) if row.line != "low_rank@0.5"]
     made = study_rows(rows, settings=settings)
     sentence = answer(made)[0]
     assert made.comparisons[0].headline.verdict.word == word
@@ -102,7 +102,7 @@ def test_the_first_sentence_says_better_worse_or_undecided(simulate, shift, word
 
 
 def test_without_replicates_no_line_is_called_better(simulate, settings):
-    rows = [row for row in simulate() if row["seed"] == 0]
+    rows = [row for row in simulate() if row.seed == 0]
     made = study_rows(rows, settings=settings)
     assert made.noise is None
     assert made.comparisons[0].headline.verdict.word == "noise unknown"
@@ -112,14 +112,14 @@ def test_without_replicates_no_line_is_called_better(simulate, settings):
 
 def test_three_points_on_a_parabola_borrow_the_noise_of_the_other_lines(simulate, settings):
     """The second ratio of a small sweep: one budget, three sizes, no replicates of its own."""
-    rows = [row for row in simulate() if row["line"] != "low_rank@0.5" or row["budget"] == 6e10]
-    sizes = sorted({row["params_matmul"] for row in rows if row["line"] == "low_rank@0.5"})
-    kept = [r for r in rows if r["line"] != "low_rank@0.5" or (r["params_matmul"] in sizes[::2] and r["seed"] == 0)]
+    rows = [row for row in simulate() if row.line != "low_rank@0.5" or row.budget == 6e10]
+    sizes = sorted({row.params_matmul for row in rows if row.line == "low_rank@0.5"})
+    kept = [r for r in rows if r.line != "low_rank@0.5" or (r.params_matmul in sizes[::2] and r.seed == 0)]
     made = study_rows(kept, settings=settings)
     low, high = made.lines[2].isoflop.minima[0].loss_interval
     assert high - low > made.noise.sigma
     assert [len(one.by_budget) for one in made.comparisons] == [3, 1]
-    silent = study_rows([row for row in kept if row["seed"] == 0], settings=settings)
+    silent = study_rows([row for row in kept if row.seed == 0], settings=settings)
     assert [len(one.by_budget) for one in silent.comparisons] == [3]
 
 
@@ -136,9 +136,7 @@ def test_the_answer_says_that_exponents_cannot_be_compared(study):
 def test_a_verdict_that_depends_on_the_cost_says_so(simulate, settings):
     """Equal loss per FLOP, a tenth of the device time: the axes disagree."""
     rows = simulate(shift={"low_rank@0.25": -0.055})
-    for row in rows:
-        if row["line"] == "low_rank@0.25":
-            row["device_seconds"] /= 10
+    rows = [replace(r, device_seconds=r.device_seconds / 10) if r.line == "low_rank@0.25" else r for r in rows]
     made = study_rows(rows, settings=settings)
     assert "verdict_depends_on_cost" in {check.code for check in made.checks}
     assert any(sentence.startswith("The verdict depends on what is held equal") for sentence in answer(made))
@@ -146,9 +144,9 @@ def test_a_verdict_that_depends_on_the_cost_says_so(simulate, settings):
 
 def test_checks_show_the_weak_points(simulate, settings):
     rows = simulate()
-    rows[0] |= {"status": "diverged", "loss": None}
-    rows[20]["torch_version"] = "2.12.0"
-    rows[5]["epochs"] = 6.0
+    rows[0] = replace(rows[0], **{"status": "diverged", "loss": None})
+    rows[20] = replace(rows[20], torch_version="2.12.0")
+    rows[5] = replace(rows[5], epochs=6.0)
     codes = {check.code for check in study_rows(rows, settings=replace(settings, bootstrap=0)).checks}
     assert {
         "optimizer_differs",
@@ -165,7 +163,7 @@ def test_checks_show_the_weak_points(simulate, settings):
 
 def test_rows_in_another_order_give_the_same_laws(simulate, study, settings):
     rows = simulate()
-    other = study_rows(sorted(rows, key=lambda row: row["line"]), settings=settings)
+    other = study_rows(sorted(rows, key=lambda row: row.line), settings=settings)
     assert json.dumps(fits_json(other)) == json.dumps(fits_json(study))
 
 
@@ -191,7 +189,7 @@ def test_a_line_without_a_law_is_compared_by_its_minima(study):
 
 def test_dropped_points_are_counted(simulate, settings):
     rows = simulate()
-    rows[0] |= {"status": "failed", "loss": None}
+    rows[0] = replace(rows[0], **{"status": "failed", "loss": None})
     made = study_rows(rows, settings=replace(settings, bootstrap=0, drop_highest=2))
     first = fits_json(made)["fits"][0]
     assert (first["points"], first["dropped"]) == (14, 3)
@@ -201,7 +199,7 @@ def test_impossible_requests_are_refused(study, simulate, settings):
     with pytest.raises(FitError, match="training FLOPs"):
         predictions_json(study, [-1.0])
     with pytest.raises(FitError, match="no run is a data point yet"):
-        study_rows([row | {"status": "planned", "loss": None} for row in simulate()], settings=settings)
+        study_rows([replace(row, status="planned", loss=None) for row in simulate()], settings=settings)
     few = study_rows(simulate()[:4], settings=settings)
     with pytest.raises(FitError, match="no law can be fitted"):
         few.require_law()
@@ -221,10 +219,10 @@ def test_a_foreign_table_gives_the_published_law():
 
 def test_lines_of_one_design_are_compared_with_paired_draws(simulate, settings):
     """Two lines of the same shapes, budgets and seeds whose losses differ by less than what they share."""
-    dense = [row for row in simulate(noise=0.03) if row["line"] == "dense"]
+    dense = [row for row in simulate(noise=0.03) if row.line == "dense"]
     random = np.random.default_rng(5)
     other = [
-        row | {"id": f"b{row['id']}", "family": "other", "line": "other", "loss": row["loss"] + 0.003 * random.normal()}
+        replace(row, id=f"b{row.id}", family="other", line="other", loss=row.loss + 0.003 * random.normal())
         for row in dense
     ]
     verdict = study_rows(dense + other, settings=settings).comparisons[0].headline.verdict
@@ -238,11 +236,11 @@ def tuned_runs(rows, *, depth, noise=0.02, rates=(0.01, 0.02, 0.04, 0.08, 0.16),
     random, line = np.random.default_rng(seed), "low_rank@0.25"
     found = []
     for row in rows:
-        for rate in rates if row["line"] == line else (row["lr"],):
-            loss = row["loss"] + noise * float(random.normal())
-            if row["line"] == line:
+        for rate in rates if row.line == line else (row.lr,):
+            loss = row.loss + noise * float(random.normal())
+            if row.line == line:
                 loss += depth * (math.log(rate / 0.04) / math.log(4)) ** 2
-            found.append(row | {"id": f"{row['id']}-{rate:g}", "lr": rate, "loss": loss})
+            found.append(replace(row, id=f"{row.id}-{rate:g}", lr=rate, loss=loss))
     return found
 
 
@@ -267,7 +265,7 @@ def test_tuned_cells_are_parabolas_and_the_bias_of_choosing_is_told(simulate, se
 
 def test_a_law_over_all_lines_chooses_again_in_every_draw(simulate, settings):
     """Five equally good rates in one line: the draws of the joint law lie above its fit there, by the bias."""
-    rows = [row for row in simulate(noise=0.0) if row["line"] != "low_rank@0.5"]
+    rows = [row for row in simulate(noise=0.0) if row.line != "low_rank@0.5"]
     made = study_rows(tuned_runs(rows, depth=0.0), settings=replace(settings, law="joint", bootstrap=100))
     fitted, draws = made.together
     system = System(fitted.layout, made.lines[1].points)
@@ -280,7 +278,7 @@ def test_a_law_over_all_lines_chooses_again_in_every_draw(simulate, settings):
 
 def test_an_interval_that_ignores_choosing_is_wrong_and_one_that_chooses_again_is_not(simulate, law_of, settings):
     """Five equally good rates in one line, none in the other; the true difference of frontiers is known."""
-    rows = [row for row in simulate(noise=0.0) if row["line"] != "low_rank@0.5"]
+    rows = [row for row in simulate(noise=0.0) if row.line != "low_rank@0.5"]
     truth, again, plain = None, 0, 0
     for seed in (0, 1, 3):
         runs = tuned_runs(rows, depth=0.0, seed=seed)
@@ -288,7 +286,7 @@ def test_an_interval_that_ignores_choosing_is_wrong_and_one_that_chooses_again_i
         bias = sum(choice.bias_nats for choice in made.lines[1].choices) / 15
         assert f"of low_rank@0.25 by about {bias:.3f} and of dense by 0.000" in " ".join(answer(made))
         kept = {name for cell in made.cells for name in cell.names}
-        ignored = study_rows([row for row in runs if row["id"] in kept], settings=made.settings)
+        ignored = study_rows([row for row in runs if row.id in kept], settings=made.settings)
         truth = truth or _least(made, "low_rank@0.25", law_of, 6e10)
         for one in (made, ignored):
             low, high = np.quantile(one.lines[1].frontier.loss_draws(6e10), [0.025, 0.975])

@@ -37,7 +37,7 @@ def test_isoflop_curves_bottom_at_the_minima(study):
 
 
 def test_a_minimum_at_the_edge_has_no_ring(simulate, settings):
-    rows = [row for row in simulate() if not (row["budget"] == 2e11 and row["params_matmul"] < 40_000)]
+    rows = [row for row in simulate() if not (row.budget == 2e11 and row.params_matmul < 40_000)]
     data = isoflop_data(study_rows(rows, settings=settings))
     assert data.panels[0].curves[2].optimum is None
 

@@ -16,6 +16,7 @@ from scaling.report.figures import serving as serving_figure
 from scaling.report.html import Context, write_page
 from scaling.report.summary import answer
 from scaling.report.tables import TABLES
+from scaling.rows import CellKey, DroppedCell
 
 QUESTION = "Does <low rank> reach a lower loss?"
 
@@ -23,16 +24,16 @@ QUESTION = "Does <low rank> reach a lower loss?"
 @pytest.fixture(scope="module")
 def made(simulate, settings, tmp_path_factory):
     rows = simulate()
-    rows[4] |= {"status": "diverged", "loss": None}
-    rows[20] |= {"status": "failed", "loss": None}
+    rows[4] = replace(rows[4], **{"status": "diverged", "loss": None})
+    rows[20] = replace(rows[20], **{"status": "failed", "loss": None})
     study = study_rows(rows, settings=settings)
     context = Context(
         "toy",
         QUESTION,
         commands=["scaling launch sweeps/toy.yaml --yes", "scaling report sweeps/toy.yaml"],
-        plan_dropped=[{"cell": "dense/2e+10/d128L6", "reason": "fewer than 100 steps"}],
+        plan_dropped=[DroppedCell(CellKey("dense", "2e+10", "d128L6"), "fewer than 100 steps")],
         plan_checks=[RANK_SAVES_NOTHING("down keeps all of its parameters")],
-        messages={rows[20]["id"]: "the worker was killed by signal 9"},
+        messages={rows[20].id: "the worker was killed by signal 9"},
         facts=[("code version", "abc123")],
     )
     folder = tmp_path_factory.mktemp("report")
@@ -75,8 +76,8 @@ def test_ids_of_the_drawings_do_not_clash(made):
 def test_every_run_that_is_no_point_is_listed_with_its_reason(made):
     _, rows, path, _ = made
     told = words(path.read_text())
-    assert re.search(rows[4]["id"] + r" dense diverged", told)
-    assert re.search(rows[20]["id"] + r" \S+ failed the worker was killed by signal 9", told)
+    assert re.search(rows[4].id + r" dense diverged", told)
+    assert re.search(rows[20].id + r" \S+ failed the worker was killed by signal 9", told)
     assert "dense/2e+10/d128L6 fewer than 100 steps" in told
     for sentence in ("down keeps all of its parameters", "scaling report sweeps/toy.yaml", "code version", "abc123"):
         assert sentence in told
@@ -97,8 +98,8 @@ def test_the_same_study_gives_the_same_page(made, tmp_path):
 
 
 def test_two_budgets_without_an_optimum_still_have_a_report(simulate, settings, tmp_path):
-    rows = [row for row in simulate() if row["line"] == "dense" and row["budget"] < 1e11]
-    small = [row for row in rows if row["params_matmul"] <= 7.1e3]  # every loss falls with N: no valley, no law
+    rows = [row for row in simulate() if row.line == "dense" and row.budget < 1e11]
+    small = [row for row in rows if row.params_matmul <= 7.1e3]  # every loss falls with N: no valley, no law
     study = study_rows(small, settings=replace(settings, law="joint"))
     page = write_page(study, tmp_path, Context("two", "Why not?")).page
     told = words(page.read_text())
@@ -108,7 +109,7 @@ def test_two_budgets_without_an_optimum_still_have_a_report(simulate, settings, 
 
 
 def test_a_single_line_still_has_a_report(simulate, settings, tmp_path):
-    rows = [row for row in simulate() if row["line"] == "low_rank@0.5"]
+    rows = [row for row in simulate() if row.line == "low_rank@0.5"]
     study = study_rows(rows, settings=settings)
     page = write_page(study, tmp_path, Context("one", "What is the law?")).page
     told = words(page.read_text())

@@ -3,57 +3,31 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from scaling.results.collect import COLUMNS, collect, write_runs
+from scaling.results.collect import collect
 from scaling.results.launches import all_launches, freeze, last_launch
 from scaling.results.owner import Owner, code_version
 from scaling.results.status import STATUSES, code_changes, counts, run_status, statuses
 from scaling.results.store import Store
+from scaling.rows import COLUMNS, PlanRow, write_runs
 
 
 @pytest.fixture
-def world(tmp_path: Path, tiny_run):
+def world(tmp_path: Path, tiny_run, a_plan_row):
     """A store with one run per seed, and the plan rows of these runs."""
     store = Store(tmp_path / "store")
-    rows = []
-    for seed in range(7):
-        run = tiny_run(seed=seed)
+    runs = [tiny_run(seed=seed) for seed in range(7)]
+    for run in runs:
         store.add(run)
-        rows.append(
-            {
-                "id": run.id,
-                "family": "dense",
-                "line": "dense",
-                "parameterization": "dense",
-                "optimizer": "adamw",
-                "rank_ratio": None,
-                "shape": dataclasses.asdict(run.shape),
-                "params_total": 5000,
-                "params_non_embedding": 900,
-                "params_matmul": 2900,
-                "tokens": run.tokens,
-                "steps": run.steps,
-                "batch_tokens": run.batch_tokens,
-                "sequence_length": run.sequence_length,
-                "budget": 1e9,
-                "flops": 1e9,
-                "flops_6nd": 9e8,
-                "optimizer_flops": 1e7,
-                "lr": 0.01,
-                "seed": seed,
-                "cell": "dense/1e9/8x1",
-                "settings": run.settings(),
-            }
-        )
-    return store, rows
+    return store, [a_plan_row(run) for run in runs]
 
 
-def claim(store: Store, row: dict):
-    return store.claim(row["id"], Owner.current())
+def claim(store: Store, row: PlanRow):
+    return store.claim(row.id, Owner.current())
 
 
 def test_each_status(world, a_result) -> None:
@@ -63,7 +37,7 @@ def test_each_status(world, a_result) -> None:
     claim(store, rows[2]).fail("CUDA out of memory", "...")
     claim(store, rows[3]).log({"step": 3, "loss_nats": 3.25})
     store.publish(claim(store, rows[6]), a_result(corpus_hash="older"))
-    jobs = {rows[4]["id"]: "pending: Resources", rows[2]["id"]: "pending: Priority"}
+    jobs = {rows[4].id: "pending: Resources", rows[2].id: "pending: Priority"}
     found = statuses(rows, store, corpus_hash="c0ffee", jobs=jobs)
     expected = ["completed", "diverged", "queued", "running", "queued", "planned", "stale"]
     assert [s.status for s in found] == expected
@@ -71,7 +45,7 @@ def test_each_status(world, a_result) -> None:
     assert (failed.status, failed.message) == ("failed", "CUDA out of memory")
     assert (found[3].loss, found[3].progress) == (3.25, 0.25)
     for inherited, share in ((1, 2 / 11), (3, 0.0), (6, 0.0)):
-        branch = run_status(rows[3] | {"inherited_steps": inherited}, store, corpus_hash="c0ffee")
+        branch = run_status(replace(rows[3], inherited_steps=inherited), store, corpus_hash="c0ffee")
         assert branch.progress == pytest.approx(share), "of the steps it makes itself"
     assert list(counts(found)) == list(STATUSES)
     assert sum(counts(found).values()) == len(rows)
@@ -80,7 +54,7 @@ def test_each_status(world, a_result) -> None:
 def test_a_code_version_that_changed_between_submission_and_start_stays_visible(world, a_result) -> None:
     store, rows = world
     for row, submitted in zip(rows[:3], ("0.0+old", "0.0+old", code_version()), strict=True):
-        attempt = store.claim(row["id"], Owner.current(submitted=submitted))
+        attempt = store.claim(row.id, Owner.current(submitted=submitted))
         if row is rows[0]:
             store.publish(attempt, a_result())
     found = statuses(rows, store, corpus_hash="c0ffee")
@@ -114,11 +88,11 @@ def test_collect_keeps_every_run_and_only_completed_ones_have_a_loss(world, a_re
     assert [r["loss"] for r in read[1:4]] == ["", "", ""]
     assert float(read[1]["last_finite_loss"]) == 9.5
     assert [r["largest_matrix_norm"] for r in read[1:3]] == ["7.5", ""]
-    assert float(read[0]["other_lr"]) == rows[0]["settings"]["optimizer"]["other_lr"]
+    assert float(read[0]["other_lr"]) == rows[0].other_lr
     assert read[0]["weight_decay"] == ""  # off
 
 
-def test_launches_are_numbered_and_read_back(tmp_path: Path) -> None:
+def test_launches_are_numbered_and_read_back(tmp_path: Path, a_plan_row) -> None:
     fields = {
         "sweep": "s",
         "sweep_text": "sweep: s\n",
@@ -128,11 +102,11 @@ def test_launches_are_numbered_and_read_back(tmp_path: Path) -> None:
         "corpus_hash": "c0ffee",
         "code_version": "1",
         "created": "2026-11-21T00:00:00Z",
-        "rows": ({"id": "a"}, {"id": "b"}),
+        "rows": (a_plan_row(id="a"), a_plan_row(id="b")),
     }
     assert last_launch(tmp_path, "s") is None
     first = freeze(tmp_path, **fields)
-    second = freeze(tmp_path, **fields | {"rows": ({"id": "c"},)})
+    second = freeze(tmp_path, **fields | {"rows": (a_plan_row(id="c"),)})
     assert (first.number, second.number) == (1, 2)
     assert last_launch(tmp_path, "s") == second
     assert all_launches(tmp_path, "s") == [first, second]

@@ -66,12 +66,12 @@ def test_a_trunk_is_one_unit_in_the_order_given(seconds, target, slots):
         assert list(task.runs[first : first + len(branches)]) == branches
 
 
-def test_workers_take_the_longest_trunk_first_and_its_branches_shortest_first():
+def test_workers_take_the_longest_trunk_first_and_its_branches_shortest_first(a_plan_row):
     rows = [
-        {"id": "single", "trunk": None, "hours": 5.0, "steps": 50},
-        {"id": "long", "trunk": "t", "hours": 3.0, "steps": 80},
-        {"id": "short", "trunk": "t", "hours": 2.0, "steps": 20},
-        {"id": "middle", "trunk": "t", "hours": 1.0, "steps": 40},
-        {"id": "tiny", "hours": 0.1, "steps": 99},
+        a_plan_row(id="single", hours=5.0, steps=50),
+        a_plan_row(id="long", trunk="t", hours=3.0, steps=80),
+        a_plan_row(id="short", trunk="t", hours=2.0, steps=20),
+        a_plan_row(id="middle", trunk="t", hours=1.0, steps=40),
+        a_plan_row(id="tiny", hours=0.1, steps=99),
     ]
-    assert [row["id"] for row in in_order(rows)] == ["short", "middle", "long", "single", "tiny"]
+    assert [row.id for row in in_order(rows)] == ["short", "middle", "long", "single", "tiny"]

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scaling.errors import PlanError
+from scaling.rows import CellKey
 from scaling.sweeps.centres import centre_of
 from scaling.sweeps.grid_cells import around
 from scaling.sweeps.grids import Plan
@@ -16,15 +17,15 @@ Values = dict[str, Any]
 Planned = Callable[..., Plan]
 
 
-def cells_of(plan: Plan) -> list[str]:
+def cells_of(plan: Plan) -> list[CellKey]:
     return list(dict.fromkeys(run.cell for run in plan.runs))
 
 
 def test_each_line_gets_its_budgets_and_sizes(small: Values, planned: Planned) -> None:
     found = planned(small)
-    cells = [cell.split("/") for cell in cells_of(found)]
+    cells = cells_of(found)
     for line, budget in itertools.product(("dense", "low_rank@0.25", "low_rank@0.5"), ("2e+10", "6e+10", "2e+11")):
-        assert len([c for c in cells if c[:2] == [line, budget]]) == 3
+        assert len([c for c in cells if (c.line, c.group) == (line, budget)]) == 3
     assert len(found.runs) == 27
     assert found.dropped == ()
 
@@ -84,9 +85,9 @@ def test_a_published_law_gives_the_centre(small: Values, planned: Planned) -> No
 
 def test_results_of_an_earlier_sweep_give_the_centre(small: Values, planned: Planned, tmp_path: Any) -> None:
     """Runs of a known law put the centre at its optimum under the counting that they had."""
-    rows = ["line,family,params_matmul,tokens,loss,flops"]
+    rows = ["line,family,params_total,params_matmul,tokens,loss,flops"]
     for n, d in itertools.product((1e4, 2e4, 4e4, 8e4), (2e5, 6e5, 2e6)):
-        rows.append(f"dense,dense,{n},{d},{1.2 + 40 / n**0.5 + 300 / d**0.5},{8 * n * d}")
+        rows.append(f"dense,dense,{2 * n},{n},{d},{1.2 + 40 / n**0.5 + 300 / d**0.5},{8 * n * d}")
     folder = tmp_path / "results" / "before"
     folder.mkdir(parents=True)
     (folder / "runs.csv").write_text("\n".join(rows))
@@ -107,7 +108,7 @@ def test_tokens_per_param_crosses_shapes_and_multiples(small: Values, planned: P
     kept = {run.cell: run.run.tokens / run.counts.params_matmul for run in found.runs}
     assert kept
     for cell, multiple in kept.items():
-        assert multiple == pytest.approx(float(cell.split("/")[1].rstrip("x")), rel=0.0101)
+        assert multiple == pytest.approx(float(cell.group.rstrip("x")), rel=0.0101)
     assert len(kept) + len(found.dropped) == 3 * 2 * 17
     assert all("whole batches" in dropped.reason for dropped in found.dropped)
 
@@ -147,7 +148,7 @@ def test_filters_drop_cells_with_the_reason(small: Values, planned: Planned, fil
     dropped = [d.cell for d in found.dropped]
     assert dropped
     assert all(says in d.reason for d in found.dropped)
-    assert sorted(cells_of(found) + dropped) == sorted(every)
+    assert sorted(map(str, cells_of(found) + dropped)) == sorted(map(str, every))
 
 
 def test_a_budget_nobody_can_spend_is_an_error_at_its_line(small: Values, planned: Planned) -> None:
@@ -168,11 +169,11 @@ def test_a_rounding_of_more_than_one_percent_is_dropped(small: Values, planned: 
 
 def test_seeds_and_replicates(small: Values, planned: Planned) -> None:
     small["training"] |= {"seeds": [3, 5], "replicates": {"budget": "largest", "sizes": 1, "seeds": 4}}
-    seeds: dict[str, list[int]] = {}
+    seeds: dict[CellKey, list[int]] = {}
     for run in planned(small).runs:
         seeds.setdefault(run.cell, []).append(run.run.seed)
     assert sorted(len(found) for found in seeds.values()) == [2] * 24 + [4] * 3
-    assert all(found == [3, 5, 6, 7] and "2e+11" in cell for cell, found in seeds.items() if len(found) == 4)
+    assert all(found == [3, 5, 6, 7] and cell.group == "2e+11" for cell, found in seeds.items() if len(found) == 4)
 
 
 def test_equal_runs_of_two_cells_are_planned_once(small: Values, planned: Planned) -> None:

@@ -54,16 +54,14 @@ def test_the_price_counts_a_trunk_once(horizons: Values, planned: Callable[..., 
         flops += own
         seconds += (own + optimizer_flops(run.shape, run.ranks, run.optimizer, one.own_steps)) / 0.5e12
     totals = priced.totals
-    assert totals["flops"] == pytest.approx(flops)
-    assert totals["shared_flops"] == pytest.approx(sum(one.flops for one in plan.runs) - flops)
-    assert totals["shared_flops"] > 0.3 * totals["flops"]
-    assert totals["hours"] == pytest.approx(seconds / 3600)
-    assert totals["cost"] == pytest.approx(2 * seconds / 3600)
-    assert totals["tokens"] == sum(one.own_steps * one.run.batch_tokens for one in plan.runs)
-    assert totals["trunk_bytes"] == sum(state_bytes(one.run) for one in plan.runs)
-    assert totals["longest_hours"] == pytest.approx(
-        max((o.flops + o.optimizer_flops) / 0.5e12 for o in plan.runs) / 3600
-    )
+    assert totals.flops == pytest.approx(flops)
+    assert totals.shared_flops == pytest.approx(sum(one.flops for one in plan.runs) - flops)
+    assert totals.shared_flops > 0.3 * totals.flops
+    assert totals.hours == pytest.approx(seconds / 3600)
+    assert totals.cost == pytest.approx(2 * seconds / 3600)
+    assert totals.tokens == sum(one.own_steps * one.run.batch_tokens for one in plan.runs)
+    assert totals.trunk_bytes == sum(state_bytes(one.run) for one in plan.runs)
+    assert totals.longest_hours == pytest.approx(max((o.flops + o.optimizer_flops) / 0.5e12 for o in plan.runs) / 3600)
     assert {row["trunk"] for row in priced.document()["runs"]} == {one.trunk for one in plan.runs}
 
 
@@ -75,7 +73,7 @@ def test_other_schedules_and_single_lengths_share_nothing(horizons: Values, plan
     for plan in (alone, planned(horizons)):
         assert all((one.trunk, one.inherited_steps) == (None, 0) for one in plan.runs)
         assert not reasons(plan)
-        assert (price(plan, device=ROUND).totals["trunks"], price(plan, device=ROUND).totals["shared_flops"]) == (0, 0)
+        assert (price(plan, device=ROUND).totals.trunks, price(plan, device=ROUND).totals.shared_flops) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def evaluate(sweep: Path, data: Path, name: str | None, root: Path | None, as_js
     project = Project.open(sweep, root)
     launch = project.launch()
     store = Store(Path(launch.store))
-    name = re.sub(r"[^A-Za-z0-9_-]", "-", name or data.stem)
+    name = name or re.sub(r"[^A-Za-z0-9_-]", "-", data.stem)
     own = project.sweep.data.ref
     if name in dict(own.validation or ()):
         allowed = "another --name: runs.csv has one column for each set"

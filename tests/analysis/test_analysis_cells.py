@@ -6,6 +6,7 @@ import pytest
 
 from scaling.analysis.data_points import gather, line_name
 from scaling.errors import DataError
+from scaling.rows import RunRow
 
 
 def gathered(rows, *, where=None, exclude=None):
@@ -76,6 +77,6 @@ def test_unknown_columns_and_runs_are_refused(simulate):
 
 
 def test_line_names():
-    assert line_name({"family": "low_rank", "rank_ratio": 0.25}) == "low_rank@0.25"
-    assert line_name({"family": "dense", "rank_ratio": None}) == "dense"
-    assert line_name({}) == "all"
+    assert line_name(RunRow(tokens=1, family="low_rank", rank_ratio=0.25)) == "low_rank@0.25"
+    assert line_name(RunRow(tokens=1, family="dense")) == "dense"
+    assert line_name(RunRow(tokens=1)) == "all"

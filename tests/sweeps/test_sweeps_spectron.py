@@ -50,7 +50,7 @@ def test_parameters_equal_the_printed_digits(name: str) -> None:
 
 
 def test_every_step_count_is_within_a_thousandth(study: Plan) -> None:
-    found = {planned.cell: planned.run.steps for planned in study.runs}
+    found = {str(planned.cell): planned.run.steps for planned in study.runs}
     asked = {
         f"low_rank@0.25/{budget}/{name}": count
         for budget, counts in STEPS.items()

@@ -13,11 +13,14 @@ import pytest
 from scaling.analysis.settings import Settings
 from scaling.analysis.study import settings_for_table, study_rows
 from scaling.analysis.table_reader import read_table
-from scaling.errors import FitError
+from scaling.analysis.training_costs import models_of_rows
+from scaling.errors import DataError, FitError
 from scaling.laws.solver.objective_terms import System
 from scaling.report.documents import fits_json, predictions_json
 from scaling.report.summary import answer
 from scaling.report.tables import study_tables
+from scaling.run import Shape
+from scaling.sweeps.counting import count, matrix_ranks
 
 settings = Settings(params_column="params_matmul", convention="exact", bootstrap=200, devices=("h200",))
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -185,6 +188,37 @@ def test_a_line_without_a_law_is_compared_by_its_minima(study):
     assert (second.line, second.method) == ("low_rank@0.5", "isoFLOP minima")
     minima = [line.isoflop.bracketed[-1].loss for line in (study.lines[2], study.lines[0])]
     assert second.verdict.difference_nats == pytest.approx(minima[0] - minima[1])
+
+
+def test_a_sweep_whose_shapes_are_unknown_is_refused(simulate, settings):
+    """Never 6ND in silence: exact FLOPs and serving prices need the shape that was trained."""
+    rows = simulate()
+    for changes in ({"params_total": rows[0].params_total + 1}, {"tied": True}, {"layers": None}):
+        with pytest.raises(DataError, match="does not give its number of parameters") as caught:
+            study_rows([replace(rows[0], **changes), *rows[1:]], settings=settings)
+        assert rows[0].id in caught.value.where
+
+
+def test_rows_of_0_1_have_the_shapes_that_were_counted(simulate):
+    """Without key-value heads, ties and ranks the same models are found, also where heads are shared and tied."""
+    shape = Shape(2, 16, 4, 40, 256, 2, True)
+    ranks = matrix_ranks(shape, 0.25, "min")
+    old = {"kv_heads": None, "tied": None, **{f"rank_{name}": None for name in ranks}}
+    for row in simulate():
+        assert models_of_rows([replace(row, **old)]) == models_of_rows([row])
+    row = replace(simulate()[0], layers=2, width=16, heads=4, ff_width=40, rank_ratio=0.25, **old)
+    assert models_of_rows([replace(row, params_total=count(shape, ranks).params_total)]) == [(shape, ranks)]
+
+
+def test_a_foreign_table_without_shapes_counts_6nd(tmp_path, simulate, settings):
+    dense = [row for row in simulate(noise=0.0) if row.line == "dense"]
+    lines = [f"{row.params_total},{row.tokens},{row.loss},{row.layers}" for row in dense]
+    (tmp_path / "t.csv").write_text("\n".join(["params,tokens,loss,layers", *lines]))
+    rows = read_table(tmp_path / "t.csv")
+    made = study_rows(rows, settings=settings_for_table(rows, replace(settings, bootstrap=0)))
+    assert (made.convention, made.settings.params_column, made.lines[0].curve) == ("6ND", "params", None)
+    with pytest.raises(DataError, match="no such column"):
+        study_rows(rows, settings=replace(made.settings, where={"min_steps": 10}))
 
 
 def test_dropped_points_are_counted(simulate, settings):

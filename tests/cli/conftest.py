@@ -45,6 +45,12 @@ class Scaling:
         return {run["id"]: run["loss"] for run in runs}
 
 
+@pytest.fixture(scope="session")
+def a_project() -> type[Scaling]:
+    """Makes a folder a project."""
+    return Scaling
+
+
 @pytest.fixture
 def scaling(tmp_path: Path) -> Scaling:
     return Scaling(tmp_path / "project")

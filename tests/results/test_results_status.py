@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from scaling.files import to_json, write_atomic
 from scaling.results.collect import collect
 from scaling.results.launches import all_launches, freeze, last_launch
 from scaling.results.owner import Owner, code_version
 from scaling.results.status import STATUSES, code_changes, counts, run_status, statuses
 from scaling.results.store import Store
-from scaling.rows import COLUMNS, PlanRow, write_runs
+from scaling.rows import COLUMNS, PlanRow, SetLoss, write_runs
 
 
 @pytest.fixture
@@ -90,6 +91,33 @@ def test_collect_keeps_every_run_and_only_completed_ones_have_a_loss(world, a_re
     assert [r["largest_matrix_norm"] for r in read[1:3]] == ["7.5", ""]
     assert float(read[0]["other_lr"]) == rows[0].other_lr
     assert read[0]["weight_decay"] == ""  # off
+
+
+def test_losses_of_every_validation_set_are_collected(world, a_result) -> None:
+    store, rows = world
+    losses = {"code": {"loss_nats": 1.5, "loss_per_byte_nats": 1.25}}
+    for row in rows[:2]:
+        store.publish(claim(store, row), a_result(validation=losses))
+    store.add_evaluation(rows[0].id, SetLoss("prose", 3.0, 0.5, 2.5), data="old.txt", data_hash="older")
+    store.add_evaluation(rows[0].id, SetLoss("prose", 2.0, 0.5, 1.5), data="new.txt", data_hash="newer")
+    old = store.folder(rows[1].id) / "evaluations" / "web-pages-c0ffee.json"
+    write_atomic(old, to_json({"data": "w", "data_hash": "c0ffee", "loss": 4.0, "loss_se": None, "loss_per_byte": 4.0}))
+    first, second, third, *_ = collect(statuses(rows, store, corpus_hash="c0ffee"), store)
+    assert first.sets == (SetLoss("code", 1.5, None, 1.25), SetLoss("prose", 2.0, 0.5, 1.5))
+    assert second.sets == (SetLoss("code", 1.5, None, 1.25), SetLoss("web-pages", 4.0, None, 4.0)), "as 0.1 wrote it"
+    assert third.sets == ()
+    store.retire(rows[0].id)
+    assert store.evaluations(rows[0].id) == [], "they are of the weights that are trained again"
+
+
+def test_every_result_is_read_once(world, a_result, monkeypatch) -> None:
+    store, rows = world
+    store.publish(claim(store, rows[0]), a_result())
+    read: list[str] = []
+    published = Store.published
+    monkeypatch.setattr(Store, "published", lambda self, run_id: read.append(run_id) or published(self, run_id))
+    assert collect(statuses(rows, store, corpus_hash="c0ffee"), store)[0].loss == a_result().loss_nats
+    assert read == [row.id for row in rows]
 
 
 def test_launches_are_numbered_and_read_back(tmp_path: Path, a_plan_row) -> None:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+SCHEMA_VERSION = 1  # of every document that `--json` prints
+
 fault_hook: Callable[[str], None] = lambda point: None  # noqa: E731  (replaced by tests)
 
 

@@ -17,13 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from scaling.analysis.data_points import line_name
-from scaling.analysis.settings import Claim
 from scaling.analysis.study import Study
 from scaling.laws.comparison import Word, word_for
 from scaling.laws.seed_noise import SeedNoise
 from scaling.rows import RunRow
+
+if TYPE_CHECKING:
+    from scaling.sweeps.schema import Claim
 
 MULTIPLES = (1, 2, 4)  # of the best rate: where the low-rank paper's rules part (2602.12429)
 LEAST = 3  # rates; with fewer there is no best one between two others

@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from scaling.hardware import Device, find_device
 
 if TYPE_CHECKING:  # pydantic takes a third of a second, and a foreign table has no sweep
-    from scaling.sweeps.schema import Sweep
+    from scaling.sweeps.schema import Claim, Sweep
 
 JOINT_LAWS = ("rank", "rank_power", "joint")  # fitted to all lines at once, beside a law of each line
-
-
-@dataclass(frozen=True)
-class Claim:
-    """An order of lines that `source` reports, lowest loss first."""
-
-    order: tuple[str, ...]
-    source: str
 
 
 @dataclass(frozen=True)
@@ -83,5 +75,5 @@ def settings_of(sweep: Sweep) -> Settings:
         devices=tuple(block.devices),
         where=block.where.model_dump(),
         exclude={item.run: item.reason for item in block.exclude},
-        claims=tuple(Claim(tuple(claim.order), claim.source) for claim in block.claims),
+        claims=tuple(block.claims),
     )

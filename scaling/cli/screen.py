@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from scaling.checks import Check, by_severity
+from scaling.files import SCHEMA_VERSION
 
-SCHEMA_VERSION = 1
 PIPE_WIDTH = 160  # columns where standard output is no terminal: wide enough that no table is cut
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 

@@ -16,10 +16,9 @@ from scaling.analysis.predictions import Prediction, predict
 from scaling.analysis.rates import NORMS, Tuned, claimed_pairs, tunings
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
+from scaling.files import SCHEMA_VERSION
 from scaling.laws.fit_checks import fit_checks
 from scaling.report.serving_document import comparison_json
-
-SCHEMA_VERSION = 1
 
 
 def fits_json(study: Study) -> dict[str, Any]:

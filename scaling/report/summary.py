@@ -9,15 +9,18 @@ rates were tuned at one shape are compared at their best rates, held against cla
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from scaling.analysis.comparisons import Comparison
 from scaling.analysis.lines import Line
 from scaling.analysis.rates import MULTIPLES, Pair, Rate, Tuned, claimed_pairs, tunings
-from scaling.analysis.settings import Claim
 from scaling.analysis.study import Study
 from scaling.laws.comparison import AXES, Verdict
 from scaling.quantity import format_number
 from scaling.report.table import compute_text, fixed
+
+if TYPE_CHECKING:
+    from scaling.sweeps.schema import Claim
 
 _SIGNED, _NATS, _EXPONENT = fixed(3, sign=True), fixed(3), fixed(2, sign=True)
 

@@ -52,18 +52,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class PlannedCell:
-    """One model and the tokens it should see; `group` is what its row of the grid is called."""
+    """One model and the tokens it should see."""
 
+    key: CellKey
     line: PlannedLine
     model: Model
-    group: str
     budget: float | None
     tokens: float
-
-    @property
-    def key(self) -> CellKey:
-        """Line, group and shape by their names."""
-        return CellKey(self.line.name, self.group, self.model.name)
 
 
 Batches = dict[CellKey, list[tuple[int, int]]]  # (batch tokens, steps) of each batch size of a cell
@@ -105,17 +100,20 @@ def cells(sweep: Sweep, line: PlannedLine, *, vocab_size: int, centre: Law | Non
             if point.lines is None or {line.name, line.family_name} & set(point.lines):
                 model = build(line, _rung(sweep, n, point, named), vocab_size=vocab_size, sweep=sweep)
                 tokens = point.tokens or (point.budget or 0) / model.flops
-                yield PlannedCell(line, model, f"{point.budget or point.tokens:g}", point.budget, tokens)
+                key = CellKey(line.name, f"{point.budget or point.tokens:g}", model.name)
+                yield PlannedCell(key, line, model, point.budget, tokens)
         return
     ladder = _models(sweep, line, grid.ladder, vocab_size)
     if isinstance(grid, TokensPerParamGrid):
         for multiple in grid.multiples:
             for model in ladder:
-                yield PlannedCell(line, model, f"{multiple:g}x", None, multiple * model.size)
+                key = CellKey(line.name, f"{multiple:g}x", model.name)
+                yield PlannedCell(key, line, model, None, multiple * model.size)
         return
     for budget, models in _isoflop(grid, line, ladder, centre):
         for model in models:
-            yield PlannedCell(line, model, f"{budget:g}", budget, budget / model.flops)
+            key = CellKey(line.name, f"{budget:g}", model.name)
+            yield PlannedCell(key, line, model, budget, budget / model.flops)
 
 
 def _models(sweep: Sweep, line: PlannedLine, ladder: Ladder, vocab_size: int) -> list[Model]:

@@ -142,7 +142,7 @@ class _Planner:
                 else:
                     batches[key].append((batch, steps))
             if batches[key]:
-                groups.setdefault(cell.group, []).append(cell)
+                groups.setdefault(key.group, []).append(cell)
         return groups
 
     def _batch_sizes(self, cell: PlannedCell) -> tuple[int, ...]:

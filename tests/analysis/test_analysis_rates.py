@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from scaling.analysis.rates import claimed_pairs, pair, tunings
-from scaling.analysis.settings import Claim, Settings
+from scaling.analysis.settings import Settings
 from scaling.analysis.study import study_rows
 from scaling.report.documents import comparisons_json
 from scaling.report.figures.rates import rates_data, rates_figure
@@ -20,12 +20,13 @@ from scaling.report.terminal import compare_text
 from scaling.rows import RunRow
 from scaling.run import Shape
 from scaling.sweeps.counting import count
+from scaling.sweeps.schema import Claim
 
 SEEDS, NOISE = 6, 0.02
 COUNTS = count(Shape(2, 32, 1, 88, 256))
 # Line: (best rate, loss there, how the norm grows with the rate)
 TRUE = {"good": (0.02, 2.0, 1.0), "same": (0.04, 2.005, 1.0), "bad": (0.01, 2.4, 3.0)}
-CLAIMS = (Claim(("good", "same", "bad"), "a paper"), Claim(("bad", "good"), "another"))
+CLAIMS = (Claim(order=("good", "same", "bad"), source="a paper"), Claim(order=("bad", "good"), source="another"))
 
 
 def tuned_rows(*, multiples=(0.5, 1, 2, 4), diverges=("bad", 4)):

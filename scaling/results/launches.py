@@ -97,7 +97,7 @@ def read_launch(path: Path) -> Launch:
 _LISTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "rows": PlanRow.from_json,
     "dropped": DroppedCell.from_json,
-    "plan_checks": lambda values: Check(**values),
+    "plan_checks": Check.from_json,
 }
 
 

@@ -125,7 +125,7 @@ def test_a_figure_and_a_table_that_fail_are_named_and_the_rest_is_written(simula
     broken = [replace(figure, draw=_fail) if figure.name == "optima" else figure for figure in FIGURES]
     monkeypatch.setattr(html_page, "FIGURES", broken)
     monkeypatch.setitem(TABLES, "fits", _fail)
-    rows = [row for row in simulate() if row["line"] == "dense"]
+    rows = [row for row in simulate() if row.line == "dense"]
     written = write_page(study_rows(rows, settings=replace(settings, bootstrap=0)), tmp_path, Context("toy", QUESTION))
     reason = "ZeroDivisionError: no <axis> to draw on"
     assert written.failures == (Failure("table fits", reason), Failure("figure optima", reason))
@@ -141,7 +141,7 @@ def test_a_figure_and_a_table_that_fail_are_named_and_the_rest_is_written(simula
 def test_serving_that_fails_leaves_a_page_without_prices(simulate, settings, tmp_path, monkeypatch):
     for module in (html_page, tables, serving_figure):
         monkeypatch.setattr(module, "serving", _fail)
-    rows = [row for row in simulate() if row["line"] == "dense"]
+    rows = [row for row in simulate() if row.line == "dense"]
     written = write_page(study_rows(rows, settings=replace(settings, bootstrap=0)), tmp_path, Context("toy", QUESTION))
     assert [failure.part for failure in written.failures] == ["table serving", "figure serving", "checks of serving"]
     assert written.page.read_text().count("<svg") == 3

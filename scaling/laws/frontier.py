@@ -82,6 +82,10 @@ class Frontier:
         optima = [self._minimum(float(c), self.fit.vector[None]) for c in compute]
         return {name: np.array([o[k][0] for o in optima]) for k, name in enumerate(("params", "tokens", "loss"))}
 
+    def loss_at(self, compute: float) -> float:
+        """Frontier loss at `compute`."""
+        return float(self._minimum(compute, self.fit.vector[None])[2][0])
+
     def loss_draws(self, compute: float) -> Array:
         """Frontier loss of every draw [draws] at `compute`: subtract two lines' to compare them with paired draws."""
         if self.draws is None:

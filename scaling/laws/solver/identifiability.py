@@ -17,7 +17,7 @@ from scaling.laws.points import Array, Points
 
 MIN_BUDGETS = 3
 MIN_BUDGETS_FOR_FLOOR = 5  # assumption: docs/design.md, "Laws and fits": the floor of a one-variable power law
-_SAME = (
+SAME_COMPUTE = (
     0.02  # compute levels closer than this (in log) are one budget: rounding to whole batches moves them by up to 1 %
 )
 
@@ -30,7 +30,7 @@ def levels(values: Array, tolerance: float = 1e-9) -> int:
 
 def budget_levels(points: Points) -> int:
     """How many compute budgets the points lie on (by `budget`, else by compute within 2 %)."""
-    return levels(points.budget) if points.budget is not None else levels(points.compute, _SAME)
+    return levels(points.budget) if points.budget is not None else levels(points.compute, SAME_COMPUTE)
 
 
 def settle_form(form: Form, points: Points) -> Form:

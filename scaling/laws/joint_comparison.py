@@ -21,6 +21,7 @@ import numpy as np
 from scaling.errors import FitError
 from scaling.laws.draws import Draws, Interval
 from scaling.laws.fitting import Fit
+from scaling.laws.forms import CHINCHILLA
 from scaling.laws.frontier import FlopsPerToken
 from scaling.laws.gls_tests import NestedTest
 from scaling.laws.joint_models import ModelName, fit_model, model_tests
@@ -29,12 +30,11 @@ from scaling.laws.noise_groups import budget_codes
 from scaling.laws.noise_parts import NoiseParts, noise_parts, part_draws
 from scaling.laws.points import FLOPS_PER_PARAM_TOKEN, Array, Points
 from scaling.laws.simultaneous import DEFAULT_MARGIN, Band, BandVerdict, band
-from scaling.laws.solver.identifiability import MIN_BUDGETS, budget_levels
+from scaling.laws.solver.identifiability import refuse_unidentified
 
 CostPerToken = Mapping[str, FlopsPerToken]
 
 _WILDEST = float(np.log(1e4))  # of a multiplier: draws beyond it are counted at it
-_FEWEST = 5  # points of a line for A, B, α and β of its own
 _LEVELS = 3  # costs compared where lines share a range of compute and no budget
 
 
@@ -101,6 +101,7 @@ class LineComparison:
         differences: loss − loss of the reference at `costs`, nats.
         headline: the multiplier at the geometric mean of `costs`.
         shared_exponents: the same from M2, "if the lines share exponents"; None under M1.
+        joint, beside: the fits and draws of `model` and of M2.
     """
 
     line: str
@@ -113,6 +114,7 @@ class LineComparison:
     headline: Multiplier
     shared_exponents: Multiplier | None
     joint: JointFit
+    beside: JointFit | None
     cost_per_token: CostPerToken
 
     @cached_property
@@ -128,10 +130,26 @@ class LineComparison:
         """The multiplier at any cost, with its pointwise interval."""
         return _multiplier(self._pair, cost, self.costs, self.joint.model)
 
+    def shared_exponents_at(self, cost: float) -> Multiplier | None:
+        """The same from M2: at another cost than the centre it holds only if the lines do share exponents."""
+        if self.beside is None:
+            return None
+        pair = self.beside.pair(self.line, self.reference, self.cost_per_token)
+        return _multiplier(pair, cost, self.costs, self.beside.model)
+
     @property
     def multipliers(self) -> tuple[Multiplier, ...]:
         """The multiplier at every shared budget."""
         return tuple(self.multiplier(float(cost)) for cost in self.costs)
+
+    def on_axis(self, cost_per_token: CostPerToken) -> LineComparison:
+        """The same draws compared at equal cost of another kind (exact FLOPs, device seconds), by the cost of one
+        training token at sizes N [m] of each line.
+
+        Raises:
+            FitError: the lines share no cost on that axis.
+        """
+        return _compare(self.line, self.joint, self.beside, self.reference, cost_per_token, self.verdict.margin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,27 +210,28 @@ def compare_lines(
     lines = points.lines()
     if reference not in lines or len(lines) < 2:
         raise FitError("lines are compared with a reference line", got=reference, allowed=", ".join(lines))
-    able = [name for name, own in lines.items() if _has_law(own)]
     costs = cost_per_token or {}
-    settings = _Settings(objective, delta, draws, seed, costs, margin)
-    if reference in able and len(able) > 1:
-        models = settings.models(_of_lines(points, able), ("M0", "M1", "M2", "M3"))
-        groups = [(name, able) for name in able if name != reference]
-        groups += [(name, [reference, name]) for name in lines if name not in able]
-    else:
-        able = list(lines)
-        models = settings.models(points, ("M0", "M1"))
-        groups = [(name, able) for name in able if name != reference]
+    settings = _Settings(objective, delta, draws, seed)
+    able = [name for name, own in lines.items() if _has_law(own)]
+    separate = reference in able and len(able) > 1
+    together = able if separate else list(lines)
+    names: tuple[ModelName, ...] = ("M0", "M1", "M2", "M3") if separate else ("M0", "M1")
+    models = {name: settings.model(_of_lines(points, together), name) for name in names}
+    largest, beside = models[names[-1]], models.get("M2")
     compared, left_out = [], {}
-    for name, others in groups:
+    for name in lines:
+        if name == reference:
+            continue
         try:
-            own = models if others is able else settings.models(_of_lines(points, others), ("M1",))
-            compared.append(_compare(points, name, reference, own, settings))
+            if name in together:
+                compared.append(_compare(name, largest, beside, reference, costs, margin))
+            else:
+                own = settings.model(_of_lines(points, [reference, name]), "M1")
+                compared.append(_compare(name, own, None, reference, costs, margin))
         except FitError as error:
             left_out[name] = str(error)
     if not compared:
         raise FitError("no line can be compared", got="; ".join(f"{name}: {why}" for name, why in left_out.items()))
-    largest = models[max(models)]
     tests = model_tests({name: made.fit for name, made in models.items()}, largest.parts, reference)
     return JointComparison(reference, tuple(compared), models, tests, largest.parts, left_out)
 
@@ -223,53 +242,50 @@ class _Settings:
     delta: float | None
     draws: int
     seed: int
-    cost_per_token: CostPerToken
-    margin: float
 
-    def models(self, points: Points, names: tuple[ModelName, ...]) -> dict[ModelName, JointFit]:
-        return {name: self._model(points, name) for name in names}
-
-    def _model(self, points: Points, model: ModelName) -> JointFit:
+    def model(self, points: Points, model: ModelName) -> JointFit:
         made = fit_model(points, model, objective=self.objective, delta=self.delta)
         parts = noise_parts(made)
         return JointFit(model, made, parts, part_draws(made, parts, draws=self.draws, seed=self.seed))
 
 
 def _compare(
-    points: Points, line: str, reference: str, models: Mapping[ModelName, JointFit], settings: _Settings
+    line: str,
+    joint: JointFit,
+    beside: JointFit | None,
+    reference: str,
+    cost_per_token: CostPerToken,
+    margin: float,
 ) -> LineComparison:
-    costs = shared_costs(points, line, reference, settings.cost_per_token)
-    model = max(models)
-    made = models[model]
-    pair = made.pair(line, reference, settings.cost_per_token)
+    points = joint.fit.points
+    costs = shared_costs(points, line, reference, cost_per_token)
+    pair = joint.pair(line, reference, cost_per_token)
     logs = np.stack([pair.log_multiplier(float(cost)) for cost in costs], axis=1)
     losses = np.stack([pair.difference(float(cost)) for cost in costs], axis=1)
     centre = float(np.exp(np.log(costs).mean()))
-    beside = None
-    if model == "M3":
-        same = models["M2"].pair(line, reference, settings.cost_per_token)
-        beside = _multiplier(same, centre, costs, "M2")
+    same = beside.pair(line, reference, cost_per_token) if beside else None
     return LineComparison(
         line=line,
         reference=reference,
-        model=model,
-        assumption=None if model == "M3" else _assumption(points, line, reference),
+        model=joint.model,
+        assumption=None if joint.model == "M3" else _assumption(points, line, reference),
         costs=costs,
-        verdict=BandVerdict(band(logs[0], logs[1:]), settings.margin),
+        verdict=BandVerdict(band(logs[0], logs[1:]), margin),
         differences=band(losses[0], losses[1:]),
-        headline=_multiplier(pair, centre, costs, model),
-        shared_exponents=beside,
-        joint=made,
-        cost_per_token=settings.cost_per_token,
+        headline=_multiplier(pair, centre, costs, joint.model),
+        shared_exponents=_multiplier(same, centre, costs, "M2") if same else None,
+        joint=joint,
+        beside=beside,
+        cost_per_token=cost_per_token,
     )
 
 
 def _assumption(points: Points, line: str, reference: str) -> str:
     lines = points.lines()
-    short = [name for name in (line, reference) if not _has_law(lines[name])]
+    short = [name for name in (line, reference) if not _has_law(lines[name])] or [line, reference]
     return (
-        f"{' and '.join(short)} {'has' if len(short) == 1 else 'have'} too few budgets for a law: assumed is a law "
-        f"like the other's with every parameter worth a constant factor (M1)"
+        f"too few budgets for a law of {' and of '.join(short)}: assumed is that the lines differ only by a constant "
+        "factor on N (M1)"
     )
 
 
@@ -321,7 +337,11 @@ def points_cost(points: Points, cost_per_token: CostPerToken) -> Array:
 
 
 def _has_law(points: Points) -> bool:
-    return budget_levels(points) >= MIN_BUDGETS and len(points) >= _FEWEST
+    try:
+        refuse_unidentified(CHINCHILLA, points)
+    except FitError:
+        return False
+    return len(points) >= len(CHINCHILLA.parameter_names)
 
 
 def _of_lines(points: Points, names: list[str]) -> Points:

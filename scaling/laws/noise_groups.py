@@ -84,6 +84,19 @@ class NoiseGroups:
             pieces.append(_woodbury(base, parts[some][:, part_of]))
         return Products(*(np.concatenate(piece) for piece in zip(*pieces, strict=True)))
 
+    def spread(self, nodes: Array, columns: Array) -> Array:
+        """X'VX of X = `columns` [n, f] at every node [nodes, f, f]."""
+        own, parts = self.variances(nodes)
+        spread: Array = own[:, None, None] * (columns.T @ columns)
+        for variance, codes in zip(parts.T, self.codes, strict=True):
+            if codes is None:  # a part the design has not: every run has it for itself
+                spread = spread + variance[:, None, None] * (columns.T @ columns)
+            else:
+                totals = np.zeros((int(codes.max()) + 1, columns.shape[1]))
+                np.add.at(totals, codes, columns)
+                spread = spread + variance[:, None, None] * (totals.T @ totals)
+        return spread
+
     def draw(self, nodes: Array, rng: np.random.Generator) -> Array:
         """One noise vector in units of σ for each node [nodes, n]."""
         own, parts = self.variances(nodes)

@@ -311,7 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20 studies a row instead of 100")
     parser.add_argument("--studies", type=int)
-    parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     studies = options.studies or (20 if options.quick else 100)

@@ -54,12 +54,22 @@ class Multiplier:
 
 @dataclass(frozen=True, eq=False)
 class JointFit:
-    """One nested model with the parts of its noise and its draws."""
+    """One nested model; the parts of its noise and its draws are made when they are asked for."""
 
     model: ModelName
     fit: Fit
-    parts: NoiseParts
-    draws: Draws
+    count: int
+    seed: int
+
+    @cached_property
+    def parts(self) -> NoiseParts:
+        """Of the noise of `fit`."""
+        return noise_parts(self.fit)
+
+    @cached_property
+    def draws(self) -> Draws:
+        """`count` refits that carry the parts."""
+        return part_draws(self.fit, self.parts, draws=self.count, seed=self.seed)
 
     def pair(self, line: str, reference: str, costs: CostPerToken) -> PairOfFrontiers:
         """Both frontiers, of the fit (first) and of every draw."""
@@ -245,8 +255,7 @@ class _Settings:
 
     def model(self, points: Points, model: ModelName) -> JointFit:
         made = fit_model(points, model, objective=self.objective, delta=self.delta)
-        parts = noise_parts(made)
-        return JointFit(model, made, parts, part_draws(made, parts, draws=self.draws, seed=self.seed))
+        return JointFit(model, made, self.draws, self.seed)
 
 
 def _compare(

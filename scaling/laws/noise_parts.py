@@ -32,7 +32,7 @@ from scaling.laws.solver.objective_terms import System
 PRIOR_SCALE = 1.0  # of τ/σ: DESIGN section 5; public tables have .2 to 2.4, median .87
 MIN_BUDGETS_FOR_VALUE = 4  # with three budgets and a law through them the budget part is an interval
 _SHARES = (0.0, 0.25, 0.5, 0.75, 0.95)  # of variance: cell scatter, and what matched runs have in common
-_RATIOS = np.linspace(0.0, 2.4, 7)  # τ/σ; a half-normal of scale 1 has .016 beyond
+_RATIOS = np.linspace(0.0, 2.0, 6)  # τ/σ; a half-normal of scale 1 has .05 beyond
 _LEAST_FREEDOM = 3  # below it σ² has no variance
 _SMALLEST = 1e-28  # mean squared residual of a law through every point to rounding
 _SUMMARY_DRAWS = 4000
@@ -212,7 +212,6 @@ def _grid(groups: NoiseGroups) -> tuple[Array, Array]:
     spacing = np.gradient(np.array(_SHARES))
     share = list(zip(_SHARES, np.log(spacing).tolist(), strict=True))
     ratio = [(float(r), -0.5 * (float(r) / PRIOR_SCALE) ** 2) for r in _RATIOS]
-    ratio[0] = (0.0, float(np.log(0.5)))  # half a step of the grid lies beside its first node
     axes = [
         [(0.0, 0.0)] if codes is None else (share if part in (SHARED, SCATTER) else ratio)
         for part, codes in enumerate(groups.codes)

@@ -31,8 +31,10 @@ from scaling.laws.solver.objective_terms import System
 
 PRIOR_SCALE = 1.0  # of τ/σ: DESIGN section 5; public tables have .2 to 2.4, median .87
 MIN_BUDGETS_FOR_VALUE = 4  # with three budgets and a law through them the budget part is an interval
-_SHARES = (0.0, 0.25, 0.5, 0.75, 0.95)  # of variance: cell scatter, and what matched runs have in common
+_SHARES = np.array([0.0, 0.25, 0.5, 0.75, 0.95])  # of variance: cell scatter, and what matched runs have in common
 _RATIOS = np.linspace(0.0, 2.0, 6)  # τ/σ; a half-normal of scale 1 has .05 beyond
+_REFINEMENTS = 2  # of the grid, where few nodes hold the posterior
+_NEGLIGIBLE = 1e-3  # of the largest marginal probability
 _LEAST_FREEDOM = 3  # below it σ² has no variance
 _SMALLEST = 1e-28  # mean squared residual of a law through every point to rounding
 _SUMMARY_DRAWS = 4000
@@ -148,7 +150,6 @@ def noise_parts(fit: Fit) -> NoiseParts:
     """
     rows = fit.points.weights > 0
     groups = noise_groups(fit.points.select(rows))
-    nodes, prior = _grid(groups)
     jacobian = free_jacobian(fit)[rows]
     freedom = len(jacobian) - jacobian.shape[1]
     if freedom < 1:
@@ -157,20 +158,18 @@ def noise_parts(fit: Fit) -> NoiseParts:
             got=f"{len(jacobian)} points, {jacobian.shape[1]} parameters",
             allowed="more points than parameters",
         )
-    log_determinant, gram = groups.products(nodes, np.column_stack([jacobian, fit.residuals[rows]]))
-    squares, log_information = project_out(gram)
-    squares = np.maximum(squares, _SMALLEST * len(jacobian))
-    log_posterior = prior - 0.5 * (log_determinant + log_information + freedom * np.log(squares))
-    probability = np.exp(log_posterior - log_posterior.max())
+    columns = np.column_stack([jacobian, fit.residuals[rows]])
+    axes = _axes(groups)
+    nodes, prior, probability, squares = _posterior(groups, axes, columns, freedom)
+    for _ in range(_REFINEMENTS):
+        finer = [_refined(axis, nodes[:, part], probability) for part, axis in enumerate(axes)]
+        if all(new is old for new, old in zip(finer, axes, strict=True)):
+            break
+        axes = finer
+        nodes, prior, probability, squares = _posterior(groups, axes, columns, freedom)
+    loss = float(np.exp(np.log(fit.points.loss[rows]).mean()))
     return NoiseParts(
-        groups,
-        nodes,
-        np.exp(prior),
-        probability / probability.sum(),
-        squares,
-        max(freedom, _LEAST_FREEDOM),
-        float(np.exp(np.log(fit.points.loss[rows]).mean())),
-        rows.astype(float),
+        groups, nodes, prior, probability, squares, max(freedom, _LEAST_FREEDOM), loss, rows.astype(float)
     )
 
 
@@ -207,18 +206,34 @@ def project_out(gram: Array) -> tuple[Array, Array]:
     return gram[:, -1, -1] - explained, np.linalg.slogdet(information)[1]
 
 
-def _grid(groups: NoiseGroups) -> tuple[Array, Array]:
-    """Nodes [K, 4] and log prior weights [K]; a part that the design has not stays at zero."""
-    spacing = np.gradient(np.array(_SHARES))
-    share = list(zip(_SHARES, np.log(spacing).tolist(), strict=True))
-    ratio = [(float(r), -0.5 * (float(r) / PRIOR_SCALE) ** 2) for r in _RATIOS]
-    axes = [
-        [(0.0, 0.0)] if codes is None else (share if part in (SHARED, SCATTER) else ratio)
-        for part, codes in enumerate(groups.codes)
-    ]
-    combined = list(product(*axes))
-    nodes = np.array([[value for value, _ in node] for node in combined])
-    return nodes, np.array([sum(weight for _, weight in node) for node in combined])
+def _axes(groups: NoiseGroups) -> list[Array]:
+    """Values of φ, ω, b and m; a part that the design has not stays at zero."""
+    of_part = {SHARED: _SHARES, SCATTER: _SHARES, BUDGET: _RATIOS, LINE_BUDGET: _RATIOS}
+    return [np.zeros(1) if codes is None else of_part[part] for part, codes in enumerate(groups.codes)]
+
+
+def _posterior(
+    groups: NoiseGroups, axes: list[Array], columns: Array, freedom: int
+) -> tuple[Array, Array, Array, Array]:
+    """Nodes [K, 4], their prior and posterior probability [K], and r'Pr [K], from [J, r] [n, p + 1]."""
+    nodes = np.array(list(product(*axes)))
+    steps = [np.gradient(axis) if len(axis) > 1 else np.ones(1) for axis in axes]
+    weight = np.array([np.prod(own) for own in product(*steps)])
+    prior = weight * np.exp(-0.5 * (nodes[:, [BUDGET, LINE_BUDGET]] ** 2).sum(axis=1) / PRIOR_SCALE**2)
+    log_determinant, gram = groups.products(nodes, columns)
+    squares, log_information = project_out(gram)
+    squares = np.maximum(squares, _SMALLEST * len(columns))
+    log_likelihood = -0.5 * (log_determinant + log_information + freedom * np.log(squares))
+    probability = prior * np.exp(log_likelihood - log_likelihood.max())
+    return nodes, prior, probability / probability.sum(), squares
+
+
+def _refined(axis: Array, values: Array, probability: Array) -> Array:
+    """The axis over the nodes that hold the posterior and their neighbours; itself where that is all of it."""
+    marginal = np.array([probability[values == value].sum() for value in axis])
+    held = np.flatnonzero(marginal > _NEGLIGIBLE * marginal.max())
+    first, last = max(0, int(held[0]) - 1), min(len(axis) - 1, int(held[-1]) + 1)
+    return axis if last - first + 1 >= len(axis) else np.linspace(axis[first], axis[last], len(axis))
 
 
 def _text(part: Part) -> str:

@@ -12,11 +12,23 @@
     draws               uncertainty by resampling: cases, residuals, clusters
     profile_likelihood  likelihood intervals under log_mse
     seed_noise          the scatter between seeds of one cell
+    noise_groups        which runs share which part of their noise, and the covariance that follows
+    noise_parts         seed, scatter, budget and line × budget with their uncertainty; draws that carry them
+    law_intervals       intervals of E below the lowest loss, frontier bands that fall with compute
     tuning_bias         tuned cells: the chosen setting and the bias of choosing
     holdout             prediction of the largest budget from the others
     frontier            compute-optimal N, D and loss
     sensitivity         exponents under other objectives; the form range
     comparison          is one line better than another
+    joint_models        M0 to M3: nested laws over several lines
+    line_frontiers      loss at a cost and cost of a loss, for one line of a joint law
+    joint_comparison    `compare_lines`: compute multipliers, bands over budgets, verdicts
+    simultaneous        sup-t bands and the words they allow
+    gls_tests           a law inside a larger one, tested under the parts of the noise, with power
+    rank_comparison     kappa, tested against a data term per line
+    size_trend          a trend in N that the law does not have
+    paired_seeds        the difference of two lines over matched runs
+    resolving           which further runs would resolve a verdict
     fit_checks          what could be wrong with a law
     published           the catalogue of published laws
     fit_text            a fit as a scientist would paste it

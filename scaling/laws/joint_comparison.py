@@ -12,6 +12,7 @@ budgets for a law of its own gets M1 with the reference, which is an assumption 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,7 @@ from scaling.laws.solver.identifiability import refuse_unidentified
 CostPerToken = Mapping[str, FlopsPerToken]
 
 _WILDEST = float(np.log(1e4))  # of a multiplier: draws beyond it are counted at it
+_LARGEST_LOG = 700.0  # what a float holds
 _LEVELS = 3  # costs compared where lines share a range of compute and no budget
 
 
@@ -50,6 +52,16 @@ class Multiplier:
     interval: Interval
     model: ModelName
     extrapolated: bool
+
+    def to_json(self) -> dict[str, object]:
+        """Value, interval, cost and model; an end that is not finite is null."""
+        return {
+            "value": self.value,
+            "interval": [end if math.isfinite(end) else None for end in self.interval],
+            "at": self.at,
+            "model": self.model,
+            "extrapolated": self.extrapolated,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +172,50 @@ class LineComparison:
             FitError: the lines share no cost on that axis.
         """
         return _compare(self.line, self.joint, self.beside, self.reference, cost_per_token, self.verdict.margin)
+
+    def to_json(self) -> dict[str, object]:
+        """The comparison for a document: the headline, the multiplier at every budget, the verdict."""
+        verdict, at = self.verdict, self.multipliers
+        margin = verdict.smallest_margin
+        return {
+            "line": self.line,
+            "reference": self.reference,
+            "model": self.model,
+            "assumption": self.assumption,
+            "compute_multiplier": self.headline.to_json(),
+            "if_exponents_are_shared": self.shared_exponents.to_json() if self.shared_exponents else None,
+            "verdict": {
+                "word": verdict.word,
+                "margin": verdict.margin,
+                "smallest_margin": margin if math.isfinite(margin) else None,
+                "large": verdict.large,
+                "simultaneous": [
+                    {"at": float(cost), "value": m.value, "interval": _ends(low, high), "word": word}
+                    for cost, m, low, high, word in zip(
+                        self.costs, at, verdict.band.lower, verdict.band.upper, verdict.words, strict=True
+                    )
+                ],
+            },
+            "loss_differences": [
+                {"at": float(cost), "nats": float(value), "interval": _plain_ends(low, high)}
+                for cost, value, low, high in zip(
+                    self.costs,
+                    self.differences.estimate,
+                    self.differences.lower,
+                    self.differences.upper,
+                    strict=True,
+                )
+            ],
+        }
+
+
+def _ends(low: float, high: float) -> list[float | None]:
+    """Ends of a band of log multipliers, as multipliers."""
+    return _plain_ends(*(float(np.exp(end)) if abs(end) < _LARGEST_LOG else math.inf for end in (low, high)))
+
+
+def _plain_ends(low: float, high: float) -> list[float | None]:
+    return [float(end) if math.isfinite(end) else None for end in (low, high)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,7 +358,7 @@ def _multiplier(pair: PairOfFrontiers, cost: float, costs: Array, model: ModelNa
     logs = pair.log_multiplier(cost)
     made = band(logs[:1], logs[1:, None])
     reach = float(made.pointwise[0])
-    low, high = (float(np.exp(np.clip(logs[0] + side, -700.0, 700.0))) for side in (-reach, reach))
+    low, high = (float(np.exp(np.clip(logs[0] + side, -_LARGEST_LOG, _LARGEST_LOG))) for side in (-reach, reach))
     inside = costs.min() / 1.02 <= cost <= costs.max() * 1.02
     return Multiplier(cost, float(np.exp(logs[0])), (low, high), model, not inside)
 

@@ -41,7 +41,7 @@ _SUMMARY_DRAWS = 4000
 
 
 class Part(NamedTuple):
-    """Standard deviation of one part: posterior median (None where only the interval can be said) and 95 % interval."""
+    """Standard deviation of one part: posterior median (None where only the interval can be said), 95 % interval."""
 
     value: float | None
     interval: Interval
@@ -64,6 +64,14 @@ class NoiseSummary:
     budget: Part | None
     line_budget: Part | None
     matched: Part | None
+
+    def to_json(self) -> dict[str, object]:
+        """Each part as value and interval in nats (`matched` a share); null where the design has not the part."""
+        named = {name: getattr(self, name) for name in ("seed", "scatter", "budget", "line_budget", "matched")}
+        return {
+            name: None if part is None else {"value": part.value, "interval": list(part.interval)}
+            for name, part in named.items()
+        }
 
     def __str__(self) -> str:
         first = f"scatter {_text(self.scatter)}" if self.seed else f"seed and scatter together {_text(self.scatter)}"

@@ -44,7 +44,8 @@ _LEVELS = 3  # costs compared where lines share a range of compute and no budget
 class Multiplier:
     """The compute multiplier of a line against the reference at cost `at`: above 1 the line needs less.
 
-    `interval` is pointwise (95 %); `extrapolated` where `at` is outside the compute both lines have.
+    No value goes beyond 10,000 either way. `interval` is pointwise (95 %); `extrapolated` where `at` is outside the
+    compute both lines have.
     """
 
     at: float

@@ -38,7 +38,7 @@ def floor_interval(draws: Draws, name: str = "E", level: float = 0.95) -> Interv
     low, high = np.quantile(gap[:-1], [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     reach = max(float(high - gap[-1]), float(gap[-1] - low))
     ends = lowest - np.exp(gap[-1] + np.array([reach, -reach]))
-    return max(0.0, float(ends[0])), float(ends[1])
+    return max(0.0, float(ends[0])), min(float(ends[1]), lowest * (1.0 - _NEAREST))
 
 
 def monotone_band(lower: Array, upper: Array) -> tuple[Array, Array]:

@@ -106,8 +106,16 @@ def _test(small: Fit, large: Fit, parts: NoiseParts) -> NestedTest:
 
 
 def _kappas(made: Fit, parts: NoiseParts, draws: int, seed: int) -> dict[float, tuple[float, Interval]]:
+    """κ of every ratio with its interval, which ends where the solver's search ends."""
     intervals = parameter_intervals(part_draws(made, parts, draws=draws, seed=seed))
-    return {ratio: (made.parameters[f"kappa@{ratio:g}"], intervals[f"kappa@{ratio:g}"]) for ratio in made.layout.ratios}
+    kappas = {}
+    for ratio in made.layout.ratios:
+        name = f"kappa@{ratio:g}"
+        place = made.layout.index(name)
+        least, most = float(np.exp(made.layout.lower[place])), float(np.exp(made.layout.upper[place]))
+        low, high = intervals[name]
+        kappas[ratio] = made.parameters[name], (max(low, least), min(high, most))
+    return kappas
 
 
 def _gamma(points: Points, objective: str, delta: float | None, draws: int, seed: int) -> tuple[float, Interval] | None:

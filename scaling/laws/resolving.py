@@ -82,7 +82,9 @@ def what_would_resolve(compared: LineComparison) -> Resolution:
     tried = []
     for kind, count, larger in _extended(points, (compared.line, compared.reference)):
         added = larger.select(np.arange(len(points), len(larger)))
-        shrunk = np.minimum(_spread(compared, larger) / now, 1.0)
+        # A multiplier cut at its largest value does not move with the parameters: no run shrinks its spread.
+        shrunk = np.minimum(_spread(compared, larger) / np.where(now > 0, now, np.inf), 1.0)
+        shrunk[now == 0] = 1.0
         compute = float((6.0 * added.params * added.tokens).sum())
         tried.append(FurtherRuns(kind, count, len(added), compute, _chance(compared, shrunk)))
     return Resolution(tuple(tried))
@@ -105,12 +107,11 @@ def _spread(compared: LineComparison, points: Points) -> Array:
     free = (fit.vector > fit.layout.lower) & (fit.vector < fit.layout.upper)
     jacobian = System(fit.layout, points).jacobian(fit.vector)[:, free]
     information = jacobian.T @ jacobian
-    information[np.diag_indices_from(information)] *= 1.0 + 1e-10
     nodes, sigma = parts.draw_nodes(np.random.default_rng(0), _NODES)
     if parts.groups.scatter is None:
         nodes = nodes.copy()
         nodes[:, SCATTER] = _UNKNOWN_SCATTER
-    weights = np.linalg.solve(information, _gradient(compared, free).T)
+    weights = np.linalg.pinv(information, rcond=1e-12, hermitian=True) @ _gradient(compared, free).T
     spread = noise_groups(points).spread(nodes, jacobian)
     variance = np.einsum("pm,qps,sm->qm", weights, spread, weights) * sigma[:, None] ** 2
     deviation: Array = np.sqrt(variance.mean(axis=0))

@@ -6,7 +6,7 @@
     M3  A, B, α and β per line
 
 M3 gives the verdict; the tests M0 ⊂ M1 ⊂ M2 ⊂ M3 stand beside it, and none of them selects a model: intervals after
-selection cover .07 to .91 (DESIGN section 5).
+selection cover .07 to .91 (docs/design.md, "Laws and fits").
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ several lines, a part of each line's budget. The ratios of their variances are t
     log p(node | r) = −½ log|V| − ½ log|J'V⁻¹J| − ν/2 · log(r'Pr) + log prior,   P = V⁻¹ − V⁻¹J(J'V⁻¹J)⁻¹J'V⁻¹,
 
 with a half-normal prior of scale 1 on τ/σ of the budget parts and flat ones on the shares of scatter and of what
-matched runs have in common (DESIGN section 5). A point estimate of a variance ratio from three budgets would be zero
-half of the time, so there is none: `NoiseParts.draw` takes a node by its probability, then σ² = r'Pr / χ²_ν, and
-simulates.
+matched runs have in common (docs/design.md, "Laws and fits"). A point estimate of a variance ratio from three budgets
+would be zero half of the time, so there is none: `NoiseParts.draw` takes a node by its probability, then
+σ² = r'Pr / χ²_ν, and simulates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from scaling.laws.noise_groups import BUDGET, LINE_BUDGET, SCATTER, SHARED, Nois
 from scaling.laws.points import Array
 from scaling.laws.solver.objective_terms import System
 
-PRIOR_SCALE = 1.0  # of τ/σ: DESIGN section 5; public tables have .2 to 2.4, median .87
+PRIOR_SCALE = 1.0  # of τ/σ, assumption; it agrees with public isoFLOP tables, which have .2 to 2.4, median .87
 MIN_BUDGETS_FOR_VALUE = 4  # with three budgets and a law through them the budget part is an interval
 _SHARES = np.array([0.0, 0.25, 0.5, 0.75, 0.95])  # of variance: cell scatter, and what matched runs have in common
 _RATIOS = np.linspace(0.0, 2.0, 6)  # τ/σ; a half-normal of scale 1 has .05 beyond

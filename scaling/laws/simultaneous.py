@@ -16,7 +16,7 @@ import numpy as np
 from scaling.laws.points import Array
 
 VerdictWord = Literal["better", "worse", "equivalent", "not resolved"]
-DEFAULT_MARGIN = 0.20  # of compute, DESIGN section 5
+DEFAULT_MARGIN = 0.20  # of compute; assumption: docs/design.md, "Laws and fits"
 _UNIT = 0.683  # the share within one standard deviation
 
 

@@ -22,7 +22,9 @@
     comparison          is one line better than another
     joint_models        M0 to M3: nested laws over several lines
     line_frontiers      loss at a cost and cost of a loss, for one line of a joint law
-    joint_comparison    `compare_lines`: compute multipliers, bands over budgets, verdicts
+    compute_multiplier  how much less compute a line needs for a loss
+    line_comparison     one line against a reference: multiplier, band over budgets, word
+    joint_comparison    `compare_lines`: all lines against a reference in one joint law
     simultaneous        sup-t bands and the words they allow
     gls_tests           a law inside a larger one, tested under the parts of the noise, with power
     rank_comparison     kappa, tested against a data term per line

@@ -12,211 +12,19 @@ budgets for a law of its own gets M1 with the reference, which is an assumption 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from scaling.errors import FitError
-from scaling.laws.draws import Draws, Interval
-from scaling.laws.fitting import Fit
-from scaling.laws.forms import CHINCHILLA
-from scaling.laws.frontier import FlopsPerToken
+from scaling.laws.compute_multiplier import CostPerToken
 from scaling.laws.gls_tests import NestedTest
 from scaling.laws.joint_models import ModelName, fit_model, model_tests
-from scaling.laws.line_frontiers import LineFrontier, line_frontier
-from scaling.laws.noise_groups import budget_codes
-from scaling.laws.noise_parts import NoiseParts, noise_parts, part_draws
-from scaling.laws.points import FLOPS_PER_PARAM_TOKEN, Array, Points
-from scaling.laws.simultaneous import DEFAULT_MARGIN, Band, BandVerdict, band
-from scaling.laws.solver.identifiability import refuse_unidentified
-
-CostPerToken = Mapping[str, FlopsPerToken]
-
-_WILDEST = float(np.log(1e4))  # of a multiplier: draws beyond it are counted at it
-_LARGEST_LOG = 700.0  # what a float holds
-_LEVELS = 3  # costs compared where lines share a range of compute and no budget
-
-
-@dataclass(frozen=True)
-class Multiplier:
-    """The compute multiplier of a line against the reference at cost `at`: above 1 the line needs less.
-
-    No value goes beyond 10,000 either way. `interval` is pointwise (95 %); `extrapolated` where `at` is outside the
-    compute both lines have.
-    """
-
-    at: float
-    value: float
-    interval: Interval
-    model: ModelName
-    extrapolated: bool
-
-    def to_json(self) -> dict[str, object]:
-        """Value, interval, cost and model; an end that is not finite is null."""
-        return {
-            "value": self.value,
-            "interval": [end if math.isfinite(end) else None for end in self.interval],
-            "at": self.at,
-            "model": self.model,
-            "extrapolated": self.extrapolated,
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class JointFit:
-    """One nested model; the parts of its noise and its draws are made when they are asked for."""
-
-    model: ModelName
-    fit: Fit
-    count: int
-    seed: int
-
-    @cached_property
-    def parts(self) -> NoiseParts:
-        """Of the noise of `fit`."""
-        return noise_parts(self.fit)
-
-    @cached_property
-    def draws(self) -> Draws:
-        """`count` refits that carry the parts."""
-        return part_draws(self.fit, self.parts, draws=self.count, seed=self.seed)
-
-    def pair(self, line: str, reference: str, costs: CostPerToken) -> PairOfFrontiers:
-        """Both frontiers, of the fit (first) and of every draw."""
-        vectors = np.concatenate([self.fit.vector[None], self.draws.vectors])
-        mine, theirs = (line_frontier(self.fit, name, vectors, costs.get(name)) for name in (line, reference))
-        return PairOfFrontiers(mine, theirs)
-
-
-@dataclass(frozen=True, eq=False)
-class PairOfFrontiers:
-    """A line and the reference, for the same vectors [R]."""
-
-    line: LineFrontier
-    reference: LineFrontier
-
-    def log_multiplier(self, cost: float) -> Array:
-        """log compute multiplier of the line [R]; above zero it needs less than the reference."""
-        own, theirs = self.line.loss(cost), self.reference.loss(cost)
-        reached = np.maximum(own, theirs)
-        gain = np.log(cost) - np.where(own <= theirs, self.line.log_cost(reached), self.reference.log_cost(reached))
-        signed = np.where(own <= theirs, 1.0, -1.0) * np.maximum(gain, 0.0)
-        multiplier: Array = np.clip(np.nan_to_num(signed, nan=0.0), -_WILDEST, _WILDEST)
-        return multiplier
-
-    def difference(self, cost: float) -> Array:
-        """Loss of the line − loss of the reference [R], nats."""
-        difference: Array = self.line.loss(cost) - self.reference.loss(cost)
-        return difference
-
-
-@dataclass(frozen=True, eq=False)
-class LineComparison:
-    """One line against the reference.
-
-    Attributes:
-        model: M3, or M1 for a line with too few budgets; `assumption` then says what is assumed.
-        costs: the shared budgets [m] on the axis of the comparison (FLOPs unless costs per token were given).
-        verdict: from the simultaneous band of log multipliers over `costs`.
-        differences: loss − loss of the reference at `costs`, nats.
-        headline: the multiplier at the geometric mean of `costs`.
-        shared_exponents: the same from M2, "if the lines share exponents"; None under M1.
-        joint, beside: the fits and draws of `model` and of M2.
-    """
-
-    line: str
-    reference: str
-    model: ModelName
-    assumption: str | None
-    costs: Array
-    verdict: BandVerdict
-    differences: Band
-    headline: Multiplier
-    shared_exponents: Multiplier | None
-    joint: JointFit
-    beside: JointFit | None
-    cost_per_token: CostPerToken
-
-    @cached_property
-    def _pair(self) -> PairOfFrontiers:
-        return self.joint.pair(self.line, self.reference, self.cost_per_token)
-
-    @property
-    def unreliable(self) -> bool:
-        """More than 5 % of the draws failed or ended at a bound."""
-        return self.joint.draws.unreliable
-
-    def multiplier(self, cost: float) -> Multiplier:
-        """The multiplier at any cost, with its pointwise interval."""
-        return _multiplier(self._pair, cost, self.costs, self.joint.model)
-
-    def shared_exponents_at(self, cost: float) -> Multiplier | None:
-        """The same from M2: at another cost than the centre it holds only if the lines do share exponents."""
-        if self.beside is None:
-            return None
-        pair = self.beside.pair(self.line, self.reference, self.cost_per_token)
-        return _multiplier(pair, cost, self.costs, self.beside.model)
-
-    @property
-    def multipliers(self) -> tuple[Multiplier, ...]:
-        """The multiplier at every shared budget."""
-        return tuple(self.multiplier(float(cost)) for cost in self.costs)
-
-    def on_axis(self, cost_per_token: CostPerToken) -> LineComparison:
-        """The same draws compared at equal cost of another kind (exact FLOPs, device seconds), by the cost of one
-        training token at sizes N [m] of each line.
-
-        Raises:
-            FitError: the lines share no cost on that axis.
-        """
-        return _compare(self.line, self.joint, self.beside, self.reference, cost_per_token, self.verdict.margin)
-
-    def to_json(self) -> dict[str, object]:
-        """The comparison for a document: the headline, the multiplier at every budget, the verdict."""
-        verdict, at = self.verdict, self.multipliers
-        margin = verdict.smallest_margin
-        return {
-            "line": self.line,
-            "reference": self.reference,
-            "model": self.model,
-            "assumption": self.assumption,
-            "compute_multiplier": self.headline.to_json(),
-            "if_exponents_are_shared": self.shared_exponents.to_json() if self.shared_exponents else None,
-            "verdict": {
-                "word": verdict.word,
-                "margin": verdict.margin,
-                "smallest_margin": margin if math.isfinite(margin) else None,
-                "large": verdict.large,
-                "simultaneous": [
-                    {"at": float(cost), "value": m.value, "interval": _ends(low, high), "word": word}
-                    for cost, m, low, high, word in zip(
-                        self.costs, at, verdict.band.lower, verdict.band.upper, verdict.words, strict=True
-                    )
-                ],
-            },
-            "loss_differences": [
-                {"at": float(cost), "nats": float(value), "interval": _plain_ends(low, high)}
-                for cost, value, low, high in zip(
-                    self.costs,
-                    self.differences.estimate,
-                    self.differences.lower,
-                    self.differences.upper,
-                    strict=True,
-                )
-            ],
-        }
-
-
-def _ends(low: float, high: float) -> list[float | None]:
-    """Ends of a band of log multipliers, as multipliers."""
-    return _plain_ends(*(float(np.exp(end)) if abs(end) < _LARGEST_LOG else math.inf for end in (low, high)))
-
-
-def _plain_ends(low: float, high: float) -> list[float | None]:
-    return [float(end) if math.isfinite(end) else None for end in (low, high)]
+from scaling.laws.line_comparison import JointFit, LineComparison, compare_line, has_law
+from scaling.laws.noise_parts import NoiseParts
+from scaling.laws.points import Points
+from scaling.laws.simultaneous import DEFAULT_MARGIN
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +87,7 @@ def compare_lines(
         raise FitError("lines are compared with a reference line", got=reference, allowed=", ".join(lines))
     costs = cost_per_token or {}
     settings = _Settings(objective, delta, draws, seed)
-    able = [name for name, own in lines.items() if _has_law(own)]
+    able = [name for name, own in lines.items() if has_law(own)]
     separate = reference in able and len(able) > 1
     together = able if separate else list(lines)
     names: tuple[ModelName, ...] = ("M0", "M1", "M2", "M3") if separate else ("M0", "M1")
@@ -291,10 +99,10 @@ def compare_lines(
             continue
         try:
             if name in together:
-                compared.append(_compare(name, largest, beside, reference, costs, margin))
+                compared.append(compare_line(name, largest, beside, reference, costs, margin))
             else:
                 own = settings.model(_of_lines(points, [reference, name]), "M1")
-                compared.append(_compare(name, own, None, reference, costs, margin))
+                compared.append(compare_line(name, own, None, reference, costs, margin))
         except FitError as error:
             left_out[name] = str(error)
     if not compared:
@@ -313,101 +121,6 @@ class _Settings:
     def model(self, points: Points, model: ModelName) -> JointFit:
         made = fit_model(points, model, objective=self.objective, delta=self.delta)
         return JointFit(model, made, self.draws, self.seed)
-
-
-def _compare(
-    line: str,
-    joint: JointFit,
-    beside: JointFit | None,
-    reference: str,
-    cost_per_token: CostPerToken,
-    margin: float,
-) -> LineComparison:
-    points = joint.fit.points
-    costs = shared_costs(points, line, reference, cost_per_token)
-    pair = joint.pair(line, reference, cost_per_token)
-    logs = np.stack([pair.log_multiplier(float(cost)) for cost in costs], axis=1)
-    losses = np.stack([pair.difference(float(cost)) for cost in costs], axis=1)
-    centre = float(np.exp(np.log(costs).mean()))
-    same = beside.pair(line, reference, cost_per_token) if beside else None
-    return LineComparison(
-        line=line,
-        reference=reference,
-        model=joint.model,
-        assumption=None if joint.model == "M3" else _assumption(points, line, reference),
-        costs=costs,
-        verdict=BandVerdict(band(logs[0], logs[1:]), margin),
-        differences=band(losses[0], losses[1:]),
-        headline=_multiplier(pair, centre, costs, joint.model),
-        shared_exponents=_multiplier(same, centre, costs, "M2") if same else None,
-        joint=joint,
-        beside=beside,
-        cost_per_token=cost_per_token,
-    )
-
-
-def _assumption(points: Points, line: str, reference: str) -> str:
-    lines = points.lines()
-    short = [name for name in (line, reference) if not _has_law(lines[name])] or [line, reference]
-    return (
-        f"too few budgets for a law of {' and of '.join(short)}: assumed is that the lines differ only by a constant "
-        "factor on N (M1)"
-    )
-
-
-def _multiplier(pair: PairOfFrontiers, cost: float, costs: Array, model: ModelName) -> Multiplier:
-    logs = pair.log_multiplier(cost)
-    made = band(logs[:1], logs[1:, None])
-    reach = float(made.pointwise[0])
-    low, high = (float(np.exp(np.clip(logs[0] + side, -_LARGEST_LOG, _LARGEST_LOG))) for side in (-reach, reach))
-    inside = costs.min() / 1.02 <= cost <= costs.max() * 1.02
-    return Multiplier(cost, float(np.exp(logs[0])), (low, high), model, not inside)
-
-
-def shared_costs(points: Points, line: str, reference: str, cost_per_token: CostPerToken) -> Array:
-    """Ascending costs [m] at which two lines are compared: the budgets on which both have points, else three levels of
-    the range they share.
-
-    Raises:
-        FitError: the lines share no compute.
-    """
-    names = (line, reference)
-    spent = points_cost(points, cost_per_token)
-    assert points.line is not None
-    codes = budget_codes(points)
-    if codes is not None:
-        both = sorted(set(codes[points.line == line]) & set(codes[points.line == reference]))
-        if both:
-            here = np.isin(points.line, names)
-            return np.array([np.exp(np.log(spent[here & (codes == code)]).mean()) for code in both])
-    ranges = [(spent[points.line == name].min(), spent[points.line == name].max()) for name in names]
-    low, high = max(first for first, _ in ranges), min(last for _, last in ranges)
-    if low > high:
-        spans = ", ".join(f"{name} {a:.2g} to {b:.2g}" for name, (a, b) in zip(names, ranges, strict=True))
-        raise FitError(
-            "the lines share no compute, so nothing is compared at equal compute",
-            got=spans,
-            allowed="overlapping ranges",
-            hint="train the line at a budget the reference has",
-        )
-    return np.unique(np.geomspace(low, high, _LEVELS))
-
-
-def points_cost(points: Points, cost_per_token: CostPerToken) -> Array:
-    """Training cost of every point [n]: its line's cost per token times its tokens, 6·N·D without one."""
-    cost: Array = FLOPS_PER_PARAM_TOKEN * points.params * points.tokens
-    for name, per_token in cost_per_token.items():
-        if points.line is not None and (here := points.line == name).any():
-            cost[here] = np.asarray(per_token(points.params[here]), dtype=float) * points.tokens[here]
-    return cost
-
-
-def _has_law(points: Points) -> bool:
-    try:
-        refuse_unidentified(CHINCHILLA, points)
-    except FitError:
-        return False
-    return len(points) >= len(CHINCHILLA.parameter_names)
 
 
 def _of_lines(points: Points, names: list[str]) -> Points:

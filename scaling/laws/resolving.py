@@ -17,7 +17,8 @@ from typing import Literal
 
 import numpy as np
 
-from scaling.laws.joint_comparison import LineComparison, PairOfFrontiers
+from scaling.laws.compute_multiplier import PairOfFrontiers
+from scaling.laws.line_comparison import LineComparison
 from scaling.laws.line_frontiers import line_frontier
 from scaling.laws.noise_groups import SCATTER, budget_codes, noise_groups
 from scaling.laws.points import Array, Indices, Points

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from scaling.errors import FitError
+from scaling.laws.compute_multiplier import shared_costs
 from scaling.laws.draws import Draws
 from scaling.laws.fitting import fit
 from scaling.laws.frontier import frontier
 from scaling.laws.gls_tests import nested_test, smallest_found
-from scaling.laws.joint_comparison import compare_lines, shared_costs
+from scaling.laws.joint_comparison import compare_lines
 from scaling.laws.joint_models import MODELS, embedded, fit_model, model_tests
 from scaling.laws.line_frontiers import line_frontier
 from scaling.laws.noise_parts import free_jacobian, noise_parts

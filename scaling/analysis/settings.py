@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from scaling.hardware import Device, find_device
+from scaling.laws.forms import FORMS
+from scaling.laws.objectives import Delta
 
 if TYPE_CHECKING:  # pydantic takes a third of a second, and a foreign table has no sweep
     from scaling.sweeps.schema import Claim, Sweep
 
-JOINT_LAWS = ("rank", "rank_power", "joint")  # fitted to all lines at once, beside a law of each line
+# Fitted to all lines at once, beside a law of each line.
+JOINT_LAWS = tuple(name for name, form in FORMS.items() if form.spans_lines)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Settings:
 
     law: str = "chinchilla"
     objective: str = "log_huber"
-    delta: float = 1e-3
+    delta: Delta = 1e-3
     params_column: str = "params"
     convention: Literal["exact", "6ND"] = "6ND"
     bootstrap: int = 1000

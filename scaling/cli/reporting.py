@@ -46,6 +46,27 @@ class Quantity(click.ParamType[float]):
         return number
 
 
+class Width(Quantity):
+    """The width of a Huber objective: a positive number, or `auto`."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, `auto`, or a usage error."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
+class LawOption(click.Option):
+    """`--law`, whose help lists the forms there are (read when help is asked for: they load NumPy)."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Name and text of the option."""
+        from scaling.laws.forms import FORMS
+
+        self.help = "One of " + ", ".join(FORMS) + "."
+        return super().get_help_record(ctx)
+
+
 class ColumnNames(click.ParamType[dict[str, str]]):
     """Names of a foreign table's columns: params=N,tokens=D,loss=L."""
 
@@ -74,9 +95,9 @@ def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "rank_ratio, flops, budget, seed, weight; for the rank laws factorized_params and relative_rank; for "
             "data_constrained unique_tokens and unique_params.",
         ),
-        click.option("--law", help="chinchilla, kaplan, power, rank, rank_power, joint or data_constrained."),
+        click.option("--law", cls=LawOption),
         click.option("--objective", type=click.Choice(["log_huber", "log_mse", "mse", "huber"])),
-        click.option("--delta", type=Quantity(), help="Of the Huber objectives (default 1e-3)."),
+        click.option("--delta", type=Width(), help="Of the Huber objectives (default 1e-3), or auto."),
         click.option("--bootstrap", type=click.IntRange(0, 100_000), help="Draws for the intervals; 0 for none."),
         click.option(
             "--drop-highest", type=click.IntRange(0), default=0, help="Leave out the K highest losses of each line."

@@ -175,7 +175,7 @@ def refit(fit: Fit, loss: Array, weight: Array, *, kind: Kind, clustered: bool =
 
 
 def _at_bound(fit: Fit, vectors: Array) -> Flags:
-    outside = (vectors <= fit.layout.lower) | (vectors >= fit.layout.upper)
+    outside = ((vectors <= fit.layout.lower) | (vectors >= fit.layout.upper)) & fit.layout.free
     return np.asarray(outside.any(axis=1), dtype=np.bool_)
 
 
@@ -217,6 +217,6 @@ def draw_residuals(
             places = np.argsort(order)[places][:, order]
         drawn = np.sqrt(1.0 - kernel**2) * scaled[places]
         drawn += kernel * sigma * (rng.normal(size=(draws, points)) if smooth is None else smooth)
-    freedom = max(count - len(fit.vector), _LEAST_FREEDOM)
+    freedom = max(count - fit.layout.free_count, _LEAST_FREEDOM)
     drawn *= np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
     return np.exp(np.log(fit.points.loss) - fit.residuals + drawn), fit.points.weights

@@ -73,7 +73,7 @@ def _of_solution(fit: Fit) -> Iterator[Check]:
 
 
 def _of_points(points: Points, fit: Fit) -> Iterator[Check]:
-    count, parameters = len(points), len(fit.vector)
+    count, parameters = len(points), fit.layout.free_count
     if count < checks.MIN_POINTS_PER_PARAMETER.value * parameters:
         message = f"{count} points for {parameters} parameters: a 95 % interval from so few holds the truth less often"
         yield checks.FEW_POINTS(message)

@@ -8,6 +8,7 @@ identified at all raise (`solver.identifiability`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -16,7 +17,7 @@ import numpy as np
 
 from scaling.errors import FitError
 from scaling.laws.forms import Form, form_named
-from scaling.laws.objectives import Objective, objective_named
+from scaling.laws.objectives import Delta, Objective, automatic_width, objective_named
 from scaling.laws.points import Array, Points
 from scaling.laws.solver.identifiability import refuse_unidentified, settle_form
 from scaling.laws.solver.newton import Descent, descend
@@ -53,6 +54,7 @@ class Fit:
         residuals: log L − log L̂ of each point.
         points: the points fitted.
         vector, layout: the same parameters as the solver holds them.
+        automatic_delta: whether `delta` was taken from the residuals.
     """
 
     law: str
@@ -70,6 +72,7 @@ class Fit:
     points: Points
     vector: Array
     layout: Layout
+    automatic_delta: bool = False
 
     @cached_property
     def exponents(self) -> dict[str, float]:
@@ -79,7 +82,7 @@ class Fit:
     @cached_property
     def sigma_log(self) -> float:
         """Residual standard deviation of log loss, corrected for the parameters fitted."""
-        freedom = max(1, len(self.points) - len(self.vector))
+        freedom = max(1, len(self.points) - self.layout.free_count)
         return float(np.sqrt((self.residuals**2).sum() / freedom))
 
     def predict(self, points: Points) -> Array:
@@ -101,7 +104,9 @@ def fit(
     law: str | Form = "chinchilla",
     *,
     objective: str = "log_huber",
-    delta: float | None = None,
+    delta: Delta | None = None,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
     polished: int | None = None,
     near: Fit | None = None,
 ) -> Fit:
@@ -111,38 +116,64 @@ def fit(
         points: at least as many as the law has parameters.
         law: a name in `forms.FORMS`, or a `Form` (for example `forms.joint(shared=...)`).
         objective: `log_huber`, `log_mse`, `mse` or `huber`.
-        delta: Huber width, None for 1e-3.
+        delta: Huber width; `auto` takes it from the residuals, in two passes; None for 1e-3.
+        fixed: parameters that are not fitted, with their values (`{"E": 1.69}`); of a law over lines, a plain name
+            holds the parameter of every line. Of `kaplan` only `alpha_D` can be held.
+        tied: parameters that equal another one (`{"alpha": "beta"}`): two exponents or two coefficients.
         polished: grid nodes polished; None is 3, and more below 100 points.
         near: a fit of nearly the same points, whose parameters are then the only start: fast, and local.
 
     Raises:
         FitError: the law cannot be identified from these points; the message says why and what would do.
     """
-    form = settle_form(form_named(law), points)
-    refuse_unidentified(form, points)
-    chosen = objective_named(objective, delta)
-    layout = lay_out(form, points)
-    if len(points) < len(layout.names):
+    form = form_named(law)
+    if not fixed or form.floor not in fixed:
+        form = settle_form(form, points)
+    refuse_unidentified(form, points, held=frozenset(fixed or ()))
+    chosen = objective_named(objective, None if delta == "auto" else delta)
+    layout = lay_out(form, points, fixed, tied)
+    if len(points) < layout.free_count:
+        names = [name for name, free in zip(layout.names, layout.free, strict=True) if free]
         raise FitError(
             f"law {form.name} has more parameters than there are points",
             got=f"{len(points)} points",
-            allowed=f"at least {len(layout.names)}, one for each of {', '.join(layout.names)}",
+            allowed=f"at least {len(names)}, one for each of {', '.join(names)}",
         )
+    if not layout.free_count:
+        raise FitError("every parameter is fixed: there is nothing to fit", got=", ".join(layout.names))
     system = System(layout, points)
-    target = target_of(chosen, points.loss)
-    if near:
-        start = layout.vector(near.parameters)[None]
-    else:
-        count = polished or int(np.clip((_POLISHED_AT / len(points)) ** 2, *_POLISHED))
-        start = starts(system, chosen, target, points.weights, count)
-        if form.free:
-            start = np.concatenate([start, _separate_start(system, form, objective, delta)])
-    return _result(form, chosen, system, _polish(system, start, chosen, target))
+    count = polished or int(np.clip((_POLISHED_AT / len(points)) ** 2, *_POLISHED))
+    start = layout.vector(near.parameters)[None] if near else _starts(system, chosen, count)
+    made = _result(form, chosen, system, _polish(system, start, chosen))
+    if delta != "auto" or chosen.delta is None:
+        return made
+    for last in (False, True):
+        width = automatic_width(_residual(made, chosen), layout.free_count)
+        chosen = objective_named(objective, width)
+        start = made.vector[None]
+        if last and not near:
+            start = np.concatenate([start, _starts(system, chosen, count)])
+        made = _result(form, chosen, system, _polish(system, start, chosen))
+    return replace(made, automatic_delta=True)
 
 
-def _polish(system: System, start: Array, chosen: Objective, target: Array) -> Descent:
+def _residual(made: Fit, chosen: Objective) -> Array:
+    """Residuals in the unit of the objective."""
+    return made.residuals if chosen.in_log else made.points.loss * -np.expm1(-made.residuals)
+
+
+def _starts(system: System, chosen: Objective, count: int) -> Array:
+    """Grid nodes to polish [k, P]; for a joint form also each line fitted alone."""
+    layout, points = system.layout, system.points
+    start = starts(system, chosen, target_of(chosen, points.loss), points.weights, count)
+    if layout.form.free and not layout.fixed and not layout.tied:
+        start = np.concatenate([start, _separate_start(system, layout.form, chosen)])
+    return start
+
+
+def _polish(system: System, start: Array, chosen: Objective) -> Descent:
     """All starts descended a while, the best of them to the end."""
-    weight = system.points.weights
+    target, weight = target_of(chosen, system.points.loss), system.points.weights
     ends = descend(system, start, chosen, target, weight, steps=_POLISH_STEPS)
     best = [int(np.argmin(ends.value))]
     if not ends.converged[best[0]]:
@@ -184,7 +215,7 @@ def _exponent(layout: Layout, vectors: Array, name: str | float) -> Array:
     return vectors[:, layout.index(name)] if isinstance(name, str) else np.full(len(vectors), name)
 
 
-def _separate_start(system: System, form: Form, objective: str, delta: float | None) -> Array:
+def _separate_start(system: System, form: Form, chosen: Objective) -> Array:
     """A start for a joint form: each line fitted alone, shared parameters averaged over lines."""
     layout = system.layout
     single = replace(form, free=(), needs=())
@@ -195,7 +226,6 @@ def _separate_start(system: System, form: Form, objective: str, delta: float | N
         if len(points) < len(own.names):
             return np.empty((0, system.size))
         alone = System(own, points)
-        chosen = objective_named(objective, delta)
         target = target_of(chosen, points.loss)
         best = descend(alone, starts(alone, chosen, target, points.weights, 2), chosen, target, points.weights)
         for name, value in zip(own.names, best.vector[np.argmin(best.value)], strict=True):
@@ -207,14 +237,15 @@ def _result(form: Form, chosen: Objective, system: System, ends: Descent) -> Fit
     best = int(np.argmin(ends.value))
     vector, value = ends.vector[best], float(ends.value[best])
     layout, points = system.layout, system.points
-    at_bound = (vector <= layout.lower) | (vector >= layout.upper)
+    at_bound = ((vector <= layout.lower) | (vector >= layout.upper)) & layout.free
     jacobian = system.jacobian(vector)
-    condition = _condition(jacobian[:, ~at_bound])
+    condition = _condition(jacobian[:, layout.free & ~at_bound])
     arrived = ends.value <= value * (1.0 + _AGREE) + 1e-24 * len(points)
     agreement = float(arrived.sum() / (arrived | ends.converged).sum())
     residuals = np.log(points.loss) - system.log_loss(vector[None])[0]
     bounds_hit = tuple(name for name, hit in zip(layout.names, at_bound, strict=True) if hit)
-    status, message = _verdict(bool(ends.converged[best]), bounds_hit, condition, len(points) - len(vector), layout)
+    freedom = len(points) - layout.free_count
+    status, message = _verdict(bool(ends.converged[best]), bounds_hit, condition, freedom, layout)
     parameters = {name: float(number[0]) for name, number in layout.natural(vector[None]).items()}
     return Fit(
         law=form.name,

@@ -1,10 +1,11 @@
 """Parametric forms of a law, as data.
 
-Every form here is *separable*: a sum of power terms and a floor, perhaps raised to a power,
+Every form here is *separable*: a floor and a sum of power terms, the sum perhaps raised to a power,
 
-    L = ( E + Σ_k  coefficient_k · variable_k ^ -exponent_k ) ^ power
+    L = E + ( Σ_k  coefficient_k · variable_k ^ -exponent_k ) ^ power
 
-so for fixed exponents the rest is linear with non-negativity, which is what makes a global fit cheap (`project`). A
+so for fixed exponents, power and (where there is a power) floor the rest is linear with non-negativity, which is what
+makes a global fit cheap (`solver.start_grid`). A
 variable may be *stretched*: replaced by an effective one with one parameter of its own (what a factorized parameter
 is worth, how fast repeated tokens wear out). Adding a form is adding a `Form` to `FORMS`, and a test.
 """
@@ -81,7 +82,7 @@ class Form:
         source: where the form comes from.
         terms: the power terms.
         floor: name of the irreducible loss, None where the form has none (or it is held at 0).
-        power: name of the outer power, None where it is 1.
+        power: name of the power that the sum of terms is raised to, None where it is 1.
         needs: fields of `Points` the form reads beyond params, tokens and loss.
         free: parameters that each line has for itself (`joint`); the others are shared.
         rename: fitted values -> the names and units of the source; `restore` is its inverse.
@@ -111,6 +112,11 @@ class Form:
             dict.fromkeys([*names, *([self.floor] if self.floor else []), *([self.power] if self.power else [])])
         )
 
+    @property
+    def spans_lines(self) -> bool:
+        """Whether the law is fitted to all lines at once (its parameters say how lines differ)."""
+        return bool({"line", "rank_ratio", "relative_rank"} & set(self.needs))
+
     def without_floor(self) -> Form:
         """The same form with E held at zero (one end of the form range)."""
         return replace(self, floor=None)
@@ -123,11 +129,12 @@ class Form:
         """
         values = self.restore(parameters) if self.restore else dict(parameters)
         columns = {"params": params, "tokens": tokens, "compute": 6.0 * params * tokens if compute is None else compute}
-        total = np.full(np.broadcast(params, tokens).shape, values.get(self.floor or "", 0.0))
+        floor = values.get(self.floor or "", 0.0)
+        total = np.full(np.broadcast(params, tokens).shape, 0.0 if self.power else floor)
         for term in self.terms:
             exponent = values[term.exponent] if isinstance(term.exponent, str) else term.exponent
             total = total + values[term.coefficient] * columns[term.variable] ** -exponent
-        return total ** values[self.power] if self.power else total
+        return floor + total ** values[self.power] if self.power else total
 
 
 def _factorized(points: Points, index: Indices, slope: Array) -> Stretched:
@@ -222,6 +229,13 @@ KAPLAN = Form(
     rename=_kaplan_names,
     restore=_kaplan_values,
 )
+SKALING = Form(
+    "skaling",
+    "L = E + (A/N^alpha + B/D^beta)^k",
+    "OpenEuroLLM dense_english_scaling_laws 781af43: chinchilla at k = 1, kaplan at E = 0 and beta = 1",
+    (_MODEL, _DATA),
+    power="k",
+)
 RANK = Form(
     "rank",
     "L = E + A/(N_plain + kappa N_fact)^alpha + B/D^beta, kappa = 1 for dense",
@@ -266,7 +280,7 @@ def joint(base: Form = CHINCHILLA, shared: tuple[str, ...] = ("alpha", "beta", "
 
 
 FORMS: dict[str, Form] = {
-    form.name: form for form in (CHINCHILLA, KAPLAN, POWER, RANK, RANK_POWER, DATA_CONSTRAINED, joint())
+    form.name: form for form in (CHINCHILLA, KAPLAN, SKALING, POWER, RANK, RANK_POWER, DATA_CONSTRAINED, joint())
 }
 
 

@@ -19,6 +19,7 @@ from scaling.laws.fitting import Fit, fit
 from scaling.laws.forms import Form
 from scaling.laws.frontier import FlopsPerToken, frontier
 from scaling.laws.isoflop import isoflop
+from scaling.laws.objectives import Delta
 from scaling.laws.points import Array, Points
 from scaling.laws.solver.newton import Flags
 from scaling.laws.solver.objective_terms import System
@@ -96,7 +97,7 @@ def hold_out(
     law: str | Form = "chinchilla",
     *,
     objective: str = "log_huber",
-    delta: float | None = None,
+    delta: Delta | None = None,
     draws: int = 500,
     seed: int = 0,
     kind: Kind = "cases",

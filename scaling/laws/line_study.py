@@ -21,6 +21,7 @@ from scaling.laws.forms import Form, form_named
 from scaling.laws.frontier import FlopsPerToken
 from scaling.laws.holdout import HoldOut, hold_out
 from scaling.laws.isoflop import Curve, IsoFlop, isoflop
+from scaling.laws.objectives import Delta
 from scaling.laws.points import Points
 from scaling.laws.profile_likelihood import profile_intervals
 from scaling.laws.repeated_tokens import with_unique_params
@@ -103,7 +104,7 @@ def study_line(
     *,
     law: str | Form = "chinchilla",
     objective: str = "log_huber",
-    delta: float | None = None,
+    delta: Delta | None = None,
     draws: int = 1000,
     seed: int = 0,
     kind: Kind | None = None,

@@ -7,6 +7,10 @@
 | `huber`     | L̂ − L               | Huber with δ                                                                 |
 | `mse`       | L̂ − L               | r²                                                                           |
 
+δ is a number, or `auto`: 1.345 σ̂ with σ̂ = 1.4826 · median |r|, the p smallest residuals left out because a fit that is
+nearly L1 passes through p points (1.345 is 95 % efficient for normal noise, Huber 1981, section 4.5). δ of 1e-3 is
+nearly L1 where noise is 2 %.
+
 Huber's ρ is r²/2 inside δ and δ(|r| − δ/2) outside (Huber 1964). Sums, never means: a mean divides the gradient by n,
 and a solver with an absolute tolerance then stops early, which is how the published Chinchilla fit missed its own
 optimum.
@@ -15,7 +19,7 @@ optimum.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -23,7 +27,10 @@ from scaling.errors import FitError
 from scaling.laws.points import Array
 
 NAMES = ("log_huber", "log_mse", "mse", "huber")
+Delta = float | Literal["auto"]  # as asked for
 DEFAULT_DELTA = 1e-3  # Hoffmann et al. 2203.15556, appendix D.2
+_EFFICIENT, _MEDIAN_TO_SIGMA = 1.345, 1.4826  # Huber 1981; 1 / Φ⁻¹(3/4)
+_LEAST_WIDTH = 1e-7  # assumption: residuals below it are rounding, and any width serves
 
 
 class Curvature(NamedTuple):
@@ -68,6 +75,12 @@ class Objective:
         value += residual
         value *= slope
         return Curvature(value, slope, np.floor(majoriser, out=residual), majoriser)
+
+
+def automatic_width(residual: Array, fitted: int) -> float:
+    """The width δ that `auto` takes from the residuals [n] of a fit of `fitted` parameters, in their unit."""
+    size = np.sort(np.abs(residual))[min(fitted, len(residual) - 1) :]
+    return max(_EFFICIENT * _MEDIAN_TO_SIGMA * float(np.median(size)), _LEAST_WIDTH)
 
 
 def objective_named(name: str, delta: float | None = None) -> Objective:

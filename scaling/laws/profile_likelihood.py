@@ -36,7 +36,8 @@ def profile_intervals(fit: Fit, level: float = 0.95) -> dict[str, Interval]:
     """
     if fit.objective != "log_mse" or fit.status == "degenerate" or fit.form.rename:
         return {}
-    return {name: profile_interval(fit, name, level) for name in fit.layout.names}
+    free = (name for name, fitted in zip(fit.layout.names, fit.layout.free, strict=True) if fitted)
+    return {name: profile_interval(fit, name, level) for name in free}
 
 
 def profile_interval(fit: Fit, name: str, level: float = 0.95) -> Interval:

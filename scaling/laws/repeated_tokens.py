@@ -13,6 +13,7 @@ import numpy as np
 from scaling.errors import FitError
 from scaling.laws.fitting import Fit, fit
 from scaling.laws.frontier import balanced_params
+from scaling.laws.objectives import Delta
 from scaling.laws.points import Array, Points
 
 _ONE_EPOCH = 1.0 + 1e-6  # tokens over distinct tokens, written as rounded numbers
@@ -20,7 +21,7 @@ _LEAST = 1e-3  # of the smallest model tried: what is worn out below that is wor
 _ROUNDS, _SETTLED = 40, 1e-6  # each round halves the distance; U_N matters far less than this, relative
 
 
-def with_unique_params(points: Points, *, objective: str = "log_huber", delta: float | None = None) -> Points:
+def with_unique_params(points: Points, *, objective: str = "log_huber", delta: Delta | None = None) -> Points:
     """The points with `unique_params` = min(N, U_N) such that `data_constrained`, fitted to them, gives the same U_N.
 
     The first guess is `chinchilla` fitted to the runs that repeat no token. Draws and audits made later hold U_N.

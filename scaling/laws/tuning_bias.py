@@ -164,7 +164,7 @@ def tuned_deviations(trials: Trials, fit: Fit, *, draws: int, seed: int, sigma: 
     """
     relative = fit.sigma_log
     nats = sigma if sigma is not None else relative * float(np.median(fit.points.loss))
-    freedom = len(set(_keys(fit.points).tolist())) - len(fit.vector)
+    freedom = len(set(_keys(fit.points).tolist())) - fit.layout.free_count
     return selection_draws(trials, fit.points, sigma=nats, level=relative, freedom=freedom, draws=draws, seed=seed)
 
 

@@ -462,17 +462,28 @@ class Claim(Block):
     """Who reports this order."""
 
 
+def _law(value: Any) -> Any:
+    from scaling.laws.forms import FORMS  # NumPy: only for the sweeps that name a law
+
+    if value not in FORMS:
+        refuse(f"unknown law '{value}'", allowed=", ".join(FORMS), hint=did_you_mean(value, list(FORMS)))
+    return value
+
+
+LawName = Annotated[str, BeforeValidator(_law)]
+
+
 class Analysis(Block):
     """How the report is made, so that it can be made again."""
 
-    law: Literal["chinchilla", "kaplan", "power", "rank", "rank_power", "joint"] = "chinchilla"
+    law: LawName = "chinchilla"
     """The form fitted to every line; `rank`, `rank_power` and `joint` are fitted to all lines at once, beside
     `chinchilla` for each.
     """
     objective: Literal["log_huber", "log_mse", "mse", "huber"] = "log_huber"
     """What a fit minimises: a sum over points of Huber or squared residuals, of log loss (`log_`) or of loss."""
-    delta: Positive = 1e-3
-    """Width of the Huber objectives, in units of their residual."""
+    delta: either(_word("auto"), Positive) = 1e-3  # type: ignore[valid-type]
+    """Width of the Huber objectives, in units of their residual; `auto` takes it from the residuals."""
     params: Literal["params_matmul", "params_total", "params_non_embedding"] | None = None
     """The count that is N; off: `params_matmul` with `flops: exact`, `params_total` with `6ND`."""
     bootstrap: Annotated[Whole, Field(ge=0, le=100_000)] = 1000

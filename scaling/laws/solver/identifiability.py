@@ -39,8 +39,10 @@ def settle_form(form: Form, points: Points) -> Form:
     return form.without_floor() if alone and form.floor and budget_levels(points) < MIN_BUDGETS_FOR_FLOOR else form
 
 
-def refuse_unidentified(form: Form, points: Points) -> None:
-    """Raises `FitError` where `form` has parameters that no amount of care would take from `points`."""
+def refuse_unidentified(form: Form, points: Points, held: frozenset[str] = frozenset()) -> None:
+    """Raises `FitError` where `form` has parameters that no amount of care would take from `points`; the parameters
+    `held` are fixed from outside, and a term of which both are asks nothing of the points.
+    """
     missing = [name for name in form.needs if getattr(points, name) is None]
     if missing:
         raise FitError(
@@ -50,17 +52,18 @@ def refuse_unidentified(form: Form, points: Points) -> None:
         )
     if levels(points.loss) < 2:
         raise FitError("every point has the same loss: there is nothing to fit", got=f"{points.loss[0]:g} throughout")
-    for term in form.terms:
+    fitted = [term for term in form.terms if not {term.coefficient, term.exponent} <= held]
+    for term in fitted:
         count = levels(getattr(points, term.variable))
         wanted = 3 if form.floor or len(form.terms) > 1 else 2
-        if isinstance(term.exponent, str) and count < wanted:
+        if isinstance(term.exponent, str) and term.exponent not in held and count < wanted:
             raise FitError(
                 f"{term.exponent} cannot be told from a constant",
                 where=f"column {term.variable}",
                 got=f"{count} different value{'s' if count > 1 else ''}",
                 allowed=f"at least {wanted}",
             )
-    if len(form.terms) > 1 and (budgets := budget_levels(points)) < MIN_BUDGETS:
+    if len(fitted) > 1 and (budgets := budget_levels(points)) < MIN_BUDGETS:
         raise FitError(
             "parameters and tokens move together on so few compute budgets: their terms cannot be told apart",
             got=f"{budgets} compute budget{'s' if budgets > 1 else ''}",

@@ -1,12 +1,14 @@
 """A form laid over points: the objective of a parameter vector, with every derivative a Newton step needs.
 
-With terms T_k = exp(z_k) and z_k linear in the parameters (but for a stretch), y = Σ T_k + E and m = power · log y, so
+With terms T_k = exp(z_k) and z_k linear in the parameters (but for a stretch), y = Σ T_k + E and m = power · log y
+(a form has a floor or a power here), so
 
     ∇m  = power · Σ_k share_k ∇z_k,   share_k = T_k / y   (1/y for the floor, which enters linearly)
     ∇²m = power · ( Σ_k share_k (∇z_k ∇z_kᵀ + ∇²z_k) − (Σ share_k ∇z_k)(Σ share_k ∇z_k)ᵀ )
 
-and gradient and Hessian of Σ ρ(m − log L) are sums of (draws × points) weights times products of columns that all
-draws share: a handful of matrix products, no Jacobian.
+(with a floor outside the power, m = log(E + S^power), see `outer_power`) and gradient and Hessian of Σ ρ(m − log L)
+of (draws × points) weights times products of columns that all draws share: a handful of matrix products, no
+Jacobian.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from scaling.errors import FitError
 from scaling.laws.forms import Stretched, Term
 from scaling.laws.objectives import Objective
 from scaling.laws.points import Array, Indices, Points
+from scaling.laws.solver.outer_power import Above, add_edges, log_loss_above
 from scaling.laws.solver.parameters import Layout, stretch_names
 
 _LARGEST_LOG = 300.0  # of a term: a wilder trial step is turned back by its loss all the same
@@ -93,7 +96,10 @@ class System:
         """log of the predicted loss [draws, points] for internal vectors [draws, parameters]."""
         terms, _ = self._terms(vector)
         log_total: Array = np.log(self._total(vector, terms))
-        return log_total if self.power is None else vector[:, self.power, None] * log_total
+        if self.power is None:
+            return log_total
+        log_power: Array = vector[:, self.power, None] * log_total
+        return log_power if self.floor is None else log_loss_above(self._floor_value(vector), log_power)
 
     def value(self, vector: Array, objective: Objective, target: Array, weight: Array) -> Array:
         """Summed objective of each draw [draws]; `target` is log L or L, as the objective asks."""
@@ -113,6 +119,10 @@ class System:
         log_total = np.log(total, out=total)
         outer = None if self.power is None else vector[:, self.power, None]
         log_loss = log_total if outer is None else outer * log_total
+        above = None
+        if outer is not None and self.floor is not None:
+            above = Above.of(self._floor_value(vector), log_loss)
+            log_loss = above.log_loss
         predicted = None if objective.in_log else _loss(log_loss)
         value, slope, second, majoriser = objective.curvature((log_loss if predicted is None else predicted) - target)
         summed = _weighted_sum(value, weight)
@@ -125,13 +135,46 @@ class System:
             second += slope
             second *= predicted
             slope *= predicted
+        if above is not None and outer is not None:
+            return self._local_above(summed, above, shares, bent, slope, second, outer, log_total)
         bend = slope if outer is None else slope * outer
         outer_product = second - slope if outer is None else (second * outer - slope) * outer
-        parts = [*shares, inverse] if self.floor else [*shares]
+        parts = [*shares, inverse] if self._floor_is_a_part else [*shares]
         gradient, hessian = self._assemble(parts, bent, bend, outer_product)
         if outer is not None:
             self._add_power(gradient, hessian, parts, slope, second, outer, log_total)
         return Local(summed, gradient, hessian)
+
+    def _local_above(
+        self,
+        value: Array,
+        above: Above,
+        shares: Array,
+        bent: dict[int, _Bent],
+        slope: Array,
+        second: Array,
+        outer: Array,
+        log_total: Array,
+    ) -> Local:
+        """`local` of a form with a floor outside its power, from ρ' = `slope` and ρ'' = `second` in m [R, n]."""
+        assert self.floor is not None
+        assert self.power is not None
+        parts = [*shares]
+        weights = above.weights(slope, second, outer, log_total)
+        gradient, hessian = self._assemble(parts, bent, weights.bend, weights.outer_product)
+        edges: list[tuple[Indices, Array, Array]] = [
+            (self.floor.index, self.floor.columns, weights.floor_term),
+            (np.array([self.power]), np.ones((1, len(self.points))), weights.power_term),
+        ]
+        for (index, columns, cross), first in zip(edges, (weights.floor_slope, weights.power_slope), strict=True):
+            gradient[:, index] += first @ columns.T
+            for a, part in enumerate(parts):
+                for i, own in [*self._common(a), *(bent[a].own if a in bent else [])]:
+                    entries = (cross * part * own) @ columns.T
+                    hessian[:, i, index] += entries
+                    hessian[:, index, i] += entries
+        add_edges(hessian, self.floor.index, self.floor.columns, self.power, weights)
+        return Local(value, gradient, hessian)
 
     def jacobian(self, vector: Array) -> Array:
         """∂ log L̂ / ∂ parameters [points, parameters] at one internal vector [parameters], by central differences."""
@@ -171,13 +214,23 @@ class System:
 
     def _total(self, vector: Array, terms: Array) -> Array:
         total: Array = terms.sum(axis=0)
-        if self.floor is not None:
-            total += vector[:, self.floor.index] @ self.floor.columns
+        if self._floor_is_a_part:
+            total += self._floor_value(vector)
         return total
+
+    @property
+    def _floor_is_a_part(self) -> bool:
+        """Whether the floor is added to the terms (it is outside of a power)."""
+        return self.floor is not None and self.power is None
+
+    def _floor_value(self, vector: Array) -> Array:
+        assert self.floor is not None
+        value: Array = vector[:, self.floor.index] @ self.floor.columns
+        return value
 
     @cached_property
     def _sets(self) -> list[TermColumns]:
-        return [*self.terms, *([self.floor] if self.floor else [])]
+        return [*self.terms, *([self.floor] if self.floor and self._floor_is_a_part else [])]
 
     @cached_property
     def _sums(self) -> _Sums:

@@ -7,12 +7,16 @@ away), a stretch is its θ, and the floor is in units of the largest loss; expon
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from scaling.laws.forms import Form, Term
 from scaling.laws.points import Array, Points
+from scaling.laws.solver.constraints import settle_constraints
+
+Flags = npt.NDArray[np.bool_]
 
 MIN_EXPONENT, MAX_EXPONENT = 1e-3, 5.0  # assumption: a flatter term is a constant, a steeper one a wall
 _LOG_COEFFICIENT = 25.0  # assumption: a term at the centre of the data lies within e^±25 of the largest loss
@@ -21,7 +25,11 @@ _POWER = (5e-3, 5.0)  # assumption; published outer powers are near 0.1
 
 @dataclass(frozen=True)
 class Layout:
-    """Names, order, bounds and centres of the parameter vector, for the points fitted and the points predicted."""
+    """Names, order, bounds and centres of the parameter vector, for the points fitted and the points predicted.
+
+    `fixed` parameters (reported name -> value) stay in the vector with equal bounds; a `tied` one (name -> the name it
+    equals) has no place of its own.
+    """
 
     form: Form
     lines: tuple[str, ...]
@@ -31,10 +39,22 @@ class Layout:
     lower: Array
     upper: Array
     loss_scale: float
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
 
     def index(self, name: str) -> int:
         """Position of a parameter in the vector."""
-        return self.names.index(name)
+        return self.names.index(self.tied.get(name, name))
+
+    @property
+    def free(self) -> Flags:
+        """Whether each parameter of the vector was fitted [parameters]; the others are fixed."""
+        return np.asarray(self.lower < self.upper, dtype=np.bool_)
+
+    @property
+    def free_count(self) -> int:
+        """How many numbers were fitted."""
+        return int(self.free.sum())
 
     @property
     def floors(self) -> list[str]:
@@ -51,9 +71,16 @@ class Layout:
         stretches = {term.stretch.parameter for term in self.form.terms if term.stretch and term.stretch.in_log}
         return plain in {term.coefficient for term in self.form.terms} | stretches
 
+    def internal(self, name: str, value: float) -> float:
+        """A reported parameter as the solver holds it, for a coefficient with its centre at zero."""
+        if self.in_log(name):
+            return float(np.log(value))
+        return value / self.loss_scale if name in self.floors else value
+
     def natural(self, vector: Array) -> dict[str, Array]:
         """Internal vectors [draws, parameters] -> reported parameters, each [draws]."""
         values = {name: vector[:, j] for j, name in enumerate(self.names)}
+        values |= {alias: values[kept] for alias, kept in self.tied.items()}
         for term, centre in zip(self.form.terms, self.centres, strict=True):
             exponents = self.per_line(term.exponent) * len(self.lines) if isinstance(term.exponent, str) else []
             for j, name in enumerate(self.per_line(term.coefficient)):
@@ -66,6 +93,9 @@ class Layout:
                     values[name] = np.exp(values[name])
         for name in self.floors:
             values[name] = values[name] * self.loss_scale
+        if self.tied:
+            order = self.form.parameter_names
+            values = dict(sorted(values.items(), key=lambda item: order.index(item[0].split("[")[0].split("@")[0])))
         return self.form.rename(values) if self.form.rename else values
 
     def vector(self, parameters: Mapping[str, float]) -> Array:
@@ -82,11 +112,24 @@ class Layout:
         return np.array([values[name] for name in self.names])
 
 
-def lay_out(form: Form, points: Points) -> Layout:
-    """The parameter vector of `form` for these points, which have the columns it reads (`identify`)."""
+def lay_out(
+    form: Form,
+    points: Points,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
+) -> Layout:
+    """The parameter vector of `form` for these points, which have the columns it reads (`identifiability`).
+
+    Args:
+        form, points: the law and its data.
+        fixed: reported names and values of parameters that are not fitted.
+        tied: names of parameters that equal another one, and which.
+
+    Raises:
+        FitError: a name that the form does not have, or one that cannot be fixed or tied.
+    """
     lines = tuple(dict.fromkeys(points.line.tolist())) if form.free and points.line is not None else ("",)
     ratios = _ratios(points)
-    names: list[str] = []
     limits: dict[str, tuple[float, float]] = {}
     largest = float(points.loss.max())
     base = Layout(form, lines, ratios, (), (), np.empty(0), np.empty(0), largest)
@@ -104,10 +147,19 @@ def lay_out(form: Form, points: Points) -> Layout:
         limits |= dict.fromkeys(base.floors, (0.0, 1.0))
     if form.power:
         limits[form.power] = _POWER
-    names = list(limits)
-    centres = tuple(_centre(form, term, points) for term in form.terms)
+    ties = dict(tied or {})
+    values = dict(fixed or {})
+    if values or ties:
+        values, ties = settle_constraints(form, tuple(limits), values, ties, float(points.loss.min()))
+    held_coefficients = {name.split("[")[0] for name in (*values, *ties, *ties.values())}
+    centres = tuple(
+        0.0 if term.coefficient in held_coefficients else _centre(form, term, points) for term in form.terms
+    )
+    for name, value in values.items():
+        limits[name] = (held := base.internal(name, value), held)
+    names = [name for name in limits if name not in ties]
     lower, upper = (np.array([limits[name][side] for name in names]) for side in (0, 1))
-    return Layout(form, lines, ratios, centres, tuple(names), lower, upper, largest)
+    return Layout(form, lines, ratios, centres, tuple(names), lower, upper, largest, values, ties)
 
 
 def _centre(form: Form, term: Term, points: Points) -> float:

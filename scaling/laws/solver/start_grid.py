@@ -1,26 +1,31 @@
 """Where to start: variable projection.
 
-For fixed exponents (and stretch parameters, and outer power) a law is linear in its coefficients and floor, all of
-them non-negative. So a grid over the few non-linear parameters, with a non-negative least squares of at most three
-columns at each node, scans every basin; the Gram matrices of all nodes come from one matrix product per pair of
-columns. The least squares is on relative residuals, the first order of the log residuals; the best nodes are then
-ranked by the exact objective. (Golub and Pereyra 1973; for scaling laws, vpnls.)
+For fixed exponents (and stretch parameters, outer power and a floor outside of it) a law is linear in its coefficients
+and floor, all of them non-negative. So a grid over the few non-linear parameters, with a non-negative least squares of
+at most three columns at each node, scans every basin; the Gram matrices of all nodes come from one matrix product per
+pair of columns. The least squares is on relative residuals, the first order of the log residuals; the best nodes are
+then ranked by the exact objective. (Golub and Pereyra 1973; for scaling laws, vpnls.)
 """
 
 from __future__ import annotations
 
 from itertools import combinations, product
+from typing import NamedTuple
 
 import numpy as np
 
+from scaling.laws.forms import Term
 from scaling.laws.objectives import Objective
 from scaling.laws.points import Array, Indices
 from scaling.laws.solver.objective_terms import System
-from scaling.laws.solver.parameters import MAX_EXPONENT
+from scaling.laws.solver.parameters import MAX_EXPONENT, Layout
 
 EXPONENTS = np.geomspace(0.02, MAX_EXPONENT, 27)  # assumption: published exponents lie between .05 and .9
 _COARSE = 3  # the first scan, which is for the weights of the second, takes every third exponent
 _POWERS = np.geomspace(0.03, 1.5, 12)
+# Of a form with a floor outside its power, whose grid has two more dimensions: the polish does the rest. Floors are
+# shares of the lowest loss.
+_POWERS_ABOVE, _FLOORS = np.geomspace(0.2, 1.8, 5), np.array([0.0, 0.3, 0.6, 0.85])
 _THETAS = 7  # nodes for each stretch parameter
 _SHORT_LIST_VALUES = 8_000  # nodes × points whose exact objective is evaluated in each scan …
 _SHORT_LIST = 12  # … and the fewest nodes for each value of the outer parameters
@@ -28,7 +33,15 @@ _FLOORLESS = 4  # nodes of the second scan for E = 0
 _HOPELESS = 2.0  # times the best objective of the grid
 _NEIGHBOUR = 0.2  # relative distance of all parameters within which two starts are one
 
-Outer = tuple[dict[int, float], float]  # values of the stretch parameters (by index) and of the outer power
+
+class Outer(NamedTuple):
+    """One value of each outer parameter: stretches by index, the outer power, and a floor outside of it (in the unit
+    of the loss).
+    """
+
+    thetas: dict[int, float]
+    power: float = 1.0
+    floor: float | None = None
 
 
 def starts(system: System, objective: Objective, target: Array, weight: Array, count: int) -> Array:
@@ -61,6 +74,8 @@ def _with_edge(chosen: Indices, floor: Array, values: Array) -> Indices:
     Towards E = 0 a flat term and the floor replace each other along a curved valley, down which a descent is slow.
     """
     bare = np.flatnonzero(floor == 0.0)
+    if not len(bare):
+        return chosen
     edge = bare[values[bare].argmin()]
     hopeless = values[edge] > _HOPELESS * values.min()
     return chosen if hopeless or edge in chosen else np.append(chosen, edge)
@@ -89,11 +104,18 @@ def _outer_nodes(system: System) -> list[Outer]:
         if term.stretch and columns.stretched:
             indices = sorted({columns.first_theta + int(i) for i in columns.stretched.group})
             axes.append((indices, np.linspace(term.stretch.lower, term.stretch.upper, _THETAS + 2)[1:-1]))
-    powers = _POWERS if layout.form.power else np.ones(1)
+    powers: Array = np.ones(1)
+    floors: list[float | None] = [None]
+    if layout.form.power:
+        powers = _POWERS_ABOVE if layout.form.floor else _POWERS
+        powers = np.array([layout.fixed[layout.form.power]]) if layout.form.power in layout.fixed else powers
+    if layout.form.power and layout.form.floor:
+        floors = [*(_FLOORS * system.points.loss.min()).tolist()]
+        floors = [layout.fixed[layout.form.floor]] if layout.form.floor in layout.fixed else floors
     nodes = []
     for values in product(*(axis for _, axis in axes)):
         thetas = {i: float(value) for (indices, _), value in zip(axes, values, strict=True) for i in indices}
-        nodes += [(thetas, float(power)) for power in powers]
+        nodes += [Outer(thetas, float(power), floor) for power in powers for floor in floors]
     return nodes
 
 
@@ -101,30 +123,87 @@ def _scan(system: System, outer: Outer, exponents: Array, weight: Array, count: 
     """The best nodes over the exponents for one value of the outer parameters, as internal vectors: `count` of them,
     and `floorless` with E = 0.
     """
-    thetas, power = outer
-    form, layout, points = system.layout.form, system.layout, system.points
-    relative = np.exp(np.log(points.loss / layout.loss_scale) / power)
-    root = np.sqrt(weight)
+    layout, form, points = system.layout, system.layout.form, system.points
+    above = points.loss if outer.floor is None else np.maximum(points.loss - outer.floor, 1e-6 * points.loss)
+    relative = np.exp(np.log(above / layout.loss_scale) / outer.power)
+    root = np.sqrt(weight) if outer.floor is None else np.sqrt(weight) * above / points.loss
     grids, columns = [], []
     for k, term in enumerate(form.terms):
-        grid = exponents if isinstance(term.exponent, str) else np.array([float(term.exponent)])
-        log_variable = _log_variable(system, k, thetas)
+        grid = _exponent_grid(layout, term, exponents)
+        log_variable = _log_variable(system, k, outer.thetas)
         grids.append(grid)
         columns.append(np.exp(-grid[:, None] * log_variable) * (root / relative))
-    if form.floor:
+    inner_floor = bool(form.floor) and outer.floor is None
+    if inner_floor:
         grids.append(np.zeros(1))
         columns.append((root / relative)[None])
+    shape = [len(grid) for grid in grids]
     gram, right = _normal_equations(columns, root)
-    coefficients, gain = non_negative(gram, right)
+    allowed = _tied_nodes(layout, shape)
+    if len(allowed) < right.shape[1]:
+        gram, right = gram[:, :, allowed], right[:, allowed]
+    held = _held_coefficients(layout, outer.power)
+    coefficients, gain = _partly_held(gram, right, held) if held else non_negative(gram, right)
     best = np.argsort(-gain, kind="stable")[:count]
     coefficients = coefficients[:, best]
-    if form.floor and floorless:
-        without, gain = non_negative(gram[:-1, :-1], right[:-1])
+    if inner_floor and floorless and form.floor not in layout.fixed:
+        without, gain = (
+            _partly_held(gram[:-1, :-1], right[:-1], held) if held else non_negative(gram[:-1, :-1], right[:-1])
+        )
         bare = np.argsort(-gain, kind="stable")[:floorless]
         best = np.concatenate([best, bare])
         coefficients = np.hstack([coefficients, np.vstack([without[:, bare], np.zeros(len(bare))])])
-    nodes = np.unravel_index(best, [len(grid) for grid in grids])
-    return _vectors(system, grids, nodes, coefficients.T, thetas, power, layout.lower, layout.upper)
+    nodes = np.unravel_index(allowed[best], shape)
+    return _vectors(system, grids, nodes, coefficients.T, outer)
+
+
+def _exponent_grid(layout: Layout, term: Term, exponents: Array) -> Array:
+    """Exponents of one term that the grid visits."""
+    if not isinstance(term.exponent, str):
+        return np.array([float(term.exponent)])
+    name = layout.tied.get(term.exponent, term.exponent)
+    return np.array([layout.fixed[name]]) if name in layout.fixed else exponents
+
+
+def _tied_nodes(layout: Layout, shape: list[int]) -> Indices:
+    """Nodes whose tied exponents are equal; all where none are tied."""
+    places = np.arange(int(np.prod(shape)))
+    exponents = [term.exponent for term in layout.form.terms]
+    index = np.unravel_index(places, shape)
+    for alias, kept in layout.tied.items():
+        if alias in exponents:
+            a, b = exponents.index(alias), exponents.index(kept)
+            places = places[index[a][places] == index[b][places]]
+    return places
+
+
+def _held_coefficients(layout: Layout, power: float) -> dict[int, float]:
+    """Columns whose coefficient is fixed, and its value in the units of the scan."""
+    unit = float(np.exp(np.log(layout.loss_scale) / power))
+    held = {
+        k: layout.fixed[term.coefficient] / unit
+        for k, term in enumerate(layout.form.terms)
+        if term.coefficient in layout.fixed
+    }
+    if layout.form.floor and layout.form.floor in layout.fixed and not layout.form.power:
+        held[len(layout.form.terms)] = layout.fixed[layout.form.floor] / unit
+    return held
+
+
+def _partly_held(gram: Array, right: Array, held: dict[int, float]) -> tuple[Array, Array]:
+    """`non_negative` of the columns not held: coefficients of all columns, and the explained sum of squares."""
+    fixed = [k for k in held if k < len(right)]
+    free = [k for k in range(len(right)) if k not in held]
+    known = np.array([held[k] for k in fixed])
+    among = np.einsum("i,ijq,j->q", known, gram[np.ix_(fixed, fixed)], known)
+    gain = 2.0 * known @ right[fixed] - among
+    coefficients = np.zeros_like(right)
+    coefficients[fixed] = known[:, None]
+    if free:
+        rest = right[free] - np.einsum("ijq,j->iq", gram[np.ix_(free, fixed)], known)
+        coefficients[free], explained = non_negative(gram[np.ix_(free, free)], rest)
+        gain = gain + explained
+    return coefficients, gain
 
 
 def _log_variable(system: System, k: int, thetas: dict[int, float]) -> Array:
@@ -208,17 +287,14 @@ def _vectors(
     grids: list[Array],
     nodes: tuple[np.ndarray[tuple[int], np.dtype[np.intp]], ...],
     coefficients: Array,
-    thetas: dict[int, float],
-    power: float,
-    lower: Array,
-    upper: Array,
+    outer: Outer,
 ) -> Array:
     """Grid nodes and their coefficients, for losses in units of `loss_scale` -> internal vectors; every line of a
     joint form starts alike.
     """
     layout, form = system.layout, system.layout.form
     vectors = np.zeros((len(coefficients), system.size))
-    log_unit = np.log(layout.loss_scale) / power
+    log_unit = np.log(layout.loss_scale) / outer.power
     log_coefficients = np.log(np.maximum(coefficients, 1e-300)) + log_unit
     for k, term in enumerate(form.terms):
         for name in layout.per_line(term.coefficient):
@@ -227,11 +303,12 @@ def _vectors(
             for name in layout.per_line(term.exponent):
                 vectors[:, layout.index(name)] = grids[k][nodes[k]]
     if form.floor:
+        floor = coefficients[:, -1] * np.exp(log_unit) if outer.floor is None else outer.floor
         for name in layout.floors:
-            vectors[:, layout.index(name)] = coefficients[:, -1] * np.exp(log_unit) / layout.loss_scale
+            vectors[:, layout.index(name)] = floor / layout.loss_scale
     if form.power:
-        vectors[:, layout.index(form.power)] = power
-    for i, theta in thetas.items():
+        vectors[:, layout.index(form.power)] = outer.power
+    for i, theta in outer.thetas.items():
         vectors[:, i] = theta
-    clipped: Array = np.clip(vectors, lower, upper)
+    clipped: Array = np.clip(vectors, layout.lower, layout.upper)
     return clipped

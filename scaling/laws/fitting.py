@@ -18,8 +18,8 @@ import numpy as np
 from scaling.errors import FitError
 from scaling.laws.forms import Form, form_named
 from scaling.laws.objectives import Delta, Objective, automatic_width, objective_named
-from scaling.laws.points import Array, Points
-from scaling.laws.solver.identifiability import refuse_unidentified, settle_form
+from scaling.laws.points import Array, Points, Range
+from scaling.laws.solver.identifiability import implausible_exponent, refuse_unidentified, settle_form, too_narrow
 from scaling.laws.solver.newton import Descent, descend
 from scaling.laws.solver.objective_terms import System
 from scaling.laws.solver.parameters import Layout, lay_out
@@ -45,8 +45,8 @@ class Fit:
         parameters: reported parameters by name (`A`, `alpha`, …; `A[dense]` or `kappa@0.25` where there are several).
         objective_value: the objective at the optimum, summed over points.
         status: `ok`; `at_bound` (a parameter ended at a bound); `degenerate` (the points do not determine the
-            parameters);
-            `not_converged`.
+            parameters: by the condition number, by a range of N, D or D/N that is too narrow, or by an exponent that
+            no term of a law has); `not_converged`.
         message: one sentence for a person.
         bounds_hit: reported names of the parameters at a bound.
         condition_number: of the Jacobian of log L̂ with columns scaled to one.
@@ -78,6 +78,11 @@ class Fit:
     def exponents(self) -> dict[str, float]:
         """Exponents of N and D in C under C ∝ N·D, closed form; with free exponents one pair per line (`N[dense]`)."""
         return {name: float(value[0]) for name, value in exponents_of(self.layout, self.vector[None]).items()}
+
+    @property
+    def range(self) -> Range:
+        """N, D and D/N of the points."""
+        return self.points.range
 
     @cached_property
     def sigma_log(self) -> float:
@@ -246,6 +251,9 @@ def _result(form: Form, chosen: Objective, system: System, ends: Descent) -> Fit
     bounds_hit = tuple(name for name, hit in zip(layout.names, at_bound, strict=True) if hit)
     freedom = len(points) - layout.free_count
     status, message = _verdict(bool(ends.converged[best]), bounds_hit, condition, freedom, layout)
+    narrow = too_narrow(form, points, layout.fixed) or implausible_exponent(layout, vector)
+    if narrow and status in ("ok", "at_bound"):
+        status, message = "degenerate", narrow
     parameters = {name: float(number[0]) for name, number in layout.natural(vector[None]).items()}
     return Fit(
         law=form.name,

@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scaling.errors import FitError
+from scaling.laws.determination import NotDetermined, undetermined_optimum
 from scaling.laws.draws import Draws, Interval
 from scaling.laws.fitting import Fit
+from scaling.laws.forms import Term
 from scaling.laws.points import FLOPS_PER_PARAM_TOKEN, Array, Points
 from scaling.laws.solver.objective_terms import System
+from scaling.laws.solver.parameters import Layout
 
 FlopsPerToken = Callable[[Array], Array]
 Place = Callable[[Array, Array], Points]
@@ -67,7 +70,9 @@ class Frontier:
     place: Place
 
     def at(self, compute: float) -> Optimum:
-        """The optimum at `compute` FLOPs, with an interval for each number where there are draws."""
+        """The minimum of the law at `compute` FLOPs, with an interval for each number where there are draws; `answer`
+        says whether it is determined.
+        """
         best = self._minimum(compute, self.fit.vector[None])
         slope = float(self._slope(compute, self.fit.vector[None])[0])
         params, tokens, loss = (float(values[0]) for values in best)
@@ -77,6 +82,20 @@ class Frontier:
         at_edge = not (low * 1.001 < params < high / 1.001)
         return Optimum(compute, params, tokens, loss, slope, at_edge, intervals)
 
+    def answer(self, compute: float) -> Optimum | NotDetermined:
+        """`at`, or why there is no compute-optimal model to give: the fit, its draws, or an optimum at the edge of the
+        sizes searched.
+        """
+        why = undetermined_optimum(self.fit, self.draws)
+        if why is not None:
+            return why
+        best = self.at(compute)
+        if best.at_edge:
+            low, high = self.params_range
+            reason = f"the best size at {compute:.3g} FLOPs is the edge of those searched, {low:.3g} to {high:.3g}"
+            return NotDetermined("the compute-optimal model", reason)
+        return best
+
     def curve(self, compute: Array) -> dict[str, Array]:
         """N, D and loss [levels] along compute levels, without intervals."""
         optima = [self._minimum(float(c), self.fit.vector[None]) for c in compute]
@@ -85,6 +104,10 @@ class Frontier:
     def loss_at(self, compute: float) -> float:
         """Frontier loss at `compute`."""
         return float(self._minimum(compute, self.fit.vector[None])[2][0])
+
+    def minima(self, compute: float, vectors: Array) -> Array:
+        """Optimal N, D and loss [3, R] of internal parameter vectors [R, P] at `compute`."""
+        return np.array(self._minimum(compute, vectors))
 
     def loss_draws(self, compute: float) -> Array:
         """Frontier loss of every draw [draws] at `compute`: subtract two lines' to compare them with paired draws."""
@@ -135,18 +158,28 @@ class Frontier:
         return System(self.fit.layout, points).log_loss(vectors)
 
     def _closed_form(self, compute: float, vectors: Array) -> tuple[Array, Array, Array] | None:
-        form = self.fit.form
-        if form.power or form.free or len(form.terms) != 2 or any(term.stretch for term in form.terms):
+        form, layout = self.fit.form, self.fit.layout
+        if form.free or len(form.terms) != 2 or any(term.stretch for term in form.terms):
             return None
-        values = self.fit.layout.natural(vectors)
-        a, alpha, b, beta = (values[name] for name in ("A", "alpha", "B", "beta"))
-        log_six, balance = np.log(compute / FLOPS_PER_PARAM_TOKEN), _log(alpha * a) - _log(beta * b)
+        (log_a, alpha), (log_b, beta) = (
+            _term_at_one(layout, vectors, term, centre) for term, centre in zip(form.terms, layout.centres, strict=True)
+        )
+        log_six, balance = np.log(compute / FLOPS_PER_PARAM_TOKEN), np.log(alpha / beta) + log_a - log_b
         # A degenerate draw puts the optimum anywhere: the bounds keep it a number.
         log_params = np.clip((balance + beta * log_six) / (alpha + beta), -_FAR, _FAR)
-        floor = values[form.floor] if form.floor else 0.0
-        model, data = _log(a) - alpha * log_params, _log(b) - beta * (log_six - log_params)
-        loss = floor + np.exp(np.minimum(model, _FAR)) + np.exp(np.minimum(data, _FAR))
+        model, data = log_a - alpha * log_params, log_b - beta * (log_six - log_params)
+        loss = np.exp(np.minimum(model, _FAR)) + np.exp(np.minimum(data, _FAR))
+        if form.power:
+            loss = np.exp(np.minimum(vectors[:, layout.index(form.power)] * np.log(loss), _FAR))
+        if form.floor:
+            loss = vectors[:, layout.index(form.floor)] * layout.loss_scale + loss
         return np.exp(log_params), np.exp(log_six - log_params), loss
+
+
+def _term_at_one(layout: Layout, vectors: Array, term: Term, centre: float) -> tuple[Array, Array | float]:
+    """log of a term's coefficient and its exponent, [R] each."""
+    exponent = vectors[:, layout.index(term.exponent)] if isinstance(term.exponent, str) else float(term.exponent)
+    return vectors[:, layout.index(term.coefficient)] + centre * exponent, exponent
 
 
 def _log(value: Array | float) -> Array:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,14 @@ FLOPS_PER_PARAM_TOKEN = 6.0  # Kaplan et al. 2020, section 2.1: forward 2, backw
 _POSITIVE = ("params", "tokens", "loss", "flops", "budget", "unique_tokens", "unique_params")
 _FINITE = ("weight", "factorized_params", "relative_rank")
 _LABELS = ("line", "trunk", "cell", "seed")
+
+
+class Range(NamedTuple):
+    """Smallest and largest N, D and D/N of some points: what a law fitted to them rests on."""
+
+    params: tuple[float, float]
+    tokens: tuple[float, float]
+    tokens_per_param: tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +114,13 @@ class Points:
     def weights(self) -> Array:
         """Weight of every point (ones where none were given)."""
         return self.weight if self.weight is not None else np.ones(len(self))
+
+    @cached_property
+    def range(self) -> Range:
+        """Over what the points reach."""
+        columns = (self.params, self.tokens, self.tokens / self.params)
+        params, tokens, ratio = ((float(column.min()), float(column.max())) for column in columns)
+        return Range(params, tokens, ratio)
 
     @property
     def designed(self) -> bool:

@@ -7,6 +7,7 @@ determined is fitted and reported as such (`Fit.status`, `checks`); what is not 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,9 +15,14 @@ import numpy as np
 from scaling.errors import FitError
 from scaling.laws.forms import Form
 from scaling.laws.points import Array, Points
+from scaling.laws.solver.parameters import Layout
 
 MIN_BUDGETS = 3
 MIN_BUDGETS_FOR_FLOOR = 5  # assumption: docs/design.md, "Laws and fits": the floor of a one-variable power law
+MIN_SPAN = 2.0  # assumption: below it a term with an exponent of .35 changes by less than 22 %
+MIN_RATIO_SPAN = 1.5  # assumption: at one ratio N and D move together along one line
+PLAUSIBLE = (0.01, 2.0)  # effective exponents of N, D or C; published ones lie between .05 and .9
+_SYMBOLS = {"params": "N", "tokens": "D", "compute": "C"}
 SAME_COMPUTE = (
     0.02  # compute levels closer than this (in log) are one budget: rounding to whole batches moves them by up to 1 %
 )
@@ -31,6 +37,44 @@ def levels(values: Array, tolerance: float = 1e-9) -> int:
 def budget_levels(points: Points) -> int:
     """How many compute budgets the points lie on (by `budget`, else by compute within 2 %)."""
     return levels(points.budget) if points.budget is not None else levels(points.compute, SAME_COMPUTE)
+
+
+def too_narrow(form: Form, points: Points, fixed: Mapping[str, float]) -> str | None:
+    """Why the points vary too little to determine an exponent of `form`, whatever draws of them say; None if not."""
+    fitted = [term for term in form.terms if isinstance(term.exponent, str) and term.exponent not in fixed]
+    for term in fitted:
+        symbol = _SYMBOLS[term.variable]
+        spans = factor(getattr(points, term.variable))
+        if spans < MIN_SPAN:
+            return f"{symbol} spans a factor {spans:.3g}: {term.exponent} is not identified (at least {MIN_SPAN:g})"
+    ratio = factor(points.tokens / points.params)
+    if len(fitted) > 1 and ratio < MIN_RATIO_SPAN:
+        return (
+            f"D/N spans a factor {ratio:.3g}: the terms of N and D cannot be told apart (at least {MIN_RATIO_SPAN:g})"
+        )
+    return None
+
+
+def factor(values: Array) -> float:
+    """Largest over smallest."""
+    return float(values.max() / values.min())
+
+
+def implausible_exponent(layout: Layout, vector: Array) -> str | None:
+    """Why an exponent of the vector is that of no scaling law (a wall, or a constant); None if all are plausible."""
+    form = layout.form
+    power = vector[layout.index(form.power)] if form.power else 1.0
+    for term in form.terms:
+        for name in layout.per_line(term.exponent) if isinstance(term.exponent, str) else []:
+            if name in layout.fixed or layout.tied.get(name) in layout.fixed:
+                continue
+            value = float(power * vector[layout.index(name)])
+            if not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
+                kind = "a wall, not a power law" if value > PLAUSIBLE[1] else "a term that does not vary"
+                return (
+                    f"loss falls as {_SYMBOLS[term.variable]}^-{value:.3g}: {kind}; the points do not determine {name}"
+                )
+    return None
 
 
 def settle_form(form: Form, points: Points) -> Form:

@@ -168,6 +168,8 @@ def _exponent_grid(layout: Layout, term: Term, exponents: Array) -> Array:
 def _tied_nodes(layout: Layout, shape: list[int]) -> Indices:
     """Nodes whose tied exponents are equal; all where none are tied."""
     places = np.arange(int(np.prod(shape)))
+    if not layout.tied:
+        return places
     exponents = [term.exponent for term in layout.form.terms]
     index = np.unravel_index(places, shape)
     for alias, kept in layout.tied.items():

@@ -1,0 +1,335 @@
+"""Extrapolation calibrated on the data's own hold-outs, with several forms stacked (docs/design.md, section 5).
+
+    stacked = extrapolate(points)                        # Points of one line
+    stacked.at(params, tokens), stacked.at_compute(1e24) # Prediction, or NotDetermined with a reason
+
+Rolling origin: the forms are fitted again without the largest one, two and three budgets while three remain (K = 0, 1,
+2, 3 hold-outs for 3, 4, 5, 6 budgets and more), and predict what was left out. The forms are weighted by their hold-out
+error^-2 (equally where K = 0); a prediction is their mixture in log loss, of variance
+
+    (between the forms + within them) · inflation²,   inflation² = max(1, (1.5² + Σ_k min(mean z²_k, 25)) / (1 + K))
+
+with z the error of the mixture in units of its own deviation, mean z² over the runs of a held-out budget, then over
+budgets. Within is what seed noise and scatter leave of the parameters, and for one further run that noise itself,
+*without* any effect that the runs of a budget share: the hold-outs measure that already. 1.5² is a prior worth one
+hold-out, tuned on 23 public isoFLOP tables; it and the bound of 25 are frozen (results/benchmarks/extrapolation.md has
+tables it was not tuned on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from scaling.errors import FitError
+from scaling.laws.budget_groups import recognised_budgets
+from scaling.laws.determination import NotDetermined, undetermined_loss, undetermined_optimum
+from scaling.laws.draws import Interval
+from scaling.laws.fitting import Fit, fit
+from scaling.laws.form_prediction import FormPrediction, Moments, noise_of_run
+from scaling.laws.frontier import FlopsPerToken, frontier
+from scaling.laws.objectives import Delta
+from scaling.laws.points import Array, Points
+
+FORMS = ("chinchilla", "kaplan", "skaling")
+MAX_HELD_OUT, LEAST_BUDGETS = 3, 3
+PRIOR, LARGEST_Z2 = 1.5**2, 25.0  # docs/design.md, section 5
+_Z = 1.959964  # of a 95 % interval
+_POLISHED = 6  # grid nodes polished for each of up to twelve fits
+_GROUPS, _GROUP_SIZE = 6, 8  # assumption: without budgets, up to six groups of equal count along compute
+
+
+class FormAnswer(NamedTuple):
+    """What one form says, with its weight; `params` and `tokens` are None where they were asked for."""
+
+    law: str
+    weight: float
+    loss: float
+    params: float | None
+    tokens: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the intervals were made: K budgets `held_out`, the factor on the deviation, and the share of the held-out
+    runs inside the intervals they would have been given (None where K = 0).
+    """
+
+    inflation: float
+    held_out: int
+    share_inside: float | None
+
+    @property
+    def text(self) -> str:
+        """One clause for a person."""
+        if not self.held_out:
+            return "calibrated on public tables, not on yours: too few budgets to hold any out"
+        budgets = f"{self.held_out} held-out budget{'s' if self.held_out > 1 else ''}"
+        return f"calibrated on {budgets}: {self.share_inside:.0%} of the runs inside, deviation × {self.inflation:.2f}"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The mixture at (N, D), or the compute-optimal model at `compute`.
+
+    `intervals` (95 %) holds `loss` (of the law), `loss_of_run` (of one further run) and, at a compute, `N` and `D`.
+    """
+
+    params: float
+    tokens: float
+    loss: float
+    intervals: Mapping[str, Interval]
+    forms: tuple[FormAnswer, ...]
+    calibration: Calibration
+    compute: float | None = None
+
+
+class Mixture(NamedTuple):
+    """Stacked forms at points [m]: mean of log loss, and its variance for the law and for one further run, both before
+    inflation.
+    """
+
+    mean: Array
+    of_law: Array
+    of_run: Array
+
+
+class HeldOutRuns(NamedTuple):
+    """One origin: runs left out [m], their budgets, and each form's error and variances [forms, m]."""
+
+    budget: Array
+    observed: Array
+    mean: Array
+    of_law: Array
+    noise: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Extrapolation:
+    """Stacked forms of one line.
+
+    Attributes:
+        forms: the forms fitted to all points, with their weights.
+        calibration: of the intervals.
+        skipped: forms that these points do not determine, and why.
+        grouped_by: `budget`, `FLOPs` (budgets recognised there) or `compute` (groups along it).
+    """
+
+    forms: tuple[FormPrediction, ...]
+    weights: Array
+    calibration: Calibration
+    skipped: Mapping[str, str]
+    grouped_by: str
+
+    def mixture(self, points: Points) -> Mixture:
+        """The stacked forms at `points`, before inflation."""
+        answers = [form.log_loss(points) for form in self.forms]
+        noise = np.array([form.sigma**2 for form in self.forms])
+        return _mixture(self.weights, answers, noise[:, None])
+
+    def at(self, params: float, tokens: float) -> Prediction | NotDetermined:
+        """Loss at (N, D): of the law, and of one further run.
+
+        Raises:
+            FitError: N or D is not a positive number.
+        """
+        points = Points(np.array([params]), np.array([tokens]), np.ones(1))
+        why = [undetermined_loss(form.fit, params, tokens) for form in self.forms]
+        if (first := next((reason for reason in why if reason is not None), None)) is not None:
+            return first
+        answers = [form.log_loss(points) for form in self.forms]
+        losses = [float(np.exp(answer.mean[0])) for answer in answers]
+        loss, intervals = self._losses(self.mixture(points), losses)
+        forms = tuple(self._answer(i, value, None, None) for i, value in enumerate(losses))
+        return Prediction(params, tokens, loss, intervals, forms, self.calibration)
+
+    def at_compute(
+        self,
+        compute: float,
+        *,
+        flops_per_token: FlopsPerToken | None = None,
+        params_range: tuple[float, float] | None = None,
+    ) -> Prediction | NotDetermined:
+        """Compute-optimal N, D and loss at `compute` FLOPs.
+
+        Args:
+            compute: training FLOPs.
+            flops_per_token: training FLOPs per token at sizes N [m]; None is 6·N.
+            params_range: sizes searched; None is four decades beyond the points on each side.
+
+        Raises:
+            FitError: `compute` is not a positive number.
+        """
+        if not (np.isfinite(compute) and compute > 0):
+            raise FitError("compute is a positive number of FLOPs", got=compute)
+        moments = []
+        for form in self.forms:
+            if (why := undetermined_optimum(form.fit)) is not None:
+                return why
+            along = frontier(form.fit, flops_per_token=flops_per_token, params_range=params_range)
+            found = form.log_optimum(along, compute)
+            low, high = np.log(along.params_range)
+            if not low < found.mean[0] < high:
+                reason = f"the best size of {form.fit.law} at {compute:.3g} FLOPs is at the edge of those searched"
+                return NotDetermined("the compute-optimal model", reason)
+            moments.append(found)
+        values = np.exp([answer.mean for answer in moments])
+        noise = np.array([form.sigma**2 for form in self.forms])
+        mixture = _mixture(self.weights, moments, noise[:, None])
+        loss, intervals = self._losses(Mixture(*(part[2:] for part in mixture)), values[:, 2].tolist())
+        params, tokens = np.exp(mixture.mean[:2])
+        half = _Z * self.calibration.inflation * np.sqrt(mixture.of_law)
+        for k, name in enumerate(("N", "D")):
+            intervals[name] = self._interval(mixture.mean[k], half[k], values[:, k].tolist())
+        forms = tuple(self._answer(i, own[2], own[0], own[1]) for i, own in enumerate(values.tolist()))
+        return Prediction(float(params), float(tokens), loss, intervals, forms, self.calibration, compute)
+
+    def _losses(self, mixture: Mixture, losses: Sequence[float]) -> tuple[float, dict[str, Interval]]:
+        inflation, mean = self.calibration.inflation, float(mixture.mean[0])
+        halves = {"loss": mixture.of_law[0], "loss_of_run": mixture.of_run[0]}
+        intervals = {
+            name: self._interval(mean, _Z * inflation * float(np.sqrt(variance)), losses)
+            for name, variance in halves.items()
+        }
+        return float(np.exp(mean)), intervals
+
+    def _interval(self, mean: float, half: float, values: Sequence[float]) -> Interval:
+        """In log about the mean; without hold-outs it also holds what every form says."""
+        low, high = float(np.exp(mean - half)), float(np.exp(mean + half))
+        if self.calibration.held_out:
+            return low, high
+        return min(low, *values), max(high, *values)
+
+    def _answer(self, i: int, loss: float, params: float | None, tokens: float | None) -> FormAnswer:
+        return FormAnswer(self.forms[i].fit.law, float(self.weights[i]), loss, params, tokens)
+
+
+def extrapolate(
+    points: Points,
+    *,
+    forms: Sequence[str] = FORMS,
+    objective: str = "log_huber",
+    delta: Delta = "auto",
+    seed_noise: float | None = None,
+    fitted: Mapping[str, Fit] | None = None,
+) -> Extrapolation:
+    """Fits, holds out, weighs and calibrates.
+
+    Args:
+        points: one line, of three compute budgets or more.
+        forms: laws to stack; one that the points do not determine is left out, with the reason in `skipped`.
+        objective, delta: of every fit.
+        seed_noise: standard deviation of one seed in log loss; the noise of a run is never taken to be less.
+        fitted: fits of these points that exist already, by law, made with this objective and δ.
+
+    Raises:
+        FitError: no form is determined by the points, with the reason of the first.
+    """
+    groups, grouped_by = _groups(points)
+    shared = groups if grouped_by != "compute" else None
+    skipped: dict[str, str] = {}
+    full: dict[str, FormPrediction] = {}
+    for law in forms:
+        try:
+            made = (fitted or {}).get(law) or fit(points, law, objective=objective, delta=delta, polished=_POLISHED)
+        except FitError as error:
+            skipped[law] = error.what
+            continue
+        full[law] = FormPrediction(made, noise_of_run(made, shared, seed_noise))
+    sound = {law: form for law, form in full.items() if form.fit.status not in ("degenerate", "not_converged")}
+    for law in [law for law in full if sound and law not in sound]:
+        skipped[law] = full.pop(law).fit.message
+    if not full:
+        raise FitError(f"no law can be extrapolated from these points: {next(iter(skipped.values()))}")
+    levels = np.unique(groups)
+    origins: list[HeldOutRuns] = []
+    for k in range(1, min(MAX_HELD_OUT, len(levels) - LEAST_BUDGETS) + 1):
+        held = groups >= levels[-k]
+        predictions = _refitted(points.select(~held), list(full), objective, delta, seed_noise, shared, ~held)
+        if isinstance(predictions, str):
+            break
+        origins.append(_held_out(predictions, points.select(held), groups[held]))
+    weights = _weights(origins, len(full))
+    return Extrapolation(tuple(full.values()), weights, _calibration(origins, weights), skipped, grouped_by)
+
+
+def _groups(points: Points) -> tuple[Array, str]:
+    """A level of compute for every point, ascending, and where it comes from."""
+    if points.budget is not None:
+        return points.budget, "budget"
+    if (found := recognised_budgets(points).budget) is not None:
+        return found, "FLOPs"
+    count = int(np.clip(len(points) // _GROUP_SIZE, 1, _GROUPS))
+    edges = np.quantile(points.compute, np.linspace(0.0, 1.0, count + 1)[1:-1])
+    return np.searchsorted(edges, points.compute, side="left").astype(np.float64), "compute"
+
+
+def _refitted(
+    kept: Points,
+    laws: Sequence[str],
+    objective: str,
+    delta: Delta,
+    seed_noise: float | None,
+    groups: Array | None,
+    rows: Array | np.ndarray[tuple[int], np.dtype[np.bool_]],
+) -> list[FormPrediction] | str:
+    """Every form fitted to the points that were kept, or why one is not."""
+    found = []
+    for law in laws:
+        try:
+            made = fit(kept, law, objective=objective, delta=delta, polished=_POLISHED)
+        except FitError as error:
+            return error.what
+        found.append(FormPrediction(made, noise_of_run(made, None if groups is None else groups[rows], seed_noise)))
+    return found
+
+
+def _held_out(forms: Sequence[FormPrediction], held: Points, budget: Array) -> HeldOutRuns:
+    answers = [form.log_loss(held) for form in forms]
+    return HeldOutRuns(
+        budget,
+        np.log(held.loss),
+        np.array([answer.mean for answer in answers]),
+        np.array([answer.variance for answer in answers]),
+        np.array([[form.sigma**2] for form in forms]),
+    )
+
+
+def _weights(origins: Sequence[HeldOutRuns], forms: int) -> Array:
+    """Weight of every form [forms]: inverse mean square hold-out error, equal without hold-outs."""
+    if not origins:
+        return np.full(forms, 1.0 / forms)
+    squares = np.mean([_over_budgets(one.budget, (one.observed - one.mean) ** 2) for one in origins], axis=0)
+    inverse = 1.0 / np.maximum(squares, 1e-300)
+    weights: Array = inverse / inverse.sum()
+    return weights
+
+
+def _over_budgets(budget: Array, values: Array) -> Array:
+    """Mean over the runs of each budget, then over budgets; `values` [..., m]."""
+    return np.asarray(np.mean([values[..., budget == level].mean(axis=-1) for level in np.unique(budget)], axis=0))
+
+
+def _mixture(weights: Array, answers: Sequence[Moments], noise: Array) -> Mixture:
+    means = np.array([answer.mean for answer in answers])
+    variances = np.array([answer.variance for answer in answers])
+    mean = weights @ means
+    between = weights @ (means - mean) ** 2
+    of_law = weights @ variances + between
+    return Mixture(mean, of_law, of_law + weights @ np.broadcast_to(noise, means.shape))
+
+
+def _calibration(origins: Sequence[HeldOutRuns], weights: Array) -> Calibration:
+    squares, scaled = [], []
+    for one in origins:
+        answers = [Moments(*pair) for pair in zip(one.mean, one.of_law, strict=True)]
+        mixture = _mixture(weights, answers, one.noise)
+        z2 = (one.observed - mixture.mean) ** 2 / mixture.of_run
+        squares.append(min(float(_over_budgets(one.budget, z2)), LARGEST_Z2))
+        scaled.append(z2)
+    inflation2 = max(1.0, (PRIOR + sum(squares)) / (1 + len(origins)))
+    inside = float(np.mean(np.concatenate(scaled) <= inflation2 * _Z**2)) if origins else None
+    return Calibration(float(np.sqrt(inflation2)), len(origins), inside)

@@ -12,13 +12,14 @@ scatter of the bottoms about their line where that is larger than those draws ex
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from scaling.errors import FitError
+from scaling.laws.budget_groups import recognised_budgets
 from scaling.laws.draws import Interval, percentile_interval
 from scaling.laws.points import Array, Indices, Points
 from scaling.laws.solver.newton import Flags
@@ -103,7 +104,7 @@ def isoflop(
     """The minimum of every budget, and the power laws through them.
 
     Args:
-        points: one line, with `budget`.
+        points: one line, with `budget`, or with FLOPs that cluster (`budget_groups`; the message then says so).
         curve: `parabola`, `cubic` or `akima`.
         draws: redrawn data sets for the intervals.
         seed: of those draws.
@@ -112,14 +113,19 @@ def isoflop(
             `selection.selection_draws`).
 
     Raises:
-        FitError: no `budget` column, or an unknown curve.
+        FitError: no budgets, given or recognised, or an unknown curve.
     """
+    recognised = ""
     if points.budget is None:
-        raise FitError(
-            "approach 2 needs the compute budget of every point",
-            got="no column budget",
-            allowed="points on isoFLOP profiles",
-        )
+        found = recognised_budgets(points)
+        if found.budget is None:
+            raise FitError(
+                f"approach 2 needs the compute budget of every point, and {found.reason}",
+                got="no column budget",
+                allowed="points on isoFLOP profiles",
+            )
+        points, recognised = replace(points, budget=found.budget), f"; {found.reason}"
+    assert points.budget is not None
     if curve not in CURVES:
         raise FitError("unknown curve", got=curve, allowed=", ".join(CURVES))
     rng = np.random.default_rng(seed)
@@ -137,6 +143,7 @@ def isoflop(
     good = [valley for valley in valleys if valley.minimum.bracketed]
     if len(good) < MIN_MINIMA:
         message = f"{len(good)} of {len(minima)} budgets have a bracketed minimum; exponents take at least {MIN_MINIMA}"
+        message += recognised
         return IsoFlop(curve, minima, {}, {}, {}, message)
     log_compute = np.log([valley.budget for valley in good])
     exponents, intervals, coefficients, drawn = {}, {}, {}, {}
@@ -144,7 +151,7 @@ def isoflop(
         slopes, offset = _power_law(log_compute, np.array(table), rng)
         exponents[name], coefficients[name], drawn[name] = float(slopes[0]), float(np.exp(offset)), slopes[1:]
         intervals[name] = percentile_interval(slopes[1:][np.isfinite(slopes[1:])])
-    message = f"{len(good)} of {len(minima)} budgets have a bracketed minimum"
+    message = f"{len(good)} of {len(minima)} budgets have a bracketed minimum{recognised}"
     return IsoFlop(curve, minima, exponents, intervals, coefficients, message, drawn)
 
 

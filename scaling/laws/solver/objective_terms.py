@@ -169,10 +169,15 @@ class System:
         for (index, columns, cross), first in zip(edges, (weights.floor_slope, weights.power_slope), strict=True):
             gradient[:, index] += first @ columns.T
             for a, part in enumerate(parts):
-                for i, own in [*self._common(a), *(bent[a].own if a in bent else [])]:
-                    entries = (cross * part * own) @ columns.T
-                    hessian[:, i, index] += entries
-                    hessian[:, index, i] += entries
+                weight, ours = cross * part, self.terms[a]
+                product = (ours.columns[:, None] * columns[None]).reshape(-1, len(self.points))
+                entries = (weight @ product.T).reshape(-1, len(ours.index), len(index))
+                hessian[:, ours.index[:, None], index[None]] += entries
+                hessian[:, index[:, None], ours.index[None]] += entries.swapaxes(1, 2)
+                for i, own in bent[a].own if a in bent else []:
+                    cross_bent = (weight * own) @ columns.T
+                    hessian[:, i, index] += cross_bent
+                    hessian[:, index, i] += cross_bent
         add_edges(hessian, self.floor.index, self.floor.columns, self.power, weights)
         return Local(value, gradient, hessian)
 

@@ -73,7 +73,9 @@ def log_loss_above(floor: Array, log_power: Array) -> Array:
 
 def add_edges(hessian: Array, floor: Indices, columns: Array, power: int, weights: Weights) -> None:
     """Adds to `hessian` [R, P, P] the entries among the floors (columns [f, n] at `floor`) and the power."""
-    hessian[:, floor[:, None], floor[None]] += np.einsum("rn,fn,gn->rfg", weights.floor_floor, columns, columns)
+    product = (columns[:, None] * columns[None]).reshape(-1, columns.shape[1])
+    entries = (weights.floor_floor @ product.T).reshape(-1, len(floor), len(floor))
+    hessian[:, floor[:, None], floor[None]] += entries
     hessian[:, power, power] += weights.power_power.sum(axis=-1)
     cross = weights.floor_power @ columns.T
     hessian[:, floor, power] += cross

@@ -65,8 +65,8 @@ def row(
         width = np.mean(widths) if widths else float("nan")
         budgets, sizes, spread, drift = design
         lines.append(
-            f"| {name} | {budgets}×{sizes}, ×{spread:g}, {drift:g} | {curve} | {bias} | {noise} | {rmse:.4f} | {width:.4f} "
-            f"| {inside / given:.2f} | {refused / studies:.2f} |"
+            f"| {name} | {budgets}×{sizes}, ×{spread:g}, {drift:g} | {curve} | {bias} | {noise} | {rmse:.4f} "
+            f"| {width:.4f} | {inside / given:.2f} | {refused / studies:.2f} |"
         )
     return lines
 

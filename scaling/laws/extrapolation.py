@@ -11,7 +11,9 @@ error^-2 (equally where K = 0); a prediction is their mixture in log loss, of va
 
 with z the error of the mixture in units of its own deviation, mean z² over the runs of a held-out budget, then over
 budgets. Within is what seed noise and scatter leave of the parameters, and for one further run that noise itself,
-*without* any effect that the runs of a budget share: the hold-outs measure that already. 1.5² is a prior worth one
+*without* any effect that the runs of a budget share: the hold-outs measure that already. Compute-optimal N and D are
+calibrated by the same rule on the isoFLOP minima of the held-out budgets (approach 2 and a parametric law differ by
+more than either's noise), never with less than the inflation of the loss. 1.5² is a prior worth one
 hold-out, tuned on 23 public isoFLOP tables; it and the bound of 25 are frozen (results/benchmarks/extrapolation.md has
 tables it was not tuned on).
 """
@@ -19,7 +21,7 @@ tables it was not tuned on).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +33,7 @@ from scaling.laws.draws import Interval
 from scaling.laws.fitting import Fit, fit
 from scaling.laws.form_prediction import FormPrediction, Moments, noise_of_run
 from scaling.laws.frontier import FlopsPerToken, frontier
+from scaling.laws.isoflop import isoflop
 from scaling.laws.objectives import Delta
 from scaling.laws.points import Array, Points
 
@@ -54,13 +57,14 @@ class FormAnswer(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the intervals were made: K budgets `held_out`, the factor on the deviation, and the share of the held-out
-    runs inside the intervals they would have been given (None where K = 0).
+    """How the intervals were made: K budgets `held_out`, the factor on the deviation of the loss and on that of N and
+    D, and the share of the held-out runs inside the intervals they would have been given (None where K = 0).
     """
 
     inflation: float
     held_out: int
     share_inside: float | None
+    inflation_of_optimum: float
 
     @property
     def text(self) -> str:
@@ -97,14 +101,23 @@ class Mixture(NamedTuple):
     of_run: Array
 
 
+class HeldOutMinimum(NamedTuple):
+    """log N of one held-out budget's isoFLOP minimum, and of each form's optimum there with its variance [forms]."""
+
+    observed: float
+    mean: Array
+    variance: Array
+
+
 class HeldOutRuns(NamedTuple):
-    """One origin: runs left out [m], their budgets, and each form's error and variances [forms, m]."""
+    """One origin: runs left out [m], their budgets, each form's log loss and variances [forms, m], and the minima."""
 
     budget: Array
     observed: Array
     mean: Array
     of_law: Array
     noise: Array
+    minima: tuple[HeldOutMinimum, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +129,7 @@ class Extrapolation:
         calibration: of the intervals.
         skipped: forms that these points do not determine, and why.
         grouped_by: `budget`, `FLOPs` (budgets recognised there) or `compute` (groups along it).
+        flops_per_token, params_range: as given to `extrapolate`.
     """
 
     forms: tuple[FormPrediction, ...]
@@ -123,6 +137,8 @@ class Extrapolation:
     calibration: Calibration
     skipped: Mapping[str, str]
     grouped_by: str
+    flops_per_token: FlopsPerToken | None = None
+    params_range: tuple[float, float] | None = None
 
     def mixture(self, points: Points) -> Mixture:
         """The stacked forms at `points`, before inflation."""
@@ -146,19 +162,8 @@ class Extrapolation:
         forms = tuple(self._answer(i, value, None, None) for i, value in enumerate(losses))
         return Prediction(params, tokens, loss, intervals, forms, self.calibration)
 
-    def at_compute(
-        self,
-        compute: float,
-        *,
-        flops_per_token: FlopsPerToken | None = None,
-        params_range: tuple[float, float] | None = None,
-    ) -> Prediction | NotDetermined:
-        """Compute-optimal N, D and loss at `compute` FLOPs.
-
-        Args:
-            compute: training FLOPs.
-            flops_per_token: training FLOPs per token at sizes N [m]; None is 6·N.
-            params_range: sizes searched; None is four decades beyond the points on each side.
+    def at_compute(self, compute: float) -> Prediction | NotDetermined:
+        """Compute-optimal N, D and loss at `compute` training FLOPs.
 
         Raises:
             FitError: `compute` is not a positive number.
@@ -169,7 +174,7 @@ class Extrapolation:
         for form in self.forms:
             if (why := undetermined_optimum(form.fit)) is not None:
                 return why
-            along = frontier(form.fit, flops_per_token=flops_per_token, params_range=params_range)
+            along = frontier(form.fit, flops_per_token=self.flops_per_token, params_range=self.params_range)
             found = form.log_optimum(along, compute)
             low, high = np.log(along.params_range)
             if not low < found.mean[0] < high:
@@ -181,7 +186,7 @@ class Extrapolation:
         mixture = _mixture(self.weights, moments, noise[:, None])
         loss, intervals = self._losses(Mixture(*(part[2:] for part in mixture)), values[:, 2].tolist())
         params, tokens = np.exp(mixture.mean[:2])
-        half = _Z * self.calibration.inflation * np.sqrt(mixture.of_law)
+        half = _Z * self.calibration.inflation_of_optimum * np.sqrt(mixture.of_law)
         for k, name in enumerate(("N", "D")):
             intervals[name] = self._interval(mixture.mean[k], half[k], values[:, k].tolist())
         forms = tuple(self._answer(i, own[2], own[0], own[1]) for i, own in enumerate(values.tolist()))
@@ -215,6 +220,8 @@ def extrapolate(
     delta: Delta = "auto",
     seed_noise: float | None = None,
     fitted: Mapping[str, Fit] | None = None,
+    flops_per_token: FlopsPerToken | None = None,
+    params_range: tuple[float, float] | None = None,
 ) -> Extrapolation:
     """Fits, holds out, weighs and calibrates.
 
@@ -224,6 +231,8 @@ def extrapolate(
         objective, delta: of every fit.
         seed_noise: standard deviation of one seed in log loss; the noise of a run is never taken to be less.
         fitted: fits of these points that exist already, by law, made with this objective and δ.
+        flops_per_token: training FLOPs per token at sizes N [m], for compute-optimal models; None is 6·N.
+        params_range: sizes searched for them; None is four decades beyond the points on each side.
 
     Raises:
         FitError: no form is determined by the points, with the reason of the first.
@@ -251,9 +260,11 @@ def extrapolate(
         predictions = _refitted(points.select(~held), list(full), objective, delta, seed_noise, shared, ~held)
         if isinstance(predictions, str):
             break
-        origins.append(_held_out(predictions, points.select(held), groups[held]))
+        minima = _held_out_minima(predictions, points.select(held), groups[held], flops_per_token, params_range)
+        origins.append(_held_out(predictions, points.select(held), groups[held], minima if shared is not None else ()))
     weights = _weights(origins, len(full))
-    return Extrapolation(tuple(full.values()), weights, _calibration(origins, weights), skipped, grouped_by)
+    calibration = _calibration(origins, weights)
+    return Extrapolation(tuple(full.values()), weights, calibration, skipped, grouped_by, flops_per_token, params_range)
 
 
 def _groups(points: Points) -> tuple[Array, str]:
@@ -287,7 +298,26 @@ def _refitted(
     return found
 
 
-def _held_out(forms: Sequence[FormPrediction], held: Points, budget: Array) -> HeldOutRuns:
+def _held_out_minima(
+    forms: Sequence[FormPrediction],
+    held: Points,
+    budget: Array,
+    flops_per_token: FlopsPerToken | None,
+    params_range: tuple[float, float] | None,
+) -> tuple[HeldOutMinimum, ...]:
+    """The bracketed isoFLOP minima of the held-out budgets, beside every form's optimum there."""
+    along = [frontier(form.fit, flops_per_token=flops_per_token, params_range=params_range) for form in forms]
+    found = []
+    for minimum in isoflop(replace(held, budget=budget), draws=0).bracketed:
+        best = [form.log_optimum(one, minimum.budget) for form, one in zip(forms, along, strict=True)]
+        means, variances = (np.array([getattr(own, name)[0] for own in best]) for name in ("mean", "variance"))
+        found.append(HeldOutMinimum(float(np.log(minimum.params)), means, variances))
+    return tuple(found)
+
+
+def _held_out(
+    forms: Sequence[FormPrediction], held: Points, budget: Array, minima: tuple[HeldOutMinimum, ...]
+) -> HeldOutRuns:
     answers = [form.log_loss(held) for form in forms]
     return HeldOutRuns(
         budget,
@@ -295,6 +325,7 @@ def _held_out(forms: Sequence[FormPrediction], held: Points, budget: Array) -> H
         np.array([answer.mean for answer in answers]),
         np.array([answer.variance for answer in answers]),
         np.array([[form.sigma**2] for form in forms]),
+        minima,
     )
 
 
@@ -328,8 +359,23 @@ def _calibration(origins: Sequence[HeldOutRuns], weights: Array) -> Calibration:
         answers = [Moments(*pair) for pair in zip(one.mean, one.of_law, strict=True)]
         mixture = _mixture(weights, answers, one.noise)
         z2 = (one.observed - mixture.mean) ** 2 / mixture.of_run
-        squares.append(min(float(_over_budgets(one.budget, z2)), LARGEST_Z2))
+        squares.append(float(_over_budgets(one.budget, z2)))
         scaled.append(z2)
-    inflation2 = max(1.0, (PRIOR + sum(squares)) / (1 + len(origins)))
+    inflation2 = _inflation2(squares)
     inside = float(np.mean(np.concatenate(scaled) <= inflation2 * _Z**2)) if origins else None
-    return Calibration(float(np.sqrt(inflation2)), len(origins), inside)
+    of_optimum = max(inflation2, _inflation2([_optimum_z2(one.minima, weights) for one in origins if one.minima]))
+    return Calibration(float(np.sqrt(inflation2)), len(origins), inside, float(np.sqrt(of_optimum)))
+
+
+def _inflation2(squares: Sequence[float]) -> float:
+    return max(1.0, (PRIOR + sum(min(z2, LARGEST_Z2) for z2 in squares)) / (1 + len(squares)))
+
+
+def _optimum_z2(minima: Sequence[HeldOutMinimum], weights: Array) -> float:
+    """Mean squared error of log N at the held-out minima, in units of the mixture's variance."""
+    values = []
+    for one in minima:
+        mean = float(weights @ one.mean)
+        variance = float(weights @ (one.variance + (one.mean - mean) ** 2))
+        values.append((one.observed - mean) ** 2 / max(variance, 1e-300))
+    return float(np.mean(values))

@@ -8,7 +8,7 @@ over them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -220,9 +220,9 @@ def frontier(
     return Frontier(fit, draws, flops_per_token or six, span, place or plain_points)
 
 
-def balanced_params(law: Fit, tokens: Array) -> Array:
+def balanced_params(parameters: Mapping[str, float], tokens: Array) -> Array:
     """Parameters for which `tokens` are compute-optimal under C = 6·N·D, where α·A/N^α = β·B/D^β."""
-    p = law.parameters
+    p = parameters
     balance = _log(p["alpha"] * p["A"]) - _log(p["beta"] * p["B"])
     balanced: Array = np.exp(np.clip((balance + p["beta"] * np.log(tokens)) / p["alpha"], -_FAR, _FAR))
     return balanced

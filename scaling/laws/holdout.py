@@ -9,6 +9,7 @@ for single runs, linear in log C for optima. A law that does not beat it has not
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,12 +105,14 @@ def hold_out(
     noise: float | None = None,
     flops_per_token: FlopsPerToken | None = None,
     trials: Trials | None = None,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
 ) -> HoldOut:
     """Predicts the largest budget from the others.
 
     Args:
         points: one line.
-        law, objective, delta, kind: as the fit that is audited.
+        law, objective, delta, kind, fixed, tied: as the fit that is audited.
         draws, seed: of the prediction intervals.
         noise: standard deviation of one seed in nats; the unit of `error_sigma`.
         flops_per_token: training FLOPs per token at N, for the optimum; None is 6·N.
@@ -120,7 +123,7 @@ def hold_out(
     """
     held_rows = _held_out(points)
     kept, held = points.select(~held_rows), points.select(held_rows)
-    refit = fit(kept, law, objective=objective, delta=delta)
+    refit = fit(kept, law, objective=objective, delta=delta, fixed=fixed, tied=tied)
     if trials is None:
         drawn = bootstrap(refit, draws=draws, seed=seed, kind=kind, noise=_relative(noise, kept))
     else:

@@ -115,6 +115,8 @@ def study_line(
     flops_per_token: FlopsPerToken | None = None,
     trials: Trials | None = None,
     sigma: float | None = None,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
     with_holdout: bool = True,
     with_sensitivity: bool = True,
 ) -> LineStudy:
@@ -132,18 +134,19 @@ def study_line(
         flops_per_token: training FLOPs per token at N; None is 6·N.
         trials: all runs, where `points` are those that `selection.choose` kept: every draw then chooses again.
         sigma: seed noise in nats for those choices; None takes that of `points`.
+        fixed, tied: parameters of approach 3 that are not fitted, or equal another one (`fitting.fit`).
 
     Raises:
         FitError: the law cannot be identified from these points.
     """
     kept = points.drop_highest(drop_highest) if drop_highest else points
     if "unique_params" in form_named(law).needs and kept.unique_params is None:
-        kept = with_unique_params(kept, objective=objective, delta=delta)
+        kept = with_unique_params(kept, objective=objective, delta=delta, fixed=fixed, tied=tied)
     noise = seed_noise(kept)
     sigma_log = noise.sigma_log if noise else None
     sigma_nats = noise.sigma if noise else None
     drawing: Kind = kind or ("residuals" if kept.designed else "cases")
-    made = fit(kept, law, objective=objective, delta=delta)
+    made = fit(kept, law, objective=objective, delta=delta, fixed=fixed, tied=tied)
     drawn, deviations = None, None
     if draws and trials is not None:
         deviations = tuned_deviations(trials, made, draws=draws, seed=seed, sigma=sigma or sigma_nats)
@@ -173,11 +176,16 @@ def study_line(
                 noise=sigma_nats,
                 flops_per_token=flops_per_token,
                 trials=trials,
+                fixed=fixed,
+                tied=tied,
             )
 
         held = _or_reason(skipped, "audit", run_holdout)
-    row = objective_row(kept, law) if with_sensitivity else ()
-    others = {name: fit(other, law, objective=objective, delta=delta) for name, other in (conventions or {}).items()}
+    row = objective_row(kept, law, fixed=fixed, tied=tied) if with_sensitivity else ()
+    others = {
+        name: fit(other, law, objective=objective, delta=delta, fixed=fixed, tied=tied)
+        for name, other in (conventions or {}).items()
+    }
     checks = fit_checks(
         made,
         draws=drawn,

@@ -6,6 +6,7 @@ law, and no bootstrap sees it, because every draw shares the form.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scaling.errors import FitError
@@ -33,11 +34,17 @@ class Alternative:
     status: Status
 
 
-def objective_row(points: Points, law: str | Form = "chinchilla") -> tuple[Alternative, ...]:
+def objective_row(
+    points: Points,
+    law: str | Form = "chinchilla",
+    *,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
+) -> tuple[Alternative, ...]:
     """Exponents at δ 1e-4, 1e-3, 1e-2 and under `log_mse`, as printed beside every fit."""
     choices = []
     for name, delta in ROW:
-        made = fit(points, law, objective=name, delta=delta)
+        made = fit(points, law, objective=name, delta=delta, fixed=fixed, tied=tied)
         choices.append(Alternative(name, delta, made.exponents, made.status))
     return tuple(choices)
 

@@ -90,7 +90,7 @@ def test_minimum_intervals_cover_the_bottom():
 def test_approach_two_needs_budgets_and_a_known_curve():
     points = centred_valleys()
     with pytest.raises(FitError, match="no column budget"):
-        isoflop(Points(points.params, points.tokens, points.loss))
+        isoflop(Points(points.params, 20 * points.params, points.loss))
     with pytest.raises(FitError, match=r"unknown curve[\s\S]*akima"):
         isoflop(points, curve="spline")
 
@@ -153,7 +153,7 @@ def test_frontier_is_the_minimum_under_any_counting():
 def test_balanced_params_are_the_optimum_for_their_tokens():
     made = fit(isoflop_points())
     best = frontier(made).at(1e21)
-    assert balanced_params(made, np.array([best.tokens]))[0] == pytest.approx(best.params, rel=1e-9)
+    assert balanced_params(made.parameters, np.array([best.tokens]))[0] == pytest.approx(best.params, rel=1e-9)
 
 
 def test_frontier_says_when_the_best_size_is_the_last_one_searched():

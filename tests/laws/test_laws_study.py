@@ -50,15 +50,17 @@ def test_one_call_fills_the_fit_document():
     assert {check["code"] for check in third["checks"]} >= {"extrapolation"}
 
 
-def test_a_foreign_table_is_drawn_by_cases_and_has_no_approach_two():
+def test_a_foreign_table_is_drawn_by_cases_and_has_approach_two_where_its_flops_cluster():
     points = isoflop_points(noise=0.01)
     study = study_line(Points(points.params, points.tokens, points.loss), draws=50)
     assert study.draws.kind == "cases"
     compute = points.params * points.tokens * np.geomspace(6.0, 7.0, len(points))  # a budget of its own for every point
     alone = Points(points.params, points.tokens, points.loss, budget=compute)
     assert study_line(alone, draws=50).draws.kind == "cases"
-    assert study.isoflop is None
-    assert "no column budget" in study.skipped["isoflop"]
+    assert "5 budgets recognised where FLOPs cluster" in study.isoflop.message
+    assert study.isoflop.exponents == pytest.approx(study_line(points, draws=50).isoflop.exponents, rel=1e-9)
+    cloud = Points(points.params, points.tokens * np.geomspace(1.0, 40.0, len(points)), points.loss)
+    assert "no column budget" in study_line(cloud, draws=0).skipped["isoflop"]
 
 
 def test_several_lines_have_no_common_valleys():

@@ -42,6 +42,8 @@ MAX_HELD_OUT, LEAST_BUDGETS = 3, 3
 PRIOR, LARGEST_Z2 = 1.5**2, 25.0  # docs/design.md, section 5
 _Z = 1.959964  # of a 95 % interval
 _POLISHED = 6  # grid nodes polished for each of up to twelve fits
+# Assumption: half of a 95 % interval, in log, from which on no number is given.
+_WIDEST = {"loss": float(np.log(10.0)), "N": float(np.log(1e3))}
 _GROUPS, _GROUP_SIZE = 6, 8  # assumption: without budgets, up to six groups of equal count along compute
 
 
@@ -156,9 +158,12 @@ class Extrapolation:
         why = [undetermined_loss(form.fit, params, tokens) for form in self.forms]
         if (first := next((reason for reason in why if reason is not None), None)) is not None:
             return first
+        mixture = self.mixture(points)
+        if (wide := self._too_wide(mixture.of_run[0], None)) is not None:
+            return wide
         answers = [form.log_loss(points) for form in self.forms]
         losses = [float(np.exp(answer.mean[0])) for answer in answers]
-        loss, intervals = self._losses(self.mixture(points), losses)
+        loss, intervals = self._losses(mixture, losses)
         forms = tuple(self._answer(i, value, None, None) for i, value in enumerate(losses))
         return Prediction(params, tokens, loss, intervals, forms, self.calibration)
 
@@ -176,14 +181,15 @@ class Extrapolation:
                 return why
             along = frontier(form.fit, flops_per_token=self.flops_per_token, params_range=self.params_range)
             found = form.log_optimum(along, compute)
-            low, high = np.log(along.params_range)
-            if not low < found.mean[0] < high:
+            if not along.holds(float(np.exp(found.mean[0]))):
                 reason = f"the best size of {form.fit.law} at {compute:.3g} FLOPs is at the edge of those searched"
                 return NotDetermined("the compute-optimal model", reason)
             moments.append(found)
         values = np.exp([answer.mean for answer in moments])
         noise = np.array([form.sigma**2 for form in self.forms])
         mixture = _mixture(self.weights, moments, noise[:, None])
+        if (wide := self._too_wide(mixture.of_run[2], mixture.of_law[0])) is not None:
+            return wide
         loss, intervals = self._losses(Mixture(*(part[2:] for part in mixture)), values[:, 2].tolist())
         params, tokens = np.exp(mixture.mean[:2])
         half = _Z * self.calibration.inflation_of_optimum * np.sqrt(mixture.of_law)
@@ -191,6 +197,18 @@ class Extrapolation:
             intervals[name] = self._interval(mixture.mean[k], half[k], values[:, k].tolist())
         forms = tuple(self._answer(i, own[2], own[0], own[1]) for i, own in enumerate(values.tolist()))
         return Prediction(float(params), float(tokens), loss, intervals, forms, self.calibration, compute)
+
+    def _too_wide(self, loss_variance: float, params_variance: float | None) -> NotDetermined | None:
+        """Why an interval is too wide for a number to be given with it."""
+        widths = {"loss": (loss_variance, self.calibration.inflation)}
+        if params_variance is not None:
+            widths["N"] = (params_variance, self.calibration.inflation_of_optimum)
+        for name, (variance, inflation) in widths.items():
+            half = _Z * inflation * float(np.sqrt(variance))
+            if half > _WIDEST[name]:
+                reason = f"its 95 % interval reaches further than a factor {np.exp(_WIDEST[name]):.3g} each way"
+                return NotDetermined(name, reason)
+        return None
 
     def _losses(self, mixture: Mixture, losses: Sequence[float]) -> tuple[float, dict[str, Interval]]:
         inflation, mean = self.calibration.inflation, float(mixture.mean[0])
@@ -305,12 +323,14 @@ def _held_out_minima(
     flops_per_token: FlopsPerToken | None,
     params_range: tuple[float, float] | None,
 ) -> tuple[HeldOutMinimum, ...]:
-    """The bracketed isoFLOP minima of the held-out budgets, beside every form's optimum there."""
+    """The bracketed isoFLOP minima of the held-out budgets, beside every form's optimum, where all forms have one."""
     along = [frontier(form.fit, flops_per_token=flops_per_token, params_range=params_range) for form in forms]
     found = []
     for minimum in isoflop(replace(held, budget=budget), draws=0).bracketed:
         best = [form.log_optimum(one, minimum.budget) for form, one in zip(forms, along, strict=True)]
         means, variances = (np.array([getattr(own, name)[0] for own in best]) for name in ("mean", "variance"))
+        if not all(one.holds(float(np.exp(own.mean[0]))) for one, own in zip(along, best, strict=True)):
+            continue
         found.append(HeldOutMinimum(float(np.log(minimum.params)), means, variances))
     return tuple(found)
 

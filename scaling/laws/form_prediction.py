@@ -21,6 +21,7 @@ from scaling.laws.solver.objective_terms import System
 
 _RIDGE = 1e-10  # of the Gram matrix with unit columns: a flat direction is wide, not infinite
 _STEP = 0.1  # of a standard error along each principal axis of the covariance
+_TINIEST = 1e-300
 _LEAST_SIGMA = 1e-9  # of log loss: points without any noise
 
 
@@ -66,7 +67,7 @@ class FormPrediction:
         steps = (_STEP * np.sqrt(np.maximum(values, 0.0)) * axes).T
         layout, vector = self.fit.layout, self.fit.vector
         ends = np.clip(np.concatenate([vector[None], vector + steps, vector - steps]), layout.lower, layout.upper)
-        found = np.log(frontier.minima(compute, ends))
+        found = np.log(np.maximum(frontier.minima(compute, ends), _TINIEST))
         slopes = (found[:, 1 : 1 + len(steps)] - found[:, 1 + len(steps) :]) / (2.0 * _STEP)
         return Moments(found[:, 0], (slopes**2).sum(axis=1))
 

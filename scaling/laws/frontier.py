@@ -78,9 +78,12 @@ class Frontier:
         params, tokens, loss = (float(values[0]) for values in best)
         drawn = self.draws is not None and len(self.draws.vectors)
         intervals = self._intervals(compute, (params, tokens, loss, slope)) if drawn else {}
+        return Optimum(compute, params, tokens, loss, slope, not self.holds(params), intervals)
+
+    def holds(self, params: float) -> bool:
+        """Whether a best size lies inside the sizes searched, not at their edge."""
         low, high = self.params_range
-        at_edge = not (low * 1.001 < params < high / 1.001)
-        return Optimum(compute, params, tokens, loss, slope, at_edge, intervals)
+        return low * 1.001 < params < high / 1.001
 
     def answer(self, compute: float) -> Optimum | NotDetermined:
         """`at`, or why there is no compute-optimal model to give: the fit, its draws, or an optimum at the edge of the

@@ -29,6 +29,7 @@ CURVES: tuple[Curve, ...] = ("parabola", "cubic", "akima")
 MIN_POINTS = {"parabola": 3, "cubic": 4, "akima": 5}  # a curve through fewer has no bottom of its own
 MIN_MINIMA = 3  # two bottoms give a slope and no idea of its error
 _AKIMA_NODES = 400
+_LARGEST_DEVIATION = 50.0  # of log loss: a corrupt point makes the noise level of the draws anything
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _valley(group: Points, curve: Curve, deviations: Callable[[], Array]) -> _Va
         return _Valley(budget, nothing, nothing, nothing, Minimum(budget, *plain, len(group), False, reason))
     bottom = {"parabola": _parabola, "cubic": _cubic, "akima": _akima}[curve]
     smooth = _smoothed(group, curve)
-    losses = np.vstack([group.loss, smooth * np.exp(deviations())])
+    losses = np.vstack([group.loss, smooth * np.exp(np.clip(deviations(), -_LARGEST_DEVIATION, _LARGEST_DEVIATION))])
     log_params, loss = bottom(np.log(group.params), losses)
     log_tokens, _ = bottom(np.log(group.tokens), losses)
     if not (np.isfinite(log_params[0]) and np.isfinite(log_tokens[0])):

@@ -87,6 +87,7 @@ class System:
             here = np.ones((1, len(points))) if len(index) == 1 else codes == np.arange(len(index))[:, None]
             self.floor = TermColumns(index, layout.loss_scale * here)
         self.power = layout.index(form.power) if form.power else None
+        self._inner_floor = self.floor if self.power is None else None  # one that is added to the terms
         self._unbounded = bool((layout.upper >= _LARGEST_LOG).any())
         self._linear = np.zeros((len(self.terms), self.size, len(points)))
         for plane, term in zip(self._linear, self.terms, strict=True):
@@ -139,7 +140,7 @@ class System:
             return self._local_above(summed, above, shares, bent, slope, second, outer, log_total)
         bend = slope if outer is None else slope * outer
         outer_product = second - slope if outer is None else (second * outer - slope) * outer
-        parts = [*shares, inverse] if self._floor_is_a_part else [*shares]
+        parts = [*shares, inverse] if self._inner_floor else [*shares]
         gradient, hessian = self._assemble(parts, bent, bend, outer_product)
         if outer is not None:
             self._add_power(gradient, hessian, parts, slope, second, outer, log_total)
@@ -219,14 +220,9 @@ class System:
 
     def _total(self, vector: Array, terms: Array) -> Array:
         total: Array = terms.sum(axis=0)
-        if self._floor_is_a_part:
-            total += self._floor_value(vector)
+        if self._inner_floor is not None:
+            total += vector[:, self._inner_floor.index] @ self._inner_floor.columns
         return total
-
-    @property
-    def _floor_is_a_part(self) -> bool:
-        """Whether the floor is added to the terms (it is outside of a power)."""
-        return self.floor is not None and self.power is None
 
     def _floor_value(self, vector: Array) -> Array:
         assert self.floor is not None
@@ -235,7 +231,7 @@ class System:
 
     @cached_property
     def _sets(self) -> list[TermColumns]:
-        return [*self.terms, *([self.floor] if self.floor and self._floor_is_a_part else [])]
+        return [*self.terms, *([self._inner_floor] if self._inner_floor else [])]
 
     @cached_property
     def _sums(self) -> _Sums:

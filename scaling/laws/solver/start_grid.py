@@ -30,6 +30,7 @@ _THETAS = 7  # nodes for each stretch parameter
 _SHORT_LIST_VALUES = 8_000  # nodes × points whose exact objective is evaluated in each scan …
 _SHORT_LIST = 12  # … and the fewest nodes for each value of the outer parameters
 _FLOORLESS = 4  # nodes of the second scan for E = 0
+_SMALLEST_LOG = -140.0  # of a loss over the largest, to the inverse power: the square of its inverse is a number
 _HOPELESS = 2.0  # times the best objective of the grid
 _NEIGHBOUR = 0.2  # relative distance of all parameters within which two starts are one
 
@@ -125,7 +126,7 @@ def _scan(system: System, outer: Outer, exponents: Array, weight: Array, count: 
     """
     layout, form, points = system.layout, system.layout.form, system.points
     above = points.loss if outer.floor is None else np.maximum(points.loss - outer.floor, 1e-6 * points.loss)
-    relative = np.exp(np.log(above / layout.loss_scale) / outer.power)
+    relative = np.exp(np.maximum(np.log(above / layout.loss_scale) / outer.power, _SMALLEST_LOG))
     root = np.sqrt(weight) if outer.floor is None else np.sqrt(weight) * above / points.loss
     grids, columns = [], []
     for k, term in enumerate(form.terms):
@@ -139,10 +140,10 @@ def _scan(system: System, outer: Outer, exponents: Array, weight: Array, count: 
         columns.append((root / relative)[None])
     shape = [len(grid) for grid in grids]
     gram, right = _normal_equations(columns, root)
-    allowed = _tied_nodes(layout, shape)
-    if len(allowed) < right.shape[1]:
+    allowed = _tied_nodes(layout, shape) if layout.tied else None
+    if allowed is not None:
         gram, right = gram[:, :, allowed], right[:, allowed]
-    held = _held_coefficients(layout, outer.power)
+    held = _held_coefficients(layout, outer.power) if layout.fixed else {}
     coefficients, gain = _partly_held(gram, right, held) if held else non_negative(gram, right)
     best = np.argsort(-gain, kind="stable")[:count]
     coefficients = coefficients[:, best]
@@ -153,7 +154,7 @@ def _scan(system: System, outer: Outer, exponents: Array, weight: Array, count: 
         bare = np.argsort(-gain, kind="stable")[:floorless]
         best = np.concatenate([best, bare])
         coefficients = np.hstack([coefficients, np.vstack([without[:, bare], np.zeros(len(bare))])])
-    nodes = np.unravel_index(allowed[best], shape)
+    nodes = np.unravel_index(best if allowed is None else allowed[best], shape)
     return _vectors(system, grids, nodes, coefficients.T, outer)
 
 
@@ -166,10 +167,8 @@ def _exponent_grid(layout: Layout, term: Term, exponents: Array) -> Array:
 
 
 def _tied_nodes(layout: Layout, shape: list[int]) -> Indices:
-    """Nodes whose tied exponents are equal; all where none are tied."""
+    """Nodes whose tied exponents are equal."""
     places = np.arange(int(np.prod(shape)))
-    if not layout.tied:
-        return places
     exponents = [term.exponent for term in layout.form.terms]
     index = np.unravel_index(places, shape)
     for alias, kept in layout.tied.items():

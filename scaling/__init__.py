@@ -82,6 +82,7 @@ _PLACES = {
     "fit": "laws.fitting",
     "bootstrap": "laws.draws",
     "study_line": "laws.line_study",
+    "extrapolate": "laws.extrapolation",
     "published": "laws.published",
     "read_table": "analysis.table_reader",
     "Settings": "analysis.settings",

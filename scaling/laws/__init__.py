@@ -3,11 +3,14 @@
 `line_study.study_line(points)` answers for one line at once. Underneath, one idea per module:
 
     points              the arrays a law is fitted to
-    forms               laws as data: chinchilla, kaplan, power, rank, rank_power, joint, data_constrained
+    forms               laws as data: chinchilla, kaplan, skaling, power, rank, rank_power, joint, data_constrained
     objectives          what is minimised: log_huber (summed), log_mse, mse, huber
     fitting             `fit`: approach 3, the global optimum with its status
     repeated_tokens     compute-optimal parameters of distinct tokens, for data_constrained
+    determination       what the points do not determine, as a value with a reason
+    budget_groups       budgets recognised where FLOPs cluster
     isoflop             approach 2: the minimum of each compute budget
+    optima              power laws through a table of optima
     envelope            approach 1: the lower envelope of all runs
     draws               uncertainty by resampling: cases, residuals, clusters
     profile_likelihood  likelihood intervals under log_mse
@@ -18,6 +21,9 @@
     tuning_bias         tuned cells: the chosen setting and the bias of choosing
     holdout             prediction of the largest budget from the others
     frontier            compute-optimal N, D and loss
+    form_prediction     what one form says at a place, and how sure it is
+    rolling_holdouts    what hold-outs say of forms: weights and calibration
+    extrapolation       predictions of stacked forms with calibrated intervals
     sensitivity         exponents under other objectives; the form range
     comparison          is one line better than another
     joint_models        M0 to M3: nested laws over several lines
@@ -34,7 +40,7 @@
     fit_checks          what could be wrong with a law
     published           the catalogue of published laws
     fit_text            a fit as a scientist would paste it
-    solver/             the numerics: parameters, objective terms, start grid, Newton, identifiability
+    solver/             the numerics: parameters and constraints, objective terms, start grid, Newton, identifiability
 
 Laws of one budget, two budgets, one rank ratio … are refused in words (`FitError`), never fitted as if they were good.
 """

@@ -41,7 +41,8 @@ def report_text(
 
 
 def _heading(fit: Fit, dropped: int) -> str:
-    objective = fit.objective + (f", delta {fit.delta:g}" if fit.delta is not None else "")
+    objective = fit.objective + (f", delta {fit.delta:.3g}" if fit.delta is not None else "")
+    objective += " (auto)" if fit.automatic_delta else ""
     left_out = f" ({dropped} dropped)" if dropped else ""
     return (
         f"Law {fit.law}: {fit.form.formula}\n"

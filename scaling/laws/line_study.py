@@ -84,6 +84,7 @@ class LineStudy:
             "delta": made.delta if third else None,
             "params_column": made.points.params_column,
             "points": len(made.points),
+            "range": {"N": list(made.range.params), "D": list(made.range.tokens)},
             "dropped": self.dropped,
             "parameters": parameters,
             "intervals": {name: _finite(pair) for name, pair in intervals.items()},

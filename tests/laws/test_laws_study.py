@@ -21,6 +21,7 @@ CONTRACT = {
     "delta",
     "params_column",
     "points",
+    "range",
     "dropped",
     "parameters",
     "intervals",

@@ -94,7 +94,7 @@ def main() -> None:
     lines = [
         "# The width δ of the Huber loss",
         "",
-        f"`python benchmarks/laws_delta.py`: {options.studies} studies a row, {options.draws} draws each. Cells:",
+        f"`python benchmarks/laws_delta.py`: {options.studies} studies a row, {options.draws} draws each. Cells are",
         "coverage of the 95 % interval / median half-width / rmse of the estimate. `N` is the exponent of N in C,",
         "`loss` the compute-optimal loss one decade beyond the largest budget (half-width and rmse in per cent).",
         f"Outliers: one run in ten has {LARGER:g} times the noise. The standard error of a coverage near .95 is",

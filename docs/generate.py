@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from scaling import checks
 from scaling.hardware import DEVICES
+from scaling.laws.forms import FORMS
 from scaling.optimizers import OPTIMIZERS, TUNABLE
 from scaling.parameterizations import PARAMETERIZATIONS
 from scaling.runners.runner_file import Runner
@@ -44,6 +45,7 @@ WORDS = {
     "bool": "true or false",
     "Any": "any value",
     "ParameterizationName": ", ".join(f"`{name}`" for name in PARAMETERIZATIONS),
+    "LawName": ", ".join(f"`{name}`" for name in FORMS),
     "OptimizerName": ", ".join(f"`{name}`" for name in OPTIMIZERS),
     "LadderSpec": "name of a ladder, list of shapes, or block with `rule`",
     "Annotated[dict[str, either(_text, Centre)], BeforeValidator(_centres)]": "name, block, or one per family or line",

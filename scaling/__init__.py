@@ -7,6 +7,7 @@ them (`py.typed`). Where to start:
 |---|---|---|
 | arrays | `fit(Points(params, tokens, loss))`, then `bootstrap(result)` | one law |
 | the points of one line | `study_line(points)` | law, frontier, checks |
+| the points of one line | `extrapolate(points)` | predictions of stacked forms, calibrated on held-out budgets |
 | a table | `study_rows(rows, settings=settings_for_table(rows, Settings()))` | lines and comparisons |
 | a sweep file | `plan(load_sweep(path), vocab_size=256)`, then `price(grid, device=device)` | the grid, its price |
 | a store | `Store(path)`; `Run` and `Result` are what it holds | finished runs |
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from scaling.analysis.table_reader import read_table
     from scaling.errors import ScalingError
     from scaling.laws.draws import bootstrap
+    from scaling.laws.extrapolation import extrapolate
     from scaling.laws.fitting import Fit, fit
     from scaling.laws.line_study import study_line
     from scaling.laws.points import Points
@@ -58,6 +60,7 @@ __all__ = [
     "fit",
     "bootstrap",
     "study_line",
+    "extrapolate",
     "published",
     "read_table",
     "Settings",

@@ -28,7 +28,7 @@ from scaling.laws.objectives import Delta
 from scaling.laws.points import Array, Points
 from scaling.laws.rolling_holdouts import Z_95, Calibration, Mixture, Recipe, calibrate, mix, noise_of, roll, weights_of
 
-FORMS = ("chinchilla", "kaplan", "skaling")  # docs/design.md, section 5
+FORMS = ("chinchilla", "kaplan", "skaling")  # docs/design.md, "Laws and fits"
 # Assumption: half of a 95 % interval, in log, from which on no number is given.
 _WIDEST = {"loss": float(np.log(10.0)), "N": float(np.log(1e3))}
 _GROUPS, _GROUP_SIZE = 6, 8  # assumption: without budgets, up to six groups of equal count along compute

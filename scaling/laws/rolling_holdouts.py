@@ -1,5 +1,5 @@
 """What the hold-outs of a set of points say of an extrapolation: weights of the forms, and by how much their mixture
-must be widened (docs/design.md, section 5).
+must be widened (docs/design.md, "Laws and fits").
 
 Rolling origin: every form is fitted again without the largest one, two and three budgets while three remain (K = 0, 1,
 2, 3 hold-outs for 3, 4, 5, 6 budgets and more), and predicts what was left out. Forms are weighted by their hold-out
@@ -30,7 +30,7 @@ from scaling.laws.objectives import Delta
 from scaling.laws.points import Array, Points
 
 MAX_HELD_OUT, LEAST_BUDGETS = 3, 3
-PRIOR, LARGEST_Z2 = 1.5**2, 25.0  # docs/design.md, section 5
+PRIOR, LARGEST_Z2 = 1.5**2, 25.0  # docs/design.md, "Laws and fits"
 Z_95 = 1.959964
 _POLISHED = 3  # grid nodes polished for each of up to twelve fits
 _ONE_VALLEY = 1000  # assumption: with so many points a refit starts from the fit of all points alone

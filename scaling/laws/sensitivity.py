@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scaling.errors import FitError
+from scaling.laws.determination import NotDetermined
 from scaling.laws.fitting import Fit, Status, fit
 from scaling.laws.forms import Form, form_named
 from scaling.laws.frontier import FlopsPerToken, frontier
@@ -74,23 +75,34 @@ def form_range(
 ) -> FormRange:
     """Predictions at `compute` over objectives, E free or zero, and approach 2 where it is given.
 
-    A variant that these points cannot identify is left out.
+    A variant that these points do not determine, or whose optimum is at the edge of the sizes searched, is left out.
     """
     form = form_named(fitted.form)
+    fixed, tied = fitted.layout.fixed, fitted.layout.tied
     variants = {
         f"{fitted.law}, {name}" + (f" δ {delta:g}" if delta else ""): (form, name, delta) for name, delta in ROW
     }
-    if form.floor:
+    if form.floor and form.floor not in fixed:
         variants[f"{fitted.law} with E = 0"] = (form.without_floor(), fitted.objective, fitted.delta)
     if form.name == "chinchilla":
         variants["kaplan"] = (form_named("kaplan"), fitted.objective, fitted.delta)
     members: dict[str, dict[str, float]] = {}
     for label, (variant, name, delta) in variants.items():
+        own = variant.name == form.name
         try:
-            made = fit(fitted.points, variant, objective=name, delta=delta)
+            made = fit(
+                fitted.points,
+                variant,
+                objective=name,
+                delta=delta,
+                fixed=fixed if own else None,
+                tied=tied if own else None,
+            )
         except FitError:
             continue
-        best = frontier(made, flops_per_token=flops_per_token, params_range=params_range).at(compute)
+        best = frontier(made, flops_per_token=flops_per_token, params_range=params_range).answer(compute)
+        if isinstance(best, NotDetermined):
+            continue
         members[label] = {"N": best.params, "D": best.tokens, "loss": best.loss}
     if isoflop is not None and isoflop.exponents:
         members[f"approach 2, {isoflop.curve}"] = isoflop.at(compute)

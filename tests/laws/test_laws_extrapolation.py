@@ -11,6 +11,7 @@ from scaling.laws.fitting import fit
 from scaling.laws.frontier import frontier
 from scaling.laws.optima import are_optima, optima_laws
 from scaling.laws.points import Points
+from scaling.laws.sensitivity import form_range
 
 
 @pytest.mark.parametrize(("budgets", "held_out"), [(3, 0), (4, 1), (5, 2), (6, 3), (8, 3)])
@@ -199,3 +200,11 @@ def test_a_grid_is_no_table_of_optima():
     assert not are_optima(optima().select([0, 1]))
     with pytest.raises(FitError, match="one row for each compute budget"):
         optima_laws(isoflop_points())
+
+
+def test_the_form_range_leaves_out_what_is_not_determined():
+    made = fit(isoflop_points(noise=0.01))
+    assert form_range(made, 1e24, params_range=(1e6, 1e8)).members == {}
+    held = form_range(fit(made.points, fixed={"E": 1.7}), 1e22)
+    assert "chinchilla with E = 0" not in held.members
+    assert "kaplan" in held.members

@@ -138,7 +138,7 @@ def log_huber(made, parameters):
 
 
 def test_chinchilla_points_reach_the_optimum_nobody_published():
-    made = fit(public_points("chinchilla_svg.csv").drop_highest(5))
+    made = fit(public_points("chinchilla_svg.csv").drop_highest(5), delta=1e-3)
     assert made.objective_value <= 0.00101828
     want = {"E": 1.81722, "A": 477.83, "B": 2143.42, "alpha": 0.34731, "beta": 0.36717}
     assert made.parameters == pytest.approx(want, rel=2e-5)
@@ -150,7 +150,7 @@ def test_chinchilla_points_reach_the_optimum_nobody_published():
 
 
 def test_all_chinchilla_points_move_beta():
-    made = fit(public_points("chinchilla_svg.csv"))
+    made = fit(public_points("chinchilla_svg.csv"), delta=1e-3)
     assert made.parameters["beta"] == pytest.approx(0.453, abs=5e-4)
     assert made.exponents["N"] == pytest.approx(0.565, abs=5e-4)
 

@@ -25,7 +25,14 @@ LAWS = {  # E, A, B, alpha, beta; the last has strongly unequal exponents, where
 }
 # Budgets, sizes, largest N over the centre, and by how much the centre's exponent misses the true one: approach 2 is
 # biased where the sizes tried drift along the valley (arXiv 2603.22339).
-DESIGNS = ((4, 5, 3.0, 0.0), (5, 7, 3.0, 0.0), (5, 7, 3.0, 0.08), (5, 7, 8.0, 0.08), (7, 15, 3.0, 0.08))
+DESIGNS = (
+    (4, 5, 3.0, 0.0),
+    (5, 7, 3.0, 0.0),
+    (5, 7, 3.0, 0.08),
+    (5, 7, 8.0, 0.08),
+    (7, 15, 3.0, 0.08),
+    (6, 15, 30.0, 0.2),
+)
 WIDE = 10.0
 NOISES = (0.0005, 0.002, 0.01)
 DRAWS = 200

@@ -17,9 +17,7 @@ from scaling.errors import FitError
 from scaling.laws.draws import Interval
 from scaling.laws.fitting import Fit, fit
 from scaling.laws.points import Array, Points
-from scaling.laws.solver.identifiability import MIN_BUDGETS, levels
-
-_SAME = 0.02  # of log C: rows closer than this are one budget
+from scaling.laws.solver.identifiability import MIN_BUDGETS, SAME_COMPUTE, levels
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +55,7 @@ class OptimaLaws:
 def are_optima(points: Points) -> bool:
     """Whether a table holds optima: one row for each compute level, along which N and D grow and the loss falls."""
     order = np.argsort(points.compute)
-    if len(points) < MIN_BUDGETS or levels(points.compute, _SAME) < len(points):
+    if len(points) < MIN_BUDGETS or levels(points.compute, SAME_COMPUTE) < len(points):
         return False
     grows = (np.diff(column[order]).min() > 0 for column in (points.params, points.tokens, -points.loss))
     return all(grows)
@@ -70,7 +68,7 @@ def optima_laws(points: Points) -> OptimaLaws:
         FitError: fewer than three budgets, or two rows for one of them.
     """
     compute = points.budget if points.budget is not None else points.compute
-    count = levels(compute, _SAME)
+    count = levels(compute, SAME_COMPUTE)
     if count < MIN_BUDGETS or count < len(points):
         raise FitError(
             "power laws through optima take one row for each compute budget",

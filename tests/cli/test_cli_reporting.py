@@ -22,7 +22,7 @@ def table(tmp_path: Path) -> Path:
     """A foreign table without noise: L = E + A/N^alpha + B/D^beta under other column names."""
     lines = ["N,D,L"]
     for params in np.geomspace(1e7, 1e10, 8):
-        for tokens in np.geomspace(1e9, 1e12, 8):
+        for tokens in np.geomspace(1e9, 3e12, 8):
             loss = LAW["E"] + LAW["A"] / params ** LAW["alpha"] + LAW["B"] / tokens ** LAW["beta"]
             lines.append(f"{float(params)!r},{float(tokens)!r},{float(loss)!r}")
     path = tmp_path / "table.csv"

@@ -1,5 +1,5 @@
 # POSIX sh, GNU make 3.81. `make study` and `make test` do all the set-up; `make env` makes only the environment;
-# `make docs` writes the pages of docs/ that follow from the code.
+# `make docs` writes the pages of docs/ that follow from the code, `make results` the committed reports from their tables.
 # --no-compile halves the time of `make env`: what is never imported needs no bytecode.
 #   PYTHON=...       the interpreter to use (default: the first of python3.13 .. python3.11, python3, python that is >= 3.11)
 #   TORCH_INDEX=...  a package index to take torch from (PyTorch's CPU wheels, for a Linux machine without a GPU)
@@ -11,12 +11,16 @@ STAMP = $(VENV)/.installed
 TORCH_INDEX =
 PYTHON =
 
-.PHONY: env study test test-slurm test-slurm-extra docs clean
+.PHONY: env study results test test-slurm test-slurm-extra docs clean
 
 env: $(STAMP)
 
 study: $(STAMP)
 	@$(BIN)/scaling launch sweeps/quickstart.yaml --yes
+
+results: $(STAMP)
+	$(BIN)/scaling report results/quickstart
+	$(BIN)/scaling report results/ablation
 
 test: $(STAMP)
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ a function in `PAGES` that returns its text.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import json
 import re
@@ -23,6 +24,7 @@ from scaling.hardware import DEVICES
 from scaling.laws.forms import FORMS
 from scaling.optimizers import OPTIMIZERS, TUNABLE
 from scaling.parameterizations import PARAMETERIZATIONS
+from scaling.rows import RunRow
 from scaling.runners.runner_file import Runner
 from scaling.spec import Block
 from scaling.sweeps.ladders import LADDERS
@@ -63,6 +65,19 @@ Generated from `scaling/sweeps/schema.py`, `scaling/sweeps/ladders.py` and `scal
 - "or a list": one value or several. A list over `rank_ratio` makes lines; over
   {", ".join(f"`{name}`" for name in TUNABLE)} it is tuned over within a cell.
 """
+COLUMN_KINDS = {
+    "str | None": "text",
+    "float": "number",
+    "float | None": "number",
+    "int | None": "whole number",
+    "bool | None": "true or false",
+    "tuple[SetLoss, ...]": "numbers",
+}
+COLUMNS_INTRODUCTION = """# Columns of runs.csv
+
+Generated from `scaling/rows.py` by `make docs`; do not edit. `scaling collect` writes one row per planned run to
+`results/<sweep>/runs.csv`; an empty cell is unknown or does not apply.
+"""
 
 
 def keys_page() -> str:
@@ -75,8 +90,19 @@ def keys_page() -> str:
     return "\n".join(parts)
 
 
+def columns_page() -> str:
+    """Every column of runs.csv."""
+    annotations, texts = _annotations(RunRow), _descriptions(RunRow)
+    rows = []
+    for field in dataclasses.fields(RunRow):
+        kind = COLUMN_KINDS[ast.unparse(annotations[field.name])]
+        rows.append(f"| `{field.name}` | {kind} | {texts.get(field.name, '')} |")
+    return "\n".join([COLUMNS_INTRODUCTION, "| column | value | meaning |", "|---|---|---|", *rows, ""])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "keys.md": keys_page,
+    "columns.md": columns_page,
     "checks.md": checks.markdown,
 }
 
@@ -97,6 +123,11 @@ def blocks(root: type[Block]) -> dict[type[Block], list[str]]:
             inner += [(kind, place + suffix) for kind, suffix in _nested(field.annotation, field.metadata)]
         waiting = inner + waiting
     return found
+
+
+def undescribed_columns() -> list[str]:
+    """The columns of runs.csv that have no description."""
+    return [field.name for field in dataclasses.fields(RunRow) if not _descriptions(RunRow).get(field.name)]
 
 
 def undescribed(root: type[Block]) -> list[str]:

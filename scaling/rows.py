@@ -150,71 +150,127 @@ class RunRow:
     """One run and what came of it.
 
     The fields are the columns of runs.csv; only `sets`, the losses on further validation sets, are three columns for
-    each set: `loss:NAME`, `loss_se:NAME` and `loss_per_byte:NAME`. `rank_*` are the ranks of the factorized matrices.
-    `device_seconds` are those of the whole training; of a branch of a shared `trunk`, others had spent
-    `inherited_seconds` of them. Norms (`training.stability`) are spectral, of the largest matrix (a product A·B where
-    factorized) or factor; gradients have their Euclidean norm.
+    each set: `loss:NAME`, `loss_se:NAME` and `loss_per_byte:NAME`. Norms are those of `training.stability`.
     """
 
     id: str | None = None
+    """Id of the run: the first 16 hex digits of the hash of its settings."""
     family: str | None = None
+    """Family, as the sweep names it."""
     line: str | None = None
+    """Family and rank ratio, such as `low_rank@0.25`."""
     parameterization: str | None = None
+    """`dense` or `low_rank`."""
     optimizer: str | None = None
+    """Update rule of hidden matrices."""
     rank_ratio: float | None = None
+    """Rank as a share of `rank_of`; empty for dense."""
     rank_of: str | None = None
+    """What the ratio multiplies: `in_features` or `min`; empty for dense."""
     self_guided: float | None = None
+    """Share of the steps over which a dense helper fades; empty without one."""
     layers: int | None = None
+    """Transformer blocks."""
     width: int | None = None
+    """Width of the residual stream."""
     heads: int | None = None
+    """Attention heads of one layer."""
     kv_heads: int | None = None
+    """Key-value heads of one layer; as many as `heads` unless shared."""
     tied: bool | None = None
+    """Whether embedding and output head share one matrix."""
     ff_width: int | None = None
+    """Width of the feed-forward."""
     vocab_size: int | None = None
+    """Entries of the vocabulary."""
     rank_q: int | None = None
+    """Rank of the query matrix; empty for dense."""
     rank_k: int | None = None
+    """Rank of the key matrix; empty for dense."""
     rank_v: int | None = None
+    """Rank of the value matrix; empty for dense."""
     rank_o: int | None = None
+    """Rank of the output matrix of attention; empty for dense."""
     rank_gate: int | None = None
+    """Rank of the gate matrix of the feed-forward; empty for dense."""
     rank_up: int | None = None
+    """Rank of the up matrix of the feed-forward; empty for dense."""
     rank_down: int | None = None
+    """Rank of the down matrix of the feed-forward; empty for dense."""
     params_total: int | None = None
+    """All parameters of the model, factors where factorized."""
     params_non_embedding: int | None = None
+    """Parameters without embedding table and output head."""
     params_matmul: int | None = None
+    """Parameters of the matrices that a token is multiplied by, the output head included."""
     tokens: float
+    """Planned training tokens D, a whole number of batches."""
     steps: int | None = None
+    """Planned optimizer steps."""
     batch_tokens: int | None = None
+    """Tokens of one step."""
     sequence_length: int | None = None
+    """Tokens of one sequence."""
     budget: float | None = None
+    """Nominal training FLOPs of the cell, in the convention of the sweep; empty without one."""
     flops: float | None = None
+    """FLOPs of the planned training: matrices and causal attention, forward and backward."""
     flops_6nd: float | None = None
+    """FLOPs of the planned training by the rule 6 · `params_total` · `tokens`."""
     optimizer_flops: float | None = None
+    """FLOPs of the update rule over the planned steps; neither `flops` nor `flops_6nd` has them."""
     lr: float | None = None
+    """Peak learning rate of hidden matrices."""
     seed: int | None = None
+    """Seed of initial weights and data order."""
     cell: str | None = None
+    """Line, budget or token multiple, and shape: the data point to which the run belongs."""
     trunk: str | None = None
+    """Id of the stable phase that the run shares with others of its plan; empty where it shares none."""
     other_lr: float | None = None
+    """Peak learning rate of embedding, output head and norms."""
     weight_decay: float | None = None
+    """Decoupled weight decay of hidden matrices; empty where off."""
     momentum: float | None = None
+    """Decay of the average gradient of Muon and Spectron; empty for AdamW."""
     spectral_weight_decay: float | None = None
+    """Decay of the leading singular direction; empty where off."""
     status: str | None = None
+    """`completed`, `diverged`, `failed`, `running`, `queued`, `planned` or `stale`."""
     loss: float | None = None
+    """Validation loss after the last step, nats per token; empty unless `completed`."""
     loss_se: float | None = None
+    """Standard error of `loss` over the validation documents, nats per token; empty with fewer than two."""
     loss_per_byte: float | None = None
+    """The same validation loss, nats per byte of text."""
     last_finite_loss: float | None = None
+    """Training loss of the last step that had a finite one, nats per token."""
     device_seconds: float | None = None
+    """Seconds of training steps, summed over devices and attempts, as if the run had been trained alone."""
     inherited_seconds: float | None = None
+    """Of `device_seconds`, those that other runs of its `trunk` spent."""
     epochs: float | None = None
+    """Passes over the training tokens of the corpus."""
     device: str | None = None
+    """Device that trained the run, `cpu` or `cuda:` and its name."""
     torch_version: str | None = None
+    """Version of torch that trained the run."""
     corpus_hash: str | None = None
+    """Hash of the prepared tokens that the run was trained on."""
     loss_spikes: int | None = None
+    """Times that the training loss rose more than 6 robust deviations above the median of the 50 steps before."""
     matrix_norm: float | None = None
+    """Largest spectral norm of a hidden matrix, a product A·B where factorized, at the end."""
     largest_matrix_norm: float | None = None
+    """Largest `matrix_norm` of the measured steps and the end."""
     factor_norm: float | None = None
+    """Largest spectral norm of a factor at the end; empty for dense."""
     update_norm_over_lr: float | None = None
+    """Largest spectral norm of a step's change of a hidden matrix, over that step's rate, of the measured steps."""
     largest_grad_norm: float | None = None
+    """Largest Euclidean norm of the gradient of all parameters, of the measured steps, before clipping."""
     sets: tuple[SetLoss, ...] = ()
+    """Losses on further validation sets, three columns for each: `loss:NAME`, `loss_se:NAME`, `loss_per_byte:NAME`."""
 
     @property
     def completed(self) -> bool:

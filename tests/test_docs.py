@@ -27,6 +27,10 @@ def test_every_key_is_described_in_one_line(root: type[Any]) -> None:
     assert GENERATE["undescribed"](root) == []
 
 
+def test_every_column_is_described() -> None:
+    assert GENERATE["undescribed_columns"]() == []
+
+
 def test_blocks_are_found_in_lists_mappings_and_unions() -> None:
     found = GENERATE["blocks"](Sweep)
     paths = {path: block.__name__ for block, places in found.items() for path in places}

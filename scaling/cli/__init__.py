@@ -29,6 +29,7 @@ VERBS = {
     "predict": "reporting",
     "compare": "reporting",
     "report": "reporting",
+    "import": "import_records",
     "laws": "reporting",
     "init": "planning",
     "next": "designing",
@@ -47,7 +48,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command = getattr(import_module(f"scaling.cli.{VERBS[cmd_name]}"), cmd_name)
+        name = "import_records" if cmd_name == "import" else cmd_name  # a keyword of Python
+        command = getattr(import_module(f"scaling.cli.{VERBS[cmd_name]}"), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -11,6 +11,7 @@ from scaling.cli.options import json_option, root_option, sweep_argument
 from scaling.cli.project import Project, find_run
 from scaling.cli.screen import print_json, print_table, say
 from scaling.errors import ScalingError
+from scaling.results.restore import imported_from
 from scaling.results.store import Store
 from scaling.rows import SetLoss
 from scaling.run import DataRef
@@ -60,12 +61,16 @@ def evaluate(sweep: Path, data: Path, name: str | None, root: Path | None, as_js
         result = store.result(row.id)
         if result is None or result.status != "completed":
             continue
+        if not _weights_path(store, row.id).exists() and (source := imported_from(store, row.id)):
+            say(f"not evaluated: run {row.id} was imported from {source}, without its weights")
+            continue
         found = loss_on(store.run(row.id), weights=_weights(store, row.id), data=prepared, names=[name])[name]
         one = SetLoss(name, found.loss_nats, found.loss_se_nats, found.loss_per_byte_nats)
         store.add_evaluation(row.id, one, data=str(data), data_hash=prepared.hash)
         rows.append((row, one))
     if not rows:
-        raise ScalingError("no run is finished yet", where=str(sweep), hint=f"scaling status {sweep}")
+        what = "no run is finished with its weights in this store"
+        raise ScalingError(what, where=str(sweep), hint=f"scaling status {sweep}")
     if as_json:
         documents = [
             {"id": row.id, "line": row.line, "cell": str(row.cell), "set": name}
@@ -83,11 +88,24 @@ def evaluate(sweep: Path, data: Path, name: str | None, root: Path | None, as_js
 
 
 def _weights(store: Store, run_id: str) -> Path:
-    path = store.checkpoints(run_id) / WEIGHTS
-    if not path.exists():
+    path = _weights_path(store, run_id)
+    if path.exists():
+        return path
+    if source := imported_from(store, run_id):
+        attempt = store.newest(run_id)
         raise ScalingError(
-            f"run {run_id} has no weights",
+            f"run {run_id} was imported from records, which hold no weights",
             where=str(path),
-            allowed="a finished run of a sweep with training.keep: weights (the default)",
+            got=f"imported from {source}; trained on {attempt.owner.host if attempt else 'another machine'}",
+            allowed="a run that was trained in this store",
+            hint="run this where the weights are, or train the run in a store without it (`store:` of a runner file)",
         )
-    return path
+    raise ScalingError(
+        f"run {run_id} has no weights",
+        where=str(path),
+        allowed="a finished run of a sweep with training.keep: weights (the default)",
+    )
+
+
+def _weights_path(store: Store, run_id: str) -> Path:
+    return store.checkpoints(run_id) / WEIGHTS

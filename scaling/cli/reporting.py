@@ -111,10 +111,13 @@ def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @sweep_argument
+@click.option("--records", is_flag=True, help="Also records.jsonl, which `scaling import` reads, and curves.csv.")
 @root_option
-def collect(sweep: Path, root: Path | None) -> None:
+def collect(sweep: Path, records: bool, root: Path | None) -> None:
     """Write the store's results of the last launch to results/<sweep>/runs.csv."""
     from scaling.cli.project import Project
+    from scaling.results.curves import write_curves
+    from scaling.results.records import write_records
 
     project = Project.open(sweep, root)
     launch = project.launch()
@@ -123,6 +126,13 @@ def collect(sweep: Path, root: Path | None) -> None:
     write_runs(path, collect_rows(runs, Store(Path(launch.store))))
     tally = ", ".join(f"{count} {name}" for name, count in counts(runs).items() if count)
     say(f"{path}: {len(runs)} runs, {tally}")
+    if records:
+        store = Store(Path(launch.store))
+        written, problems = write_records(project.results, runs, store)
+        for problem in problems:
+            say(f"without its records: {problem}")
+        points = write_curves(project.results, runs, store)
+        say(f"{project.results}: records of {written} runs, {points} points of curves")
 
 
 @click.command()
@@ -226,13 +236,17 @@ def compare(sweep: Path, measure: bool, root: Path | None, as_json: bool) -> Non
 
 
 @click.command()
-@sweep_argument
+@click.argument("source", metavar="SWEEP|RESULTS", type=click.Path(path_type=Path))
 @root_option
-def report(sweep: Path, root: Path | None) -> None:
-    """Figures, tables and report.html from what is finished now."""
+def report(source: Path, root: Path | None) -> None:
+    """Figures, tables and report.html from what is finished now, or from a folder results/<sweep> (its runs.csv)."""
     from scaling.cli.project import Project
+    from scaling.cli.table_report import report_of_table
 
-    project = Project.open(sweep, root)
+    if source.is_dir() or source.suffix == ".csv":
+        say_report(report_of_table(source, root))
+        return
+    project = Project.open(source, root)
     launch = project.launch()
     say_report(collect_and_report(project, launch, project.statuses(launch)))
 

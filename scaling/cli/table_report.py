@@ -1,0 +1,48 @@
+"""`scaling report` of a table alone: no store and no launch are needed, so committed results can be made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaling.errors import ScalingError
+from scaling.results.folder import ResultsFolder
+from scaling.rows import read_runs
+
+if TYPE_CHECKING:
+    from scaling.report.html import WrittenReport
+
+TABLE = "runs.csv"
+
+
+def report_of_table(table: Path, root: Path | None) -> WrittenReport:
+    """The report of a runs.csv, in its folder, with the settings of `sweeps/<folder's name>.yaml` where there is one.
+
+    The devices that serving is priced for are those of the device table, not as measured on this machine: the same
+    files give the same bytes anywhere.
+
+    Args:
+        table: the file, or its folder.
+        root: where `sweeps/` lies; the parent of the `results/` folder where left out.
+
+    Raises:
+        DataError: the table cannot be read.
+        SpecError: the sweep file cannot be read.
+        ScalingError: no run is finished.
+    """
+    from scaling.analysis.settings import Settings, settings_of
+    from scaling.analysis.study import settings_for_table, study_rows
+    from scaling.report.html import Context, write_page
+    from scaling.sweeps.schema import load_sweep
+
+    path = table / TABLE if table.is_dir() else table
+    place = ResultsFolder.of(path, root)
+    rows = read_runs(path)
+    if not any(row.completed for row in rows):
+        raise ScalingError("no run of this table is finished", where=str(path), hint="scaling collect SWEEP")
+    sweep = load_sweep(place.sweep, root=place.root) if place.sweep.exists() else None
+    settings = settings_of(sweep) if sweep else settings_for_table(rows, Settings())
+    study = study_rows(rows, settings=settings)
+    launch = (f"scaling launch sweeps/{place.name}.yaml --yes",) if sweep else ()
+    again = (f"scaling report results/{place.name}", f"scaling fit results/{place.name}/{TABLE}")
+    return write_page(study, place.path, Context(place.name, sweep.question if sweep else "", (*launch, *again)))

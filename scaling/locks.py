@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,29 @@ def hold(path: Path, *, timeout_s: float = -1.0, what: str = "another process ho
         yield
     finally:
         lock.release()
+
+
+def unwritable(folder: Path, error: OSError) -> StoreError:
+    """That a store or a project's folder cannot be written, and what to do about it."""
+    hint = "name a folder that you can write to under `store:` in the runner file"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = f"{_rights(folder)}; ask its owner for `chmod -R g+rwX {folder}` and `umask 002` before `scaling launch`"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space, then launch again: it continues where it was"
+    elif error.errno == errno.EROFS:
+        hint = f"mount it for writing; or {hint}"
+    return StoreError("the folder cannot be written", where=str(folder), got=str(error), hint=hint)
+
+
+def _rights(folder: Path) -> str:
+    """Whose a folder is, as `ls -ld` says it."""
+    place = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    try:
+        found = place.stat()
+        owner, group = place.owner(), place.group()
+    except (OSError, KeyError):
+        return f"{place} is not yours"
+    return f"{place} belongs to user {owner} and group {group} with rights {stat.filemode(found.st_mode)}"
 
 
 def _has_flock(path: Path) -> bool:

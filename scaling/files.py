@@ -97,6 +97,15 @@ def plain_entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+def server_time(folder: Path) -> float | None:
+    """Now, by the clock that gives the files in `folder` their times; None where no file may be made there."""
+    try:
+        with _temporary(folder / "clock", 0o666) as (_, file):
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return None
+
+
 def sweep_temporary(folder: Path) -> None:
     """Remove temporary files of processes of this machine that are gone; those of other machines stay."""
     for path in plain_entries(folder):

@@ -48,7 +48,11 @@ def hold(path: Path, *, timeout_s: float = -1.0, what: str = "another process ho
 
 
 def unwritable(folder: Path, error: OSError) -> StoreError:
-    """That a store or a project's folder cannot be written, and what to do about it."""
+    """That a store or a project's folder cannot be written, and what to do about it; `folder` where the error names
+    none.
+    """
+    if error.filename is not None:
+        folder = Path(str(error.filename)).parent
     hint = "name a folder that you can write to under `store:` in the runner file"
     if error.errno in (errno.EACCES, errno.EPERM):
         hint = f"{_rights(folder)}; ask its owner for `chmod -R g+rwX {folder}` and `umask 002` before `scaling launch`"

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import DamagedRecord, NewerRecord, StoreError
-from scaling.files import append_line, create_exclusive, plain_entries, to_json, write_atomic
+from scaling.files import append_line, create_exclusive, plain_entries, server_time, to_json, write_atomic
 from scaling.records import bad_records, read_record, record_bytes, sealed, set_aside
 from scaling.results.jobs import JobActive
 from scaling.results.owner import Owner
@@ -135,7 +135,9 @@ class Store:
         return self.path / "trunks"
 
     def add(self, run: Run) -> None:
-        """Write `run.json`; a damaged one is set aside."""
+        """Write `run.json`; a damaged one, or a file in place of the run's folder, is set aside."""
+        if os.path.lexists(self.folder(run.id)) and not self.folder(run.id).is_dir():
+            set_aside(self.folder(run.id), _refuse_what_is_no_folder)
         path = self.folder(run.id) / "run.json"
         text = to_json(run.settings())
         if not os.path.lexists(path) and create_exclusive(path, text):
@@ -231,6 +233,8 @@ class Store:
         """
         if os.path.lexists(attempt.error_path) or attempt.last_record().get("event") in ENDED:
             return False
+        if attempt.damaged is not None and self._is_silent(attempt):
+            return False
         alive = attempt.owner.alive()
         if alive is not None:
             return alive
@@ -289,8 +293,8 @@ class Store:
         names.
         """
         folder = self.folder(run_id)
-        links = [folder / name for name in FOLDERS if (folder / name).is_symlink()]
-        moved = [set_aside(path, _refuse_link) for path in links]
+        links = [folder / name for name in FOLDERS if (folder / name).is_symlink() or (folder / name).is_file()]
+        moved = [set_aside(path, _refuse_what_is_no_folder) for path in links]
         try:
             self.published(run_id)
         except DamagedRecord:
@@ -367,6 +371,18 @@ class Store:
             return f"its owner is not that of attempt {number}"
         return steps_problem(result, run) or flops_problem(result, run)
 
+    def _is_silent(self, attempt: Attempt) -> bool:
+        """Whether nothing was written for `HEARTBEAT_SECONDS` by the file server's own clock; False where it may not be
+        asked.
+        """
+        claim = attempt.folder / "attempts" / f"{attempt.number:04d}.json"
+        written = []
+        for path in (attempt.metrics_path, claim, claim.with_name(f"{claim.name}.bad")):
+            with contextlib.suppress(OSError):
+                written.append(path.lstat().st_mtime)
+        now = server_time(claim.parent)
+        return now is not None and bool(written) and now - max(written) >= HEARTBEAT_SECONDS
+
     def _heartbeat_stopped(self, attempt: Attempt) -> bool:
         try:
             size = attempt.metrics_path.stat().st_size
@@ -412,9 +428,9 @@ def _read_claim(path: Path, run_id: str, number: int) -> tuple[Owner, int]:
     return owner, record.format
 
 
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        raise DamagedRecord("a symbolic link in place of a folder", where=str(path))
+def _refuse_what_is_no_folder(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        raise DamagedRecord("a link or a file in place of a folder", where=str(path))
 
 
 def _is_metric(value: object) -> bool:

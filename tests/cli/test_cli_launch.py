@@ -170,12 +170,11 @@ def test_a_question_without_a_terminal_is_wrong_usage(scaling) -> None:
 
 
 def test_a_crashed_run_is_shown_and_never_becomes_a_point(one_line) -> None:
-    """A run whose corpus vanished from the store fails; the others finish; exit status 1; its loss stays empty."""
+    """A run whose weights cannot be written fails; the others finish; exit status 1; its loss stays empty."""
     document = one_line.json("plan", SWEEP)
     victim = document["runs"][0]["id"]
     folder = one_line.root / ".scaling" / "store" / victim
-    folder.mkdir(parents=True)
-    (folder / "checkpoints").write_text("a file where a folder should be")
+    (folder / "checkpoints" / "weights.safetensors" / "a folder where a file should be").mkdir(parents=True)
     done = one_line("launch", SWEEP, "--yes", status=1)
     assert f"failed: {victim}" in done.stderr
     status = one_line.json("status", SWEEP)

@@ -256,7 +256,7 @@ class Store:
         self.set_aside_damaged(run_id)
         number = newest.number + 1 if newest else 1
         attempt = Attempt(run_id, number, self.folder(run_id), owner)
-        text = sealed({"attempt": number, "owner": owner.to_json()}, run_id=run_id)
+        text = sealed({"attempt": number} | owner.to_json(), run_id=run_id)
         return attempt if create_exclusive(attempt.folder / "attempts" / f"{number:04d}.json", text) else None
 
     def has_result(self, run_id: str) -> bool:
@@ -415,13 +415,12 @@ def _read_run(path: Path, run_id: str) -> Run:
 def _read_claim(path: Path, run_id: str, number: int) -> tuple[Owner, int]:
     """The owner of an attempt and the format of its file. Raises as `read_record`."""
     record = read_record(path, run_id=run_id)
-    values = record.values if record.format == 1 else record.values.get("owner")
     try:
-        owner = Owner.from_json(values) if isinstance(values, dict) else None
-    except TypeError:
-        owner = None
-    if owner is None or owner.problem is not None:
-        why = owner.problem if owner else "no owner"
+        owner = Owner.from_json(record.values)
+        why = owner.problem
+    except TypeError as error:
+        why = str(error)
+    if why is not None:
         raise DamagedRecord("the attempt does not say who works on the run", where=str(path), got=why)
     if record.format > 1 and record.values.get("attempt") != number:
         raise DamagedRecord("this is another attempt", where=str(path), got=record.values.get("attempt"))

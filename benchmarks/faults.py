@@ -108,8 +108,8 @@ class World:
     def store(self) -> Store:
         return Store(self.scaling / "store")
 
-    def start(self, *arguments: str, hook: Callable[[str], None] | None = None, jump_s: float = 0.0) -> int:
-        """A forked process that runs one command; its pid."""
+    def start(self, *commands: Sequence[str], hook: Callable[[str], None] | None = None, jump_s: float = 0.0) -> int:
+        """A forked process that runs commands, one after another; its pid. It exits with the last one's status."""
         sys.stdout.flush()
         if pid := os.fork():
             return pid
@@ -122,7 +122,8 @@ class World:
             files.fault_hook = hook or (lambda point: None)
             real = time.time
             time.time = lambda: real() + jump_s
-            code = scaling_cli(list(arguments))
+            for command in commands:
+                code = scaling_cli(list(command))
         except BaseException:  # noqa: BLE001  (counted)
             import traceback
 
@@ -146,11 +147,8 @@ class World:
         self.problems.append("hang")
         return -1
 
-    def run(self, *arguments: str, **how: object) -> int:
-        return self.wait(self.start(*arguments, **how))  # type: ignore[arg-type]
-
-    def launch(self, **how: object) -> int:
-        return self.run(*LAUNCH, **how)
+    def launch(self, hook: Callable[[str], None] | None = None, *, jump_s: float = 0.0) -> int:
+        return self.wait(self.start(LAUNCH, hook=hook, jump_s=jump_s))
 
     def results(self) -> dict[str, float]:
         """Run id -> loss, of every result that is believed."""
@@ -165,15 +163,15 @@ class World:
 
     def conclude(self, reference: dict[str, float], before: dict[Path, bytes]) -> None:
         """Look, finish, and compare."""
-        for verb in ("status", "collect"):
-            self.run(verb, "sweeps/faults.yaml")
-        codes = [self.launch() for _ in range(2)]
+        looks = [(verb, "sweeps/faults.yaml") for verb in ("status", "collect")]
+        code = self.wait(self.start(*looks, LAUNCH))
+        code = self.launch() if code else 0
         losses = self.results()
         if any(loss != reference.get(run_id) for run_id, loss in losses.items()):
             self.problems.append("invented")
         if any(not path.exists() or path.read_bytes() != content for path, content in before.items()):
             self.problems.append("lost")
-        if losses.keys() != reference.keys() or codes[-1] != 0:
+        if losses.keys() != reference.keys() or code != 0:
             self.problems.append("unfinished")
         left = [p for p in self.scaling.rglob("*") if p.name.endswith(".tmp") or p.name.startswith("launcher-")]
         left += [path for path in self.scaling.glob("store/*/checkpoints/*") if not path.name.endswith(".bad")]
@@ -233,6 +231,9 @@ class Faults:
             with points.open("a") as file:
                 file.write(point + "\n")
 
+        with contextlib.chdir(world.root):  # here, so that every forked process has what it imports
+            assert scaling_cli([*LAUNCH, "--root", str(world.root)]) == 0
+        shutil.rmtree(world.scaling)
         assert world.launch(hook=note) == 0, world.log.read_text()
         self.reference = world.results()
         assert len(self.reference) == 4, self.reference
@@ -369,7 +370,7 @@ class Faults:
         world = self.world()
         kill = self.rng.random() < 0.5
         hook = Counting(die, {self.rng.randrange(1, len(self.points))}) if kill else None
-        pids = [world.start(*LAUNCH, hook=hook), world.start(*LAUNCH)]
+        pids = [world.start(LAUNCH, hook=hook), world.start(LAUNCH)]
         for pid in pids:
             world.wait(pid)
         world.conclude(self.reference, world.good_bytes())

@@ -81,7 +81,7 @@ def run_status(
         change = owner.code_change
         return RunStatus(row, result.status, result.loss_nats, 1.0, message, {}, code_change=change, result=result)
     status = _unfinished(row, store, unbelieved, jobs or {}, job_active, (endings or {}).get(run_id))
-    return replace(status, damaged=unbelieved or store.damaged(run_id))
+    return replace(status, damaged=unbelieved or store.damaged_beside_result(run_id))
 
 
 def _unfinished(

@@ -208,9 +208,16 @@ class Store:
 
     def damaged(self, run_id: str) -> str | None:
         """What is damaged, or was set aside, of a run, in one sentence; None where nothing is."""
-        folder = self.folder(run_id)
         try:
             self.published(run_id)
+        except StoreError as error:
+            return error.sentence
+        return self.damaged_beside_result(run_id)
+
+    def damaged_beside_result(self, run_id: str) -> str | None:
+        """`damaged`, for who has read the result."""
+        folder = self.folder(run_id)
+        try:
             if os.path.lexists(folder / "run.json"):
                 _read_run(folder / "run.json", run_id)
         except StoreError as error:

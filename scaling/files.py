@@ -84,8 +84,9 @@ def append_line(path: Path, line: bytes) -> None:
     handle = os.open(path, flags, 0o666)
     try:
         fault(f"append {path.name}")
-        if os.write(handle, line) < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        with _named(path):
+            if os.write(handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(handle)
 
@@ -134,10 +135,21 @@ def _temporary(path: Path, mode: int) -> Iterator[tuple[Path, IO[bytes]]]:
     fault(f"write {path.name}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with _named(path), os.fdopen(handle, "wb") as file:
             yield temporary, file
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an OSError of a write say which file it was."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _lives(pid: int) -> bool:

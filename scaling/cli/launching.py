@@ -21,7 +21,6 @@ from scaling.cli.progress import Progress
 from scaling.cli.project import Project, difference
 from scaling.cli.screen import print_json, say
 from scaling.errors import ScalingError
-from scaling.files import sweep_temporary
 from scaling.locks import hold, unwritable
 from scaling.quantity import format_duration
 from scaling.results.identity import check_store, identify
@@ -29,7 +28,7 @@ from scaling.results.launches import Launch, freeze, last_launch, next_number, s
 from scaling.results.owner import code_version
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
-from scaling.results.tidy import sweep_launches, sweep_run
+from scaling.results.tidy import sweep_launches, sweep_run, sweep_store
 from scaling.rows import PlanRow
 from scaling.runners.packing import in_order
 from scaling.runners.runner_file import PACKAGED_LOCAL, Runner, load_runner
@@ -104,7 +103,7 @@ def prepare(project: Project, profile: Runner, runner: Path | None, plan: Priced
             data = _prepare_data(project, store)
             _prepare_runs(project, plan, store, corpus_hash=data.hash)
             set_aside_damaged(project.root, project.name)
-            sweep_temporary(store.path)
+            sweep_store(store.path)
             sweep_launches(project.launches)
             return _freeze(project, profile, runner, plan, store, {"corpus_hash": data.hash, "store_id": store_id})
     except OSError as error:

@@ -33,6 +33,14 @@ def sweep_run(store: Store, run_id: str, *, keep: Keep) -> None:
         tidy_run(store, run_id, keep=keep)
 
 
+def sweep_store(store: Path) -> None:
+    """Remove the temporary files that killed processes left beside the runs of a store."""
+    data = store / "data"
+    trunks = [path for path in plain_entries(store / "trunks") if path.is_dir() and not path.is_symlink()]
+    for folder in (store, data, data / "sources", data / "tokenizers", *trunks):
+        sweep_temporary(folder)
+
+
 def sweep_launches(folder: Path) -> None:
     """Remove what killed launches of a sweep left in `folder`: temporary files, and who they were."""
     for part in (folder, *(path for path in plain_entries(folder) if path.is_dir() and not path.is_symlink())):

@@ -227,3 +227,10 @@ def test_a_launch_works_without_flock_and_tidies_up(project: Path, say, monkeypa
     assert launch.number == 2
     assert launch.store_id == json.loads((store / "store.json").read_text())["store_id"]
     assert (launches / "2.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_store_that_cannot_be_made_is_refused(project: Path, say) -> None:
+    (project / "runner.yaml").write_text("runner: local\nstore: /proc/store\n")
+    told = say("launch", SWEEP, "--runner", "runner.yaml", "--yes", status=1)
+    assert "cannot be written" in told
+    assert "runner file" in told

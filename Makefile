@@ -11,7 +11,7 @@ STAMP = $(VENV)/.installed
 TORCH_INDEX =
 PYTHON =
 
-.PHONY: env study results test test-slurm test-slurm-extra docs clean
+.PHONY: env study results test test-long test-slurm test-slurm-extra docs clean
 
 env: $(STAMP)
 
@@ -27,6 +27,10 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-long: $(STAMP)
+	SCALING_FUZZ_CASES=5000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/results/test_results_damage.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py --count 550
 
 test-slurm: $(STAMP)
 	sh tests/slurm/run.sh $(BIN)/python "not daemons and not extra" daemons

@@ -30,6 +30,12 @@ class ScalingError(Exception):
         self.what, self.where, self.got, self.allowed, self.hint = what, where, got, allowed, hint
         super().__init__(what)
 
+    @property
+    def sentence(self) -> str:
+        """What and where, with what was found, in one line."""
+        place = f"{self.where}: " if self.where else ""
+        return place + self.what + ("" if self.got is None else f" ({self.got})")
+
     def __str__(self) -> str:
         lines = [f"{self.where}: {self.what}" if self.where else self.what]
         if self.got is not None:
@@ -56,6 +62,14 @@ class DataError(ScalingError):
 
 class StoreError(ScalingError):
     """A store that is damaged, unwritable, or holds another thing than expected."""
+
+
+class DamagedRecord(StoreError):
+    """A durable record that cannot be believed: cut, changed, of another run, or with values that cannot be."""
+
+
+class NewerRecord(StoreError):
+    """A durable record that a later version of scaling wrote; it is left as it is."""
 
 
 class TrainingError(ScalingError):

@@ -307,6 +307,7 @@ class RunRow:
 
 Row = TypeVar("Row", bound=RunRow)
 COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "sets")
+_FORMULA = ("=", "+", "-", "@")
 _SET_COLUMNS = ("loss", "loss_se", "loss_per_byte")
 _TEXT = {field.name for field in fields(RunRow) if "str" in str(field.type)}
 _POSITIVE = {"params", "tokens", "loss", "flops", "budget", "params_total", "params_non_embedding", "params_matmul"}
@@ -331,8 +332,13 @@ def write_runs(path: Path, rows: Sequence[RunRow]) -> None:
     writer.writeheader()
     for row in rows:
         sets = {f"{column}:{one.name}": getattr(one, column) for one in row.sets for column in _SET_COLUMNS}
-        writer.writerow({name: getattr(row, name) for name in COLUMNS} | sets)
+        writer.writerow({name: csv_cell(getattr(row, name)) for name in COLUMNS} | sets)
     write_atomic(path, text.getvalue())
+
+
+def csv_cell(value: object) -> object:
+    """A value as a CSV cell: a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) and _number(value) is None else value
 
 
 def read_runs(path: Path) -> list[RunRow]:
@@ -399,7 +405,8 @@ def _value(where: str, name: str, value: object) -> Any:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if name in _TEXT:
-        return str(value).strip()
+        text = str(value).strip()
+        return text[1:] if text.startswith(tuple(f"'{sign}" for sign in _FORMULA)) else text
     if name == "tied" and str(value) in ("True", "False"):
         return str(value) == "True"
     number = _number(value)

@@ -230,6 +230,11 @@ class Result:
         return cls(**{k: v for k, v in values.items() if k in known})
 
 
+def id_of_settings(settings: object) -> str:
+    """The id that settings as `Run.settings` gives them hash to. Raises ValueError where a number is not finite."""
+    return hashlib.sha256(_CANONICAL.encode(settings).encode("ascii")).hexdigest()[:16]
+
+
 _FIELDS: dict[type, tuple[str, ...]] = {
     kind: tuple(f.name for f in dataclasses.fields(kind))
     for kind in (Shape, Initialisation, Optimizer, Schedule, DataRef, Run)

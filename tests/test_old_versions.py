@@ -92,7 +92,7 @@ def test_training_goes_on_from_a_checkpoint(project):
     store = Store(project / ".scaling" / "store")
     corpus = last_launch(project, "unfinished").corpus_hash
     run, folder = store.run(UNFINISHED), store.checkpoints(UNFINISHED)
-    checkpoint = read_newest(folder, run_id=run.id, corpus_hash=corpus, tell=pytest.fail)
+    checkpoint = read_newest(folder, run_id=run.id, corpus_hash=corpus, steps=run.steps, tell=pytest.fail)
     assert (checkpoint.run_id, checkpoint.step) == (run.id, 6263)
     tokens = np.random.default_rng(0).integers(0, 256, 8000).astype(np.uint16)
     held = ValidationSet("validation", tokens[:500], np.array([0]), np.array([500]), 64)

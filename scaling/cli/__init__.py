@@ -2,18 +2,28 @@
 
 Exit status: 0 done; 1 something the user must see; 2 wrong usage, or a question without a terminal and without
 `--yes`; 130 after Ctrl-C. A user's mistake prints what, where, what was found, what is allowed and the next command,
-never a traceback. With `--json` one object goes to standard output and nothing else does; messages go to standard
+never a traceback. An unexpected error, which is ours, leaves its traceback in a file and says how to report it. With
+`--json` one object goes to standard output and nothing else does; messages go to standard
 error.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
+import tempfile
+import traceback
 from importlib import import_module
+from pathlib import Path
 
 import click
 
+from scaling.cli.screen import say
 from scaling.errors import ScalingError
+from scaling.locks import unwritable
+
+# what the state of a machine or a disk can answer at any moment; where else an OSError comes from is our mistake
+STATES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE)
 
 # verb -> the module of this package that holds it, in the order `scaling --help` shows them; a module is imported
 # when its verb is used
@@ -71,9 +81,34 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo("interrupted", err=True)
         return 130
     except ScalingError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}")
         return 1
     except BrokenPipeError:  # `scaling status | head`
         sys.stderr.close()
         return 1
+    except Exception as error:  # noqa: BLE001  (the last handler: whatever is left is told, kept and reported)
+        say(f"error: {_unexpected(error)}")
+        return 1
     return status if isinstance(status, int) else 0
+
+
+def _unexpected(error: Exception) -> ScalingError:
+    """What to say of an error that nobody handled."""
+    if isinstance(error, OSError) and error.errno in STATES and error.filename is not None:
+        return unwritable(Path(str(error.filename)).parent, error)
+    return ScalingError(
+        "something failed that should not have, and it is not your mistake",
+        got=f"{type(error).__name__}: {error}",
+        hint=f"please report it with {_kept(error)}, the command and the sweep file, where you found this package",
+    )
+
+
+def _kept(error: Exception) -> str:
+    """The file that holds the traceback of `error`."""
+    try:
+        handle, name = tempfile.mkstemp(prefix="scaling-error-", suffix=".txt")
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123  (a descriptor)
+            traceback.print_exception(error, file=file)
+    except OSError as full:
+        return f"this message (its traceback could not be written: {full})"
+    return name

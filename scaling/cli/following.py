@@ -14,13 +14,11 @@ from rich.text import Text
 
 from scaling.cli.options import json_option, root_option, sweep_argument
 from scaling.cli.project import Project, find_run
-from scaling.cli.screen import console, print_json, say
-from scaling.files import read_json
+from scaling.cli.screen import console, print_json, printable, say
 from scaling.quantity import format_duration
 from scaling.results.launches import Launch, all_launches
-from scaling.results.owner import Owner
 from scaling.results.status import RunStatus, code_changes, counts
-from scaling.results.store import Attempt, Store
+from scaling.results.store import Store
 from scaling.runners.runner_file import PACKAGED_LOCAL
 from scaling.runners.scheduler import JobsView, Scheduler
 
@@ -30,6 +28,8 @@ _MARKS = {
     "queued": "que",
     "planned": "·",
     "stale": "old",
+    "stopped": "stop",
+    "damaged": "BAD",
 }
 _WATCH_SECONDS = 2.0
 
@@ -110,7 +110,7 @@ def _concluded(project: Project, launch: Launch, runs: Sequence[RunStatus], jobs
     if not table.exists() or any(run.status not in ("completed", "diverged") for run in runs):
         return False
     results = (Store(Path(launch.store)).folder(run_id) / "result.json" for run_id in launch.ids)
-    return table.stat().st_mtime >= max(path.stat().st_mtime for path in results)
+    return table.stat().st_mtime >= max(path.lstat().st_mtime for path in results)
 
 
 def _page(launch: Launch, runs: Sequence[RunStatus]) -> Table:
@@ -120,14 +120,15 @@ def _page(launch: Launch, runs: Sequence[RunStatus]) -> Table:
     for line in dict.fromkeys(run.row.line for run in runs):
         page.add_row(Text(""))
         page.add_row(_matrix(line, [run for run in runs if run.row.line == line]))
-    messages = [run for run in runs if run.message and run.status in ("failed", "diverged", "stale", "queued")]
+    told = ("failed", "diverged", "stale", "queued", "stopped", "damaged")
+    messages = [run for run in runs if run.damaged or (run.message and run.status in told)]
     changes = code_changes(runs)
     if messages or changes:
         page.add_row(Text(""))
     for change in changes:
         page.add_row(Text(change))
     for run in messages:
-        page.add_row(Text(f"{run.row.id}  {run.row.cell}  {run.status}: {run.message}"))
+        page.add_row(Text(f"{run.row.id}  {run.row.cell}  {run.status}: {printable(run.damaged or run.message or '')}"))
     return page
 
 
@@ -151,7 +152,7 @@ def _cell(runs: Sequence[RunStatus]) -> Text:
     shown = [f"{sum(done) / len(done):.3f}"] if done else []
     for run in waiting:
         shown.append(f"{run.progress:.0%}" if run.status == "running" else _MARKS[run.status])
-    failed = any(run.status in ("failed", "diverged") for run in waiting)
+    failed = any(run.status in ("failed", "diverged", "damaged") for run in waiting)
     return Text(" ".join(dict.fromkeys(shown)), style="red" if failed else "yellow" if waiting else "")
 
 
@@ -162,17 +163,16 @@ def _remaining(runs: Sequence[RunStatus]) -> str:
 
 
 def _print_attempt(store: Store, run_id: str, number: int, scheduler: Scheduler) -> None:
-    folder = store.folder(run_id)
-    owner = Owner.from_json(read_json(folder / "attempts" / f"{number:04d}.json"))
-    attempt = Attempt(run_id, number, folder, owner)
+    attempt = store.attempt(run_id, number)
+    owner = attempt.owner
     job = f", job {owner.job_id}" if owner.job_id else ""
     code = owner.code_change or f"code {owner.code_version}"
-    click.echo(f"attempt {number} on {owner.host} (pid {owner.pid}{job}), {code}")
-    click.echo(f"  metrics: {attempt.metrics_path}")
-    for path in scheduler.logs(owner.job) if owner.job else ():
-        click.echo(f"  job log: {path}")
+    lines = [f"attempt {number} on {owner.host} (pid {owner.pid}{job}), {code}", f"  metrics: {attempt.metrics_path}"]
+    if attempt.damaged:
+        lines[0] = f"attempt {number}: {attempt.damaged}"
+    lines += [f"  job log: {path}" for path in (scheduler.logs(owner.job) if owner.job else ())]
     if record := attempt.last_record():
-        click.echo(f"  last:    {json.dumps(record)}")
+        lines.append(f"  last:    {json.dumps(record)}")
     if error := attempt.error():
-        click.echo(f"  error:   {error['message']}")
-        click.echo("  " + error["traceback"].rstrip().replace("\n", "\n  "))
+        lines += [f"  error:   {error['message']}", "  " + error["traceback"].rstrip().replace("\n", "\n  ")]
+    click.echo(printable("\n".join(lines)))

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
-from filelock import FileLock, Timeout
 
 from scaling.cli.options import json_option, root_option, runner_option, sweep_argument
 from scaling.cli.planning import priced, print_plan
 from scaling.cli.progress import Progress
 from scaling.cli.project import Project, difference
 from scaling.cli.screen import print_json, say
-from scaling.errors import ScalingError, StoreError
+from scaling.errors import ScalingError
+from scaling.locks import hold, unwritable
 from scaling.quantity import format_duration
-from scaling.results.launches import Launch, freeze, last_launch, worklist_path
+from scaling.results.identity import check_store, identify
+from scaling.results.launches import Launch, freeze, last_launch, next_number, set_aside_damaged, worklist_path
 from scaling.results.owner import code_version
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
+from scaling.results.tidy import sweep_launches, sweep_run, sweep_store
 from scaling.rows import PlanRow
 from scaling.runners.packing import in_order
 from scaling.runners.runner_file import PACKAGED_LOCAL, Runner, load_runner
 from scaling.runners.scheduler import Order, Outcome, Scheduler, Work
 from scaling.runners.worker import WorkList
 from scaling.sweeps.price import Priced
+
+if TYPE_CHECKING:
+    from scaling.data.shards import TokenData
 
 FLUSHES = 16  # side by side: a new run waits for the disk or the file server, twice
 LOCK_SECONDS = 60  # another launch prepares data at most about this long; then the user is told who waits for whom
@@ -64,6 +69,8 @@ def launch(
     _refuse_errors(project, plan)
     _refuse_other_plan(project, plan, replan)
     store = Store(profile.store_path(project.root))
+    if not replan:
+        _refuse_other_store(project, store)
     rows = _rows(plan)
     number = _next_number(project, rows, _frozen_fields(project, profile, runner, store))
     where = str(runner or PACKAGED_LOCAL)
@@ -83,49 +90,64 @@ def launch(
 
 
 def prepare(project: Project, profile: Runner, runner: Path | None, plan: Priced, store: Store) -> Launch:
-    """Everything that happens once, before any training: data, run folders, stale results, the frozen launch."""
+    """Everything that happens once, before any training: data, run folders, stale and damaged results, what killed
+    processes left, the frozen launch.
+
+    Raises:
+        StoreError: the store cannot be written, or another launch holds it.
+    """
+    try:
+        store.path.mkdir(parents=True, exist_ok=True)
+        with hold(store.path / ".launch.lock", timeout_s=LOCK_SECONDS, what="another launch holds the store"):
+            store_id = identify(store.path, remembered=_remembered(project, store))
+            data = _prepare_data(project, store)
+            _prepare_runs(project, plan, store, corpus_hash=data.hash)
+            set_aside_damaged(project.root, project.name)
+            sweep_store(store.path)
+            sweep_launches(project.launches)
+            return _freeze(project, profile, runner, plan, store, {"corpus_hash": data.hash, "store_id": store_id})
+    except OSError as error:
+        raise unwritable(store.path, error) from None
+
+
+def _remembered(project: Project, store: Store) -> str | None:
+    """The id of the store that the last launch saw at this path."""
+    last = last_launch(project.root, project.name)
+    return last.store_id if last is not None and last.store == str(store.path) else None
+
+
+def _prepare_data(project: Project, store: Store) -> TokenData:
     from scaling.data.shards import prepare as prepare_data
 
-    with _hold(store.path):
-        started = time.monotonic()
-        data = prepare_data(project.sweep.data.ref, root=project.root, store=store.path)
-        if (took := time.monotonic() - started) > 1:
-            say(f"prepared {project.sweep.data.corpus}: {data.train_tokens:,} training tokens in {took:.1f} s")
-        project.check_data(data)
-        with ThreadPoolExecutor(FLUSHES) as pool:
-            list(pool.map(store.add, [planned.run for planned in plan.plan.runs]))
-        for planned in plan.plan.runs:
-            result = store.result(planned.run.id)
-            if result is not None and result.corpus_hash != data.hash:
-                store.retire(planned.run.id)
-        return _freeze(project, profile, runner, plan, store, data.hash)
+    started = time.monotonic()
+    data = prepare_data(project.sweep.data.ref, root=project.root, store=store.path)
+    if (took := time.monotonic() - started) > 1:
+        say(f"prepared {project.sweep.data.corpus}: {data.train_tokens:,} training tokens in {took:.1f} s")
+    project.check_data(data)
+    return data
 
 
-@contextlib.contextmanager
-def _hold(store: Path) -> Iterator[None]:
-    """Make the store, and hold its launch lock. Raises StoreError."""
-    lock = FileLock(store / ".launch.lock", timeout=LOCK_SECONDS)
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        hint = "wait for it, or find it with `ps`"
-        raise StoreError("another launch holds the store", where=str(store), hint=hint) from None
-    except OSError as error:
-        hint = "name a folder that you can write to under `store:` in the runner file"
-        raise StoreError("the store cannot be written", where=str(store), got=str(error), hint=hint) from None
-    try:
-        yield
-    finally:
-        lock.release()
+def _prepare_runs(project: Project, plan: Priced, store: Store, *, corpus_hash: str) -> None:
+    """A folder for every run; what is damaged, stale or left over is out of the way."""
+    runs = [planned.run for planned in plan.plan.runs]
+    with ThreadPoolExecutor(FLUSHES) as pool:
+        list(pool.map(store.add, runs))
+    for run in runs:
+        if not store.has_result(run.id):
+            for name in store.set_aside_damaged(run.id):
+                say(f"run {run.id}: a damaged record was set aside as {name}; the run is trained again")
+        result = store.result(run.id)
+        if result is not None and result.corpus_hash != corpus_hash:
+            store.retire(run.id)
+        sweep_run(store, run.id, keep=project.sweep.training.keep)
 
 
 def _freeze(
-    project: Project, profile: Runner, runner: Path | None, plan: Priced, store: Store, corpus_hash: str
+    project: Project, profile: Runner, runner: Path | None, plan: Priced, store: Store, seen: Mapping[str, str]
 ) -> Launch:
-    """The last launch where it asked for just this, else a new one."""
+    """The last launch where it asked for just this and saw the same data and store, else a new one."""
     rows = _rows(plan)
-    fields = _frozen_fields(project, profile, runner, store) | {"corpus_hash": corpus_hash}
+    fields = _frozen_fields(project, profile, runner, store) | dict(seen)
     last = last_launch(project.root, project.name)
     if last is not None and last.number == _next_number(project, rows, fields):
         return last
@@ -154,10 +176,11 @@ def _frozen_fields(project: Project, profile: Runner, runner: Path | None, store
 def _next_number(project: Project, rows: Sequence[PlanRow], fields: Mapping[str, str]) -> int:
     """The number of the last launch where it asked for just this, else the next one."""
     last = last_launch(project.root, project.name)
+    following = next_number(project.root, project.name)
     if last is None:
-        return 1
+        return following
     same = last.ids == [row.id for row in rows] and all(getattr(last, key) == v for key, v in fields.items())
-    return last.number if same else last.number + 1
+    return last.number if same else following
 
 
 def _rows(plan: Priced) -> tuple[PlanRow, ...]:
@@ -272,7 +295,7 @@ def _conclude(project: Project, frozen: Launch, runs: list[RunStatus]) -> int:
     """Name what failed, and report on whatever there is."""
     failed = [run for run in runs if run.status not in ("completed", "diverged")]
     for run in failed:
-        say(f"failed: {run.row.id} {run.row.cell}: {run.message}")
+        say(f"{run.status}: {run.row.id} {run.row.cell}: {run.damaged or run.message}")
     _report(project, frozen, runs)
     return 1 if failed else 0
 
@@ -353,6 +376,13 @@ def _refuse_other_plan(project: Project, plan: Priced, replan: bool) -> None:
             where=str(project.path),
             hint=f"scaling launch {project.path} --replan   (finished runs that are still planned are kept)",
         )
+
+
+def _refuse_other_store(project: Project, store: Store) -> None:
+    last = last_launch(project.root, project.name)
+    if last is not None and last.store == str(store.path):
+        hint = f"scaling launch {project.path} --replan   starts again in this one"
+        check_store(store.path, last.ids, remembered=last.store_id, hint=hint)
 
 
 def _confirm(question: str) -> None:

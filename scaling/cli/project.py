@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from scaling.cli.screen import say
 from scaling.data.tokenizer import vocab_size
 from scaling.errors import ScalingError, SpecError
-from scaling.results.launches import Launch, last_launch, launch_name, launches_folder
+from scaling.results.identity import check_store
+from scaling.results.launches import Launch, damaged_launches, last_launch, launch_name, launches_folder
 from scaling.results.status import RunStatus, statuses
 from scaling.results.store import Store
 from scaling.runners.runner_file import Runner, parse_runner
@@ -94,12 +95,20 @@ class Project:
             losses = known
 
     def launch(self) -> Launch:
-        """The last launch; says so where the sweep file asks for other runs by now. Raises ScalingError without one."""
+        """The last launch; says so where the sweep file asks for other runs by now.
+
+        Raises:
+            ScalingError: there is none, or its store is not the one that was launched on.
+        """
+        for sentence in damaged_launches(self.root, self.name):
+            say(f"a damaged launch is passed over: {sentence}")
         launch = last_launch(self.root, self.name)
         if launch is None:
             raise ScalingError(
                 "this sweep was never launched", where=str(self.path), hint=f"scaling launch {self.path}"
             )
+        hint = f"scaling launch {self.path} --replan   starts again in this one"
+        check_store(Path(launch.store), launch.ids, remembered=launch.store_id, hint=hint)
         stale = self.path.read_text() != launch.sweep_text
         if stale and (change := difference(launch, self.plan(Store(Path(launch.store))))):
             say(f"the sweep file has changed since launch {launch.number}, which this is about: {change}")

@@ -16,6 +16,7 @@ from scaling.cli.screen import print_checks, print_json, print_table, say
 from scaling.errors import ScalingError
 from scaling.quantity import format_number, parse_number
 from scaling.results.collect import collect as collect_rows
+from scaling.results.collect import refuse_vanishing
 from scaling.results.launches import Launch
 from scaling.results.status import RunStatus, counts
 from scaling.results.store import Store
@@ -122,8 +123,8 @@ def collect(sweep: Path, records: bool, root: Path | None) -> None:
     project = Project.open(sweep, root)
     launch = project.launch()
     runs = project.statuses(launch)
+    write_table(project, launch, runs)
     path = project.results / "runs.csv"
-    write_runs(path, collect_rows(runs, Store(Path(launch.store))))
     tally = ", ".join(f"{count} {name}" for name, count in counts(runs).items() if count)
     say(f"{path}: {len(runs)} runs, {tally}")
     if records:
@@ -323,12 +324,20 @@ def study_of_launch(project: Project, rows: Sequence[RunRow], **chosen: Any) -> 
     return study_rows(rows, settings=settings)
 
 
+def write_table(project: Project, launch: Launch, runs: list[RunStatus]) -> list[RunRow]:
+    """Write runs.csv and return its rows. Raises StoreError where finished runs would vanish from it."""
+    path = project.results / "runs.csv"
+    refuse_vanishing(path, runs, corpus_hash=launch.corpus_hash)
+    rows = collect_rows(runs, Store(Path(launch.store)))
+    write_runs(path, rows)
+    return rows
+
+
 def collect_and_report(project: Project, launch: Launch, runs: list[RunStatus]) -> WrittenReport:
     """Everything after training, as files."""
     from scaling.report.html import write_report
 
-    rows = collect_rows(runs, Store(Path(launch.store)))
-    write_runs(project.results / "runs.csv", rows)
+    rows = write_table(project, launch, runs)
     study = study_of_launch(project, rows)
     return write_report(study, project.results, launch=launch, runs=runs, sweep=project.sweep)
 

@@ -5,6 +5,7 @@ way.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from scaling.checks import Check, by_severity
 from scaling.files import SCHEMA_VERSION
 
 PIPE_WIDTH = 160  # columns where standard output is no terminal: wide enough that no table is cut
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # but not tab, line feed
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
@@ -26,9 +28,14 @@ def console(*, err: bool = False) -> Console:
     return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False)
 
 
+def printable(text: str) -> str:
+    """Text from logs and records without the control characters that would steer a terminal: they are shown by name."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def say(message: str) -> None:
     """A message on standard error."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201
+    print(printable(message), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(document: dict[str, Any]) -> None:

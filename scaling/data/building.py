@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -61,8 +61,8 @@ def folder(data: Path, key: str) -> Iterator[Path]:
     """
     for left in data.glob(f".building-{key}-*"):
         shutil.rmtree(left)
-    made = Path(tempfile.mkdtemp(prefix=f".building-{key}-", dir=data))
-    made.chmod(0o755)
+    made = data / f".building-{key}-{secrets.token_hex(4)}"
+    made.mkdir()
     try:
         yield made
     finally:

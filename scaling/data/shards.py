@@ -10,7 +10,8 @@ again without reading any text.
     <store>/data/tokenizers/<name>-<key>.json   trained vocabularies
 
 A folder is built under a temporary name and renamed, so a reader sees all of it or nothing; a lock on the fingerprint
-lets one of many processes do the work and ends with its process.
+lets one of many processes do the work and ends with its process. `prepare` gives a damaged folder a name that ends in
+`.bad` and builds it again.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from scaling.data import building
 from scaling.data.corpus import Corpus, open_corpus
 from scaling.data.tokenizer import load_tokenizer
-from scaling.errors import DataError, StoreError
-from scaling.files import read_json, to_json, write_atomic
+from scaling.errors import DamagedRecord, DataError, StoreError
+from scaling.files import write_atomic
+from scaling.locks import hold, unwritable
+from scaling.records import read_record, sealed, set_aside
 from scaling.run import DataRef
 
-SCHEMA_VERSION = 1
 MAIN = "validation"
 _SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 CHECKED_BLOCKS = 64  # of each file on opening: all of it up to 1 GiB, an even sample above
@@ -90,10 +91,10 @@ def prepare(ref: DataRef, *, root: Path, store: Path) -> TokenData:
         if found := _lookup(store, key):
             return found
         (store / "data" / "sources").mkdir(parents=True, exist_ok=True)
-        with FileLock(store / "data" / "sources" / f"{key}.lock"):
+        with hold(store / "data" / "sources" / f"{key}.lock"):
             return _lookup(store, key) or _build(ref, sources, key, root=root, store=store)
     except OSError as error:
-        raise StoreError("the store cannot be written", where=str(store), got=str(error)) from error
+        raise unwritable(store, error) from error
 
 
 def find_data(ref: DataRef, *, root: Path, store: Path) -> TokenData | None:
@@ -113,16 +114,33 @@ def open_data(store: Path, hash: str) -> TokenData:
     """
     folder = store / "data" / hash
     try:
-        description = read_json(folder / "description.json")
-        content = description["content"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        description = _checked(folder, hash)
+    except OSError as error:
         hint = "scaling launch prepares it"
         raise StoreError("no such prepared data", where=str(folder), got=str(error), hint=hint) from error
-    files = content.get("files", {}).items()
-    if content_hash(content) != hash or any(building.changed(folder / name, f, CHECKED_BLOCKS) for name, f in files):
-        hint = f"remove {folder} and launch again"
-        raise StoreError("prepared data does not match its hash", where=str(folder), hint=hint)
     return _open(folder, hash, description)
+
+
+def _checked(folder: Path, hash: str) -> dict[str, Any]:
+    """The description of the data `hash` in `folder`. Raises DamagedRecord where it is not what the hash says."""
+    hint = f"scaling launch sets it aside and prepares it again; or remove {folder}"
+    try:
+        description = read_record(folder / "description.json").values
+        content = description["content"]
+        files = content.get("files", {}).items()
+        changed = any(building.changed(folder / name, recorded, CHECKED_BLOCKS) for name, recorded in files)
+    except DamagedRecord as error:
+        raise DamagedRecord("prepared data is damaged", where=str(folder), got=error.sentence, hint=hint) from None
+    except FileNotFoundError:
+        if not folder.exists():
+            raise
+        what = "prepared data has no description"
+        raise DamagedRecord(what, where=str(folder), hint=hint) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedRecord("prepared data is damaged", where=str(folder), got=str(error), hint=hint) from None
+    if changed or content_hash(content) != hash:
+        raise DamagedRecord("prepared data does not match its hash", where=str(folder), hint=hint)
+    return description
 
 
 def content_hash(content: Mapping[str, Any]) -> str:
@@ -149,12 +167,23 @@ def _fingerprint(ref: DataRef, sources: Mapping[str, Corpus]) -> str:
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _lookup(store: Path, key: str) -> TokenData | None:
+def _named(store: Path, key: str) -> Path | None:
+    """The folder that the sources `key` gave, whether or not it is there; None where nothing says so."""
     try:
-        found = read_json(store / "data" / "sources" / f"{key}.json")["hash"]
-    except FileNotFoundError:
+        found = read_record(store / "data" / "sources" / f"{key}.json").values["hash"]
+    except (FileNotFoundError, DamagedRecord, KeyError):
         return None
-    return open_data(store, found) if (store / "data" / found).exists() else None
+    return store / "data" / found if isinstance(found, str) else None
+
+
+def _lookup(store: Path, key: str) -> TokenData | None:
+    folder = _named(store, key)
+    if folder is None or not folder.exists():
+        return None
+    try:
+        return open_data(store, folder.name)
+    except DamagedRecord:
+        return None
 
 
 def _build(ref: DataRef, sources: Mapping[str, Corpus], key: str, *, root: Path, store: Path) -> TokenData:
@@ -169,18 +198,28 @@ def _build(ref: DataRef, sources: Mapping[str, Corpus], key: str, *, root: Path,
     with building.folder(data, key) as folder:
         content, counted = building.write(folder, ref, sources, tokenizer)
         description = {
-            "schema_version": SCHEMA_VERSION,
             "corpus": ref.corpus,
             "further_validation": dict(ref.validation or ()),
             "versions": {name: dict(corpus.versions) for name, corpus in sources.items() if corpus.versions},
             "content": content,
             **counted,
         }
-        write_atomic(folder / "description.json", to_json(description))
+        write_atomic(folder / "description.json", sealed(description))
         found = content_hash(content)
+        _make_way(data / found)
         building.publish(folder, data / found)
-    write_atomic(data / "sources" / f"{key}.json", to_json({"hash": found}))
+    write_atomic(data / "sources" / f"{key}.json", sealed({"hash": found}))
     return open_data(store, found)
+
+
+def _make_way(folder: Path) -> None:
+    """Set aside a damaged folder of that name."""
+    try:
+        _checked(folder, folder.name)
+    except FileNotFoundError:
+        pass
+    except DamagedRecord:
+        set_aside(folder, lambda moved: _checked(moved, folder.name))
 
 
 def _open(folder: Path, hash: str, description: Mapping[str, Any]) -> TokenData:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.errors import DataError
+from scaling.errors import DamagedRecord, DataError
 from scaling.files import write_atomic
+from scaling.records import read_record, sealed
 
 if TYPE_CHECKING:  # NumPy is imported where arrays are made: a plan asks only for the size of a vocabulary
     import numpy as np
@@ -115,17 +116,27 @@ def _bytes(texts: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
 
 
 def _bpe(name: str, size: int, cache: Path | None, documents: Callable[[], Iterable[str]] | None) -> Tokenizer:
-    import tokenizers
-
-    if cache is not None and cache.exists():
-        model = tokenizers.Tokenizer.from_str(cache.read_text(encoding="utf-8"))
-    elif documents is None:
+    model = None if cache is None else _cached(cache)
+    if model is None and documents is None:
         raise DataError(f"the tokenizer {name} has not been trained yet", hint="scaling launch prepares the data first")
-    else:
+    if model is None:
+        assert documents is not None
         model = _train_bpe(size, documents())
         if cache is not None:
-            write_atomic(cache, model.to_str())
+            write_atomic(cache, sealed({"model": model.to_str()}))
     return _from_model(name, model, size)
+
+
+def _cached(cache: Path) -> tokenizers.Tokenizer | None:
+    """The tokenizer in `cache`, None where there is none or it is damaged; 0.1 wrote the model as it is."""
+    import tokenizers
+
+    try:
+        record = read_record(cache)
+    except (FileNotFoundError, DamagedRecord):
+        return None
+    text: str = record.values["model"] if record.format > 1 else cache.read_text(encoding="utf-8")
+    return tokenizers.Tokenizer.from_str(text)
 
 
 def _train_bpe(size: int, texts: Iterable[str]) -> tokenizers.Tokenizer:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.files import write_atomic
 from scaling.quantity import format_number
+from scaling.rows import csv_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -143,7 +144,7 @@ class Table:
         """Comma-separated values with every digit; unknown is empty."""
         out = io.StringIO()
         header, rows = self.flat()
-        csv.writer(out, lineterminator="\n").writerows([header, *rows])
+        csv.writer(out, lineterminator="\n").writerows([map(csv_cell, cells) for cells in (header, *rows)])
         return out.getvalue()
 
     def markdown(self) -> str:

@@ -6,8 +6,11 @@ a completed run of today's corpus becomes a data point.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 
+from scaling.errors import StoreError
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
 from scaling.rows import RunRow, SetLoss
@@ -92,3 +95,34 @@ def _validated(result: Result) -> list[SetLoss]:
         SetLoss(name, losses["loss_nats"], losses.get("loss_se_nats"), losses["loss_per_byte_nats"])
         for name, losses in result.validation.items()
     ]
+
+
+def refuse_vanishing(path: Path, runs: Sequence[RunStatus], *, corpus_hash: str) -> None:
+    """Refuse to overwrite a table that lists runs as finished which this store does not have.
+
+    A run that is no longer planned, was trained on an earlier corpus, or has a damaged record that `status` names, may
+    go.
+
+    Raises:
+        StoreError: runs would vanish.
+    """
+    listed = _finished(path, corpus_hash)
+    here = {"completed", "diverged", "stale"}
+    gone = [run.row.id for run in runs if run.row.id in listed and run.status not in here and not run.damaged]
+    if gone:
+        raise StoreError(
+            "finished runs of this table are not in the store", where=str(path),
+            got=f"{len(gone)} of {len(listed)}: {', '.join(gone[:3])}{' ...' * (len(gone) > 3)}",
+            hint=f"mount or move back the store that has them; or let `scaling launch` train them, or move {path} away",
+        )  # fmt: skip
+
+
+def _finished(path: Path, corpus_hash: str) -> set[str]:
+    """The ids that a table lists as finished with this corpus; none where there is no table of ours."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (FileNotFoundError, UnicodeDecodeError, csv.Error):
+        return set()
+    done = [row for row in rows if row.get("status") in ("completed", "diverged")]
+    return {row.get("id") or "" for row in done if row.get("corpus_hash") == corpus_hash}

@@ -10,19 +10,21 @@ an attempt.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scaling.checks import Check
-from scaling.errors import ScalingError
-from scaling.files import create_exclusive, read_json, to_json
+from scaling.errors import DamagedRecord, NewerRecord, StoreError
+from scaling.files import create_exclusive, plain_entries
+from scaling.records import read_record, sealed, set_aside
 from scaling.rows import DroppedCell, PlanRow
 
-SCHEMA_VERSION = 1  # of launch files
+_FILE = re.compile(r"(\d+)\.json(\.(\d+\.)?bad)?")
 _SWEEP = re.compile(r"-\d+(?=-[0-9a-f]{4}$)")  # the number in a launch's name
 
 
@@ -42,11 +44,12 @@ class Launch:
     rows: tuple[PlanRow, ...]
     dropped: tuple[DroppedCell, ...] = ()
     plan_checks: tuple[Check, ...] = ()
+    store_id: str | None = None  # of the store that was launched on; launches of 0.1 did not ask
 
     def to_json(self) -> dict[str, Any]:
         """The launch as its file holds it."""
         lists = {name: [one.to_json() for one in getattr(self, name)] for name in _LISTS}
-        return {"schema_version": SCHEMA_VERSION, **vars(self), **lists}
+        return vars(self) | lists
 
     @property
     def ids(self) -> list[str]:
@@ -65,33 +68,77 @@ def worklist_path(launch: Path) -> Path:
 
 
 def freeze(root: Path, **fields: Any) -> Launch:
-    """Write the next launch of `fields["sweep"]` and return it."""
-    folder = launches_folder(root, fields["sweep"])
+    """Write the next launch of `fields["sweep"]` and return it. Its file is for its owner alone: a runner text may hold
+    what nobody else should read.
+    """
     while True:
-        launch = Launch(number=max(_numbers(folder), default=0) + 1, **fields)
-        if create_exclusive(folder / f"{launch.number}.json", to_json(launch.to_json(), indent=None)):
+        launch = Launch(number=next_number(root, fields["sweep"]), **fields)
+        path = launches_folder(root, launch.sweep) / f"{launch.number}.json"
+        if create_exclusive(path, sealed(launch.to_json(), indent=None), mode=0o600):
             return launch
 
 
 def last_launch(root: Path, sweep: str) -> Launch | None:
-    """The newest launch of a sweep, None where it was never launched."""
-    folder = launches_folder(root, sweep)
-    numbers = _numbers(folder)
-    return read_launch(folder / f"{max(numbers)}.json") if numbers else None
+    """The newest launch of a sweep that is not damaged, None where there is none.
+
+    Raises:
+        NewerRecord: a later version wrote it.
+        StoreError: it cannot be read.
+    """
+    return next(_readable(root, sweep), None)
 
 
 def all_launches(root: Path, sweep: str) -> list[Launch]:
-    """Every launch of a sweep, oldest first."""
-    folder = launches_folder(root, sweep)
-    return [read_launch(folder / f"{n}.json") for n in sorted(_numbers(folder))]
+    """Every launch of a sweep that is not damaged, oldest first. Raises as `last_launch`."""
+    return list(_readable(root, sweep))[::-1]
+
+
+def damaged_launches(root: Path, sweep: str) -> list[str]:
+    """What is wrong with the launch files after the newest that can be read, one sentence each."""
+    found = []
+    for path in _files(root, sweep):
+        try:
+            read_launch(path)
+        except DamagedRecord as error:
+            found.append(error.sentence)
+        else:
+            break
+    return found
+
+
+def set_aside_damaged(root: Path, sweep: str) -> None:
+    """Give damaged launch files a name that ends in `.bad`; the next launch calls this."""
+    for path in _files(root, sweep):
+        try:
+            read_launch(path)
+        except DamagedRecord:
+            set_aside(path, read_launch)
+
+
+def next_number(root: Path, sweep: str) -> int:
+    """The number of the next launch; those of damaged ones are not used again."""
+    names = (_FILE.fullmatch(path.name) for path in plain_entries(launches_folder(root, sweep)))
+    return max((int(name[1]) for name in names if name), default=0) + 1
 
 
 def read_launch(path: Path) -> Launch:
-    """Read one launch file. Raises ScalingError where it is of another schema."""
-    values = read_json(path)
-    if values.pop("schema_version", None) != SCHEMA_VERSION:
-        raise ScalingError("launch file of another version", where=str(path), hint="scaling launch SWEEP --replan")
-    return Launch(**values | {name: tuple(map(read, values[name])) for name, read in _LISTS.items()})
+    """Read one launch file.
+
+    Raises:
+        DamagedRecord: it is cut, changed, or lacks something.
+        NewerRecord: a later version wrote it.
+        StoreError: it cannot be read.
+    """
+    try:
+        values = read_record(path).values
+        return Launch(**values | {name: tuple(map(read, values[name])) for name, read in _LISTS.items()})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedRecord("the launch file is damaged", where=str(path), got=str(error)) from None
+    except (DamagedRecord, NewerRecord):
+        raise
+    except StoreError as error:
+        hint = f"a launch is readable by whoever launched: ask them for `chmod g+r {path}`"
+        raise StoreError(error.what, where=error.where, got=error.got, hint=hint) from None
 
 
 _LISTS: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -99,6 +146,18 @@ _LISTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "dropped": DroppedCell.from_json,
     "plan_checks": Check.from_json,
 }
+
+
+def _readable(root: Path, sweep: str) -> Iterator[Launch]:
+    for path in _files(root, sweep):
+        with contextlib.suppress(DamagedRecord):
+            yield read_launch(path)
+
+
+def _files(root: Path, sweep: str) -> list[Path]:
+    """The launch files of a sweep, the newest first."""
+    paths = (p for p in plain_entries(launches_folder(root, sweep)) if p.suffix == ".json" and p.stem.isdigit())
+    return sorted(paths, key=lambda path: -int(path.stem))
 
 
 def launch_name(sweep: str, number: int, *, root: Path, store: Path) -> str:
@@ -117,7 +176,3 @@ def launch_name(sweep: str, number: int, *, root: Path, store: Path) -> str:
 def same_sweep(launch: str, other: str) -> bool:
     """True where two launch names differ in the number only: the same sweep of the same root."""
     return _SWEEP.sub("", launch) == _SWEEP.sub("", other)
-
-
-def _numbers(folder: Path) -> list[int]:
-    return [int(p.stem) for p in folder.glob("*.json") if p.stem.isdigit()]

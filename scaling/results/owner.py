@@ -58,6 +58,21 @@ class Owner:
         """The owner that `to_json` wrote."""
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
+    @classmethod
+    def unknown(cls) -> Owner:
+        """Whoever wrote a claim that cannot be read; nobody here can tell whether it lives."""
+        return cls("an unknown host", "", "", "", 0, "", None, 0, "unknown")
+
+    @property
+    def problem(self) -> str | None:
+        """Why this does not name a process, in words; None where it does."""
+        for name, value in vars(self).items():
+            kind = int if name in ("pid", "restart_count") else str
+            optional = name in ("job_id", "submitted_version", "job_submitted")
+            if type(value) is not kind and not (optional and value is None):
+                return f"{name}: {value!r}"
+        return None
+
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return asdict(self)

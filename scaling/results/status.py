@@ -3,7 +3,8 @@
 result (of today's corpus) -> completed | diverged      a result of another corpus -> stale
 newest attempt alive       -> running
 a scheduler job holds it   -> queued
-newest attempt dead        -> failed, with its message
+newest attempt dead        -> stopped where it was asked to and left a checkpoint, else failed, with its message
+a result nobody believes   -> damaged, until the next launch sets it aside
 otherwise                  -> planned
 """
 
@@ -11,15 +12,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from scaling.errors import StoreError
 from scaling.results.jobs import HeldRun, JobActive
 from scaling.results.store import Attempt, Store
 from scaling.rows import PlanRow
 from scaling.run import Result
 
-STATUSES = ("completed", "diverged", "failed", "running", "queued", "planned", "stale")
+STATUSES = ("completed", "diverged", "failed", "running", "queued", "planned", "stale", "stopped", "damaged")
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,14 @@ class RunStatus:
     message: str | None
     record: Mapping[str, Any]  # the newest metrics
     crashed: bool = False  # failed with an error of its own; a run that was only interrupted continues by itself
+    damaged: str | None = None  # which record of it is damaged or was set aside
     code_change: str | None = None  # which code trains or trained it, where another version was submitted
     result: Result | None = None  # what it published, of today's corpus or an earlier one
 
     def to_json(self) -> dict[str, Any]:
         """The run as `scaling status --json` lists it."""
         labels = {name: getattr(self.row, name) for name in ("id", "line", "budget", "params_total")}
-        told = {name: getattr(self, name) for name in ("status", "loss", "message", "code_change")}
+        told = {name: getattr(self, name) for name in ("status", "loss", "message", "damaged", "code_change")}
         return labels | told
 
 
@@ -65,7 +68,10 @@ def run_status(
         endings: run id -> how the last job that held it ended; a run whose job ended before its first attempt failed.
     """
     run_id = row.id
-    published = store.published(run_id)
+    try:
+        published, unbelieved = store.published(run_id), None
+    except StoreError as error:
+        published, unbelieved = None, error.sentence
     if published is not None:
         result, owner = published
         if result.corpus_hash != corpus_hash:
@@ -74,25 +80,53 @@ def run_status(
         message = "the loss stopped being finite" if result.status == "diverged" else None
         change = owner.code_change
         return RunStatus(row, result.status, result.loss_nats, 1.0, message, {}, code_change=change, result=result)
+    status = _unfinished(row, store, unbelieved, jobs or {}, job_active, (endings or {}).get(run_id))
+    return replace(status, damaged=unbelieved or store.damaged_beside_result(run_id))
+
+
+def _unfinished(
+    row: PlanRow,
+    store: Store,
+    unbelieved: str | None,
+    jobs: Mapping[str, HeldRun],
+    job_active: JobActive | None,
+    ending: str | None,
+) -> RunStatus:
+    """The status of a run without a result, or with one that cannot be believed."""
+    run_id = row.id
     attempt = store.newest(run_id)
     record = attempt.last_record() if attempt else {}
-    inherited = row.inherited_steps
-    progress = max(0, record.get("step", 0) - inherited) / max(1, row.steps - inherited)
+    progress = _progress(row, record)
     if attempt is not None and store.is_alive(attempt, job_active=job_active):
         change = attempt.owner.code_change
-        loss, host = record.get("loss_nats"), attempt.owner.host
+        loss, host = _loss(record), attempt.owner.host
         return RunStatus(row, "running", loss, progress, f"on {host}", record, code_change=change)
-    if jobs and run_id in jobs:
+    if run_id in jobs:
         return RunStatus(row, "queued", None, progress, str(jobs[run_id]), record)
-    ending = (endings or {}).get(run_id)
+    if unbelieved is not None:
+        return RunStatus(row, "damaged", None, progress, unbelieved, record)
     if attempt is not None:
         crashed = attempt.error() is not None
+        status = "stopped" if record.get("event") == "stopped" and not crashed else "failed"
         message = _death(attempt, record) + (f" ({ending})" if ending and not crashed else "")
-        return RunStatus(row, "failed", record.get("loss_nats"), progress, message, record, crashed)
+        return RunStatus(row, status, _loss(record), progress, message, record, crashed)
     if ending is not None:
         message = f"{ending}, before a worker took the run; `scaling launch` submits it again"
         return RunStatus(row, "failed", None, 0.0, message, {})
     return RunStatus(row, "planned", None, 0.0, None, {})
+
+
+def _progress(row: PlanRow, record: Mapping[str, Any]) -> float:
+    """The share done, from 0 to 1, whatever the metrics say."""
+    inherited, step = row.inherited_steps, record.get("step", 0)
+    done: int = step - inherited if isinstance(step, int) else 0
+    share: float = max(0, done) / max(1, row.steps - inherited)
+    return min(1.0, share)
+
+
+def _loss(record: Mapping[str, Any]) -> float | None:
+    loss = record.get("loss_nats")
+    return loss if isinstance(loss, float) else None
 
 
 def statuses(rows: Iterable[PlanRow], store: Store, **context: Any) -> list[RunStatus]:

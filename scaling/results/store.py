@@ -1,6 +1,7 @@
 """The store: one folder per run id, shared by sweeps, users and machines, in which nothing is trained twice.
 
-    <store>/<id>/run.json                  the settings, written once
+    <store>/store.json                     which store this is
+    <store>/<id>/run.json                  the settings, written once; their hash is the id
     <store>/<id>/attempts/0001.json        a claim: who trains, made exclusively, numbered without gaps
     <store>/<id>/attempts/0001.jsonl       its metrics; growth is the heartbeat
     <store>/<id>/attempts/0001.error.json  why it failed
@@ -12,26 +13,39 @@
 The claim *is* the attempt file. Attempt n + 1 is created with a link, so a take-over has one winner, and the number
 fences the loser: a worker that finds a higher attempt writes no checkpoint and publishes nothing. Execution is at
 least once, publication exactly once.
+
+Every record is checked when it is read (`scaling.records`). One that fails raises DamagedRecord; whoever claims the
+run, or launches, gives it a name that ends in `.bad` and the run is trained again. Nothing inside a run folder is
+followed through a symbolic link.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scaling.errors import StoreError
-from scaling.files import create_exclusive, read_json, to_json, write_atomic
+from scaling.errors import DamagedRecord, NewerRecord, StoreError
+from scaling.files import append_line, create_exclusive, plain_entries, server_time, to_json, write_atomic
+from scaling.records import bad_records, read_record, record_bytes, sealed, set_aside
 from scaling.results.jobs import JobActive
 from scaling.results.owner import Owner
+from scaling.results.validity import LOSS_UNIT, flops_problem, problem, steps_problem, unit_problem
 from scaling.rows import SetLoss
-from scaling.run import Result, Run
+from scaling.run import Result, Run, id_of_settings
 
 HEARTBEAT_SECONDS = 600.0  # assumption: docs/design.md, "The store and claims"
+
+FOLDERS = ("attempts", "checkpoints")  # of a run
+
+_CLAIM = re.compile(r"(\d{4,})\.json(\.(\d+\.)?bad)?")
 
 ENDED = ("stopped", "completed")  # the `event` of an attempt's last record when its worker has let go of the run
 
@@ -44,6 +58,7 @@ class Attempt:
     number: int
     folder: Path  # the run's folder
     owner: Owner
+    damaged: str | None = None  # why its claim cannot be read; its owner is unknown then
 
     @property
     def metrics_path(self) -> Path:
@@ -57,36 +72,40 @@ class Attempt:
 
     def owns(self) -> bool:
         """True until somebody has taken the run over."""
-        return not (self.folder / "attempts" / f"{self.number + 1:04d}.json").exists()
+        higher = self.folder / "attempts" / f"{self.number + 1:04d}.json"
+        return not os.path.lexists(higher) and not os.path.lexists(f"{higher}.bad")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line of metrics, in one write."""
-        line = json.dumps(record, allow_nan=False) + "\n"
-        with self.metrics_path.open("ab", buffering=0) as file:
-            file.write(line.encode())
+        append_line(self.metrics_path, (json.dumps(record, allow_nan=False) + "\n").encode())
 
     def fail(self, message: str, traceback: str) -> None:
         """Record an error; the attempt is over."""
-        create_exclusive(self.error_path, to_json({"message": message, "traceback": traceback}))
+        values = {"attempt": self.number, "message": message, "traceback": traceback}
+        create_exclusive(self.error_path, sealed(values, run_id=self.run_id))
 
     def error(self) -> dict[str, str] | None:
-        """The recorded error."""
-        return read_json(self.error_path) if self.error_path.exists() else None
+        """The recorded error; where its file is damaged, that."""
+        try:
+            values = read_record(self.error_path, run_id=self.run_id).values
+        except FileNotFoundError:
+            return None
+        except StoreError as error:
+            return {"message": f"failed; why cannot be read: {error.sentence}", "traceback": ""}
+        return {name: str(values.get(name, "")) for name in ("message", "traceback")}
 
     def last_record(self) -> dict[str, Any]:
         """The newest whole line of the metrics, {} where there is none."""
         try:
-            with self.metrics_path.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
-                lines = file.read().split(b"\n")[:-1]
-        except FileNotFoundError:
+            lines = record_bytes(self.metrics_path, tail_bytes=8192).split(b"\n")[:-1]
+        except (FileNotFoundError, StoreError):
             return {}
         for line in reversed(lines):
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:  # cut by a crash, or by the window read here
+            except (ValueError, RecursionError):  # cut by a crash, or by the window read here
                 continue
-            if isinstance(record, dict):
+            if isinstance(record, dict) and all(map(_is_metric, record.values())):
                 return record
         return {}
 
@@ -100,6 +119,7 @@ class Store:
         self._beats: dict[
             tuple[str, int], tuple[int, float]
         ] = {}  # attempt -> (size of its metrics, when first seen so)
+        self._believed: dict[str, tuple[tuple[int, int, int], Result, Owner]] = {}  # run id -> (file, what it says)
 
     def folder(self, run_id: str) -> Path:
         """Where everything about a run lies."""
@@ -115,61 +135,100 @@ class Store:
         return self.path / "trunks"
 
     def add(self, run: Run) -> None:
-        """Write `run.json`; where it is there already it must say the same."""
+        """Write `run.json`; a damaged one, or a file in place of the run's folder, is set aside."""
+        if os.path.lexists(self.folder(run.id)) and not self.folder(run.id).is_dir():
+            set_aside(self.folder(run.id), _refuse_what_is_no_folder)
         path = self.folder(run.id) / "run.json"
-        if not path.exists() and create_exclusive(path, to_json(run.settings())):
+        text = to_json(run.settings())
+        if not os.path.lexists(path) and create_exclusive(path, text):
             return
-        if self.run(run.id) != run:
-            raise StoreError(
-                "the store holds other settings under this run's id",
-                where=str(path),
-                hint="the folder is damaged: move it away and launch again",
-            )
+        try:
+            self.run(run.id)
+        except DamagedRecord:
+            set_aside(path, lambda moved: _read_run(moved, run.id))
+            create_exclusive(path, text)
 
     def run(self, run_id: str) -> Run:
         """The settings of a run. Raises StoreError where they are missing, damaged, or of another schema."""
-        path = self.folder(run_id) / "run.json"
         try:
-            run = Run.from_settings(read_json(path))
+            return _read_run(self.folder(run_id) / "run.json", run_id)
         except FileNotFoundError:
-            raise StoreError("no such run in the store", where=str(path), hint="scaling launch SWEEP") from None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise StoreError("run.json cannot be read by this version", where=str(path), got=str(error)) from None
-        if run.id != run_id:
-            raise StoreError("run.json does not hash to the name of its folder", where=str(path), got=run.id)
-        return run
+            where = str(self.folder(run_id) / "run.json")
+            raise StoreError("no such run in the store", where=where, hint="scaling launch SWEEP") from None
 
     def result(self, run_id: str) -> Result | None:
-        """The published result, None where there is none yet."""
-        published = self.published(run_id)
+        """The published result; None where there is none, or none that can be believed."""
+        try:
+            published = self.published(run_id)
+        except StoreError:
+            return None
         return published[0] if published else None
 
     def published(self, run_id: str) -> tuple[Result, Owner] | None:
-        """The result and who trained the run to its end; None where there is none yet. Raises StoreError."""
+        """The result and who trained the run to its end; None where there is none yet.
+
+        Raises:
+            DamagedRecord: it cannot be believed.
+            NewerRecord: a later version wrote it.
+            StoreError: it cannot be read.
+        """
         path = self.folder(run_id) / "result.json"
         try:
-            document = read_json(path)
-            return Result.from_json(document["result"]), Owner.from_json(document["owner"])
+            found = path.lstat()
         except FileNotFoundError:
             return None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise StoreError(
-                "result.json is damaged", where=str(path), got=str(error), hint="move it away and launch again"
-            ) from None
+        except OSError as error:
+            raise StoreError("the run's folder cannot be read", where=str(path.parent), got=error.strerror) from None
+        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        known = self._believed.get(run_id)
+        if known is None or known[0] != version:
+            try:
+                known = self._believed[run_id] = (version, *self._read_result(path, run_id))
+            except FileNotFoundError:
+                return None
+        return known[1:]
 
     def newest(self, run_id: str) -> Attempt | None:
-        """The attempt with the highest number."""
+        """The attempt with the highest number, whether or not its claim can be read."""
+        numbers = [
+            int(n[1]) for p in plain_entries(self.folder(run_id) / "attempts") if (n := _CLAIM.fullmatch(p.name))
+        ]
+        return self.attempt(run_id, max(numbers)) if numbers else None
+
+    def attempt(self, run_id: str, number: int) -> Attempt:
+        """One attempt of a run; its owner is unknown where its claim is damaged."""
         folder = self.folder(run_id)
         try:
-            names = [path.name for path in (folder / "attempts").iterdir()]
+            owner, _ = _read_claim(folder / "attempts" / f"{number:04d}.json", run_id, number)
         except FileNotFoundError:
-            return None
-        numbers = [int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdigit()]
-        if not numbers:
-            return None
-        number = max(numbers)
-        owner = Owner.from_json(read_json(folder / "attempts" / f"{number:04d}.json"))
+            return Attempt(run_id, number, folder, Owner.unknown(), "its claim was damaged and set aside")
+        except StoreError as error:
+            return Attempt(run_id, number, folder, Owner.unknown(), error.sentence)
         return Attempt(run_id, number, folder, owner)
+
+    def damaged(self, run_id: str) -> str | None:
+        """What is damaged, or was set aside, of a run, in one sentence; None where nothing is."""
+        try:
+            self.published(run_id)
+        except StoreError as error:
+            return error.sentence
+        return self.damaged_beside_result(run_id)
+
+    def damaged_beside_result(self, run_id: str) -> str | None:
+        """`damaged`, for who has read the result."""
+        folder = self.folder(run_id)
+        try:
+            if os.path.lexists(folder / "run.json"):
+                _read_run(folder / "run.json", run_id)
+        except StoreError as error:
+            return error.sentence
+        if links := [name for name in FOLDERS if (folder / name).is_symlink()]:
+            return f"a symbolic link in place of a folder: {folder / links[0]}"
+        newest = self.newest(run_id)
+        if newest and newest.damaged:
+            return f"attempt {newest.number}: {newest.damaged}"
+        aside = [name for part in ("", "attempts", "checkpoints") for name in bad_records(folder / part)]
+        return f"set aside in {folder}: {', '.join(aside)}" if aside else None
 
     def is_alive(self, attempt: Attempt, *, seen_by: Owner | None = None, job_active: JobActive | None = None) -> bool:
         """Whether somebody may still be working on `attempt`; doubt counts as life until the heartbeat has stopped.
@@ -179,7 +238,9 @@ class Store:
             seen_by: the process that asks: a later start of the same scheduler job knows that the earlier one is gone.
             job_active: asks the scheduler.
         """
-        if attempt.error_path.exists() or attempt.last_record().get("event") in ENDED:
+        if os.path.lexists(attempt.error_path) or attempt.last_record().get("event") in ENDED:
+            return False
+        if attempt.damaged is not None and self._is_silent(attempt):
             return False
         alive = attempt.owner.alive()
         if alive is not None:
@@ -199,37 +260,76 @@ class Store:
         newest = self.newest(run_id)
         if newest is not None and self.is_alive(newest, seen_by=owner, job_active=job_active):
             return None
+        self.set_aside_damaged(run_id)
         number = newest.number + 1 if newest else 1
         attempt = Attempt(run_id, number, self.folder(run_id), owner)
-        path = attempt.folder / "attempts" / f"{number:04d}.json"
-        return attempt if create_exclusive(path, to_json(owner.to_json())) else None
+        text = sealed({"attempt": number} | owner.to_json(), run_id=run_id)
+        return attempt if create_exclusive(attempt.folder / "attempts" / f"{number:04d}.json", text) else None
 
     def has_result(self, run_id: str) -> bool:
-        """True where a result is published."""
-        return (self.folder(run_id) / "result.json").exists()
+        """True where nothing is left to train: a result is published, or one lies there that is not ours to judge."""
+        try:
+            return self.published(run_id) is not None
+        except DamagedRecord:
+            return False
+        except StoreError:
+            return True
 
     def publish(self, attempt: Attempt, result: Result) -> bool:
-        """Publish the result of a run; False where another attempt has taken it over or published first."""
+        """Publish the result of a run; False where another attempt has taken it over or published first.
+
+        Raises:
+            StoreError: the result is not one of this run.
+        """
+        run = self.run(attempt.run_id)
+        if why := problem(result) or steps_problem(result, run):
+            raise StoreError("this is no result of the run", where=str(attempt.folder), got=why)
         if not attempt.owns():
             return False
-        document = {"attempt": attempt.number, "owner": attempt.owner.to_json(), "result": result.to_json()}
-        return create_exclusive(attempt.folder / "result.json", to_json(document))
+        document = {
+            "attempt": attempt.number,
+            "owner": attempt.owner.to_json(),
+            "loss_unit": LOSS_UNIT,
+            "planned_steps": run.steps,
+            "result": result.to_json(),
+        }
+        return create_exclusive(attempt.folder / "result.json", sealed(document, run_id=attempt.run_id))
+
+    def set_aside_damaged(self, run_id: str) -> list[str]:
+        """Give every damaged record of a run, and every link in place of its folders, a name that ends in `.bad`; the
+        names.
+        """
+        folder = self.folder(run_id)
+        links = [folder / name for name in FOLDERS if (folder / name).is_symlink() or (folder / name).is_file()]
+        moved = [set_aside(path, _refuse_what_is_no_folder) for path in links]
+        try:
+            self.published(run_id)
+        except DamagedRecord:
+            moved.append(set_aside(folder / "result.json", lambda path: self._read_result(path, run_id)))
+        except StoreError:
+            pass
+        newest = self.newest(run_id)
+        if newest is not None and newest.damaged is not None:
+            claim, number = folder / "attempts" / f"{newest.number:04d}.json", newest.number
+            moved.append(set_aside(claim, lambda path: _read_claim(path, run_id, number)))
+        return [path.name for path in moved if path is not None]
 
     def add_evaluation(self, run_id: str, evaluation: SetLoss, *, data: str, data_hash: str) -> None:
         """Keep the loss of a finished run on one more set: the file or folder `data`, prepared as `data_hash`."""
         path = self.folder(run_id) / "evaluations" / f"{evaluation.name}-{data_hash}.json"
-        write_atomic(path, to_json({"data": data, "data_hash": data_hash, **asdict(evaluation)}))
+        write_atomic(path, sealed({"data": data, "data_hash": data_hash} | asdict(evaluation), run_id=run_id))
 
     def evaluations(self, run_id: str) -> list[SetLoss]:
-        """What `add_evaluation` has kept of a run, the newest of each name. 0.1 wrote the name only into that of the
-        file, before the data hash.
+        """What `add_evaluation` has kept of a run, the newest of each name; damaged ones are passed over. 0.1 wrote the
+        name only into that of the file, before the data hash.
         """
-        paths = (self.folder(run_id) / "evaluations").glob("*.json")
+        paths = [p for p in plain_entries(self.folder(run_id) / "evaluations") if p.suffix == ".json"]
         found = {}
-        for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
-            values = read_json(path)
-            name = values.get("name") or path.stem.removesuffix(f"-{values['data_hash']}")
-            found[name] = SetLoss(name, values["loss"], values["loss_se"], values["loss_per_byte"])
+        for path in sorted(paths, key=lambda path: path.lstat().st_mtime_ns):
+            with contextlib.suppress(DamagedRecord, KeyError):
+                values = read_record(path, run_id=run_id).values
+                name = values.get("name") or path.stem.removesuffix(f"-{values['data_hash']}")
+                found[name] = SetLoss(name, values["loss"], values["loss_se"], values["loss_per_byte"])
         return list(found.values())
 
     def retire(self, run_id: str) -> None:
@@ -239,10 +339,56 @@ class Store:
         The caller holds the store's launch lock.
         """
         folder = self.folder(run_id)
-        number = read_json(folder / "result.json")["attempt"]
-        for path in (*self.checkpoints(run_id).glob("*"), *(folder / "evaluations").glob("*")):
+        number = read_record(folder / "result.json", run_id=run_id).values["attempt"]
+        for path in (*plain_entries(self.checkpoints(run_id)), *plain_entries(folder / "evaluations")):
             path.unlink()
         os.replace(folder / "result.json", folder / "attempts" / f"{number:04d}.stale.json")
+
+    def _read_result(self, path: Path, run_id: str) -> tuple[Result, Owner]:
+        """The result at `path` and its owner. Raises as `published`, and FileNotFoundError."""
+        record = read_record(path, run_id=run_id)
+        document = record.values
+        try:
+            result, owner = Result.from_json(document["result"]), Owner.from_json(document["owner"])
+            number, planned = int(document["attempt"]), document.get("planned_steps")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedRecord("the result is incomplete", where=str(path), got=str(error)) from None
+        why = unit_problem(document) or problem(result)
+        if why is None and record.format == 1:
+            why = self._problem_of_format_1(run_id, number, owner, result)
+        elif why is None and result.status == "completed" and result.steps != planned:
+            why = f"completed after {result.steps} steps of {planned}"
+        if why is not None:
+            raise DamagedRecord("the result is not one of its run", where=str(path), got=why)
+        return result, owner
+
+    def _problem_of_format_1(self, run_id: str, number: int, owner: Owner, result: Result) -> str | None:
+        """Why a result of 0.1, which carries no checksum, is not believed: docs/design.md, "The store and claims"."""
+        claim = self.folder(run_id) / "attempts" / f"{number:04d}.json"
+        try:
+            run = self.run(run_id)
+            claimed, version = _read_claim(claim, run_id, number)
+        except FileNotFoundError:
+            return f"there is no attempt {number}"
+        except StoreError as error:
+            return error.sentence
+        if version != 1:
+            return "it has no checksum, and its attempt has one"
+        if claimed != owner:
+            return f"its owner is not that of attempt {number}"
+        return steps_problem(result, run) or flops_problem(result, run)
+
+    def _is_silent(self, attempt: Attempt) -> bool:
+        """Whether nothing was written for `HEARTBEAT_SECONDS` by the file server's own clock; False where it may not be
+        asked.
+        """
+        claim = attempt.folder / "attempts" / f"{attempt.number:04d}.json"
+        written = []
+        for path in (attempt.metrics_path, claim, claim.with_name(f"{claim.name}.bad")):
+            with contextlib.suppress(OSError):
+                written.append(path.lstat().st_mtime)
+        now = server_time(claim.parent)
+        return now is not None and bool(written) and now - max(written) >= HEARTBEAT_SECONDS
 
     def _heartbeat_stopped(self, attempt: Attempt) -> bool:
         try:
@@ -256,3 +402,42 @@ class Store:
             since = now
         self._beats[key] = (size, since)
         return now - since >= HEARTBEAT_SECONDS
+
+
+def _read_run(path: Path, run_id: str) -> Run:
+    """The settings at `path`, which hash to `run_id`. Raises as `Store.run`, and FileNotFoundError."""
+    try:
+        settings = json.loads(record_bytes(path))
+        found = id_of_settings(settings)
+    except (ValueError, RecursionError) as error:
+        raise DamagedRecord("run.json is damaged", where=str(path), got=str(error)) from None
+    if found != run_id:
+        raise DamagedRecord("run.json does not hash to the name of its folder", where=str(path), got=found)
+    try:
+        return Run.from_settings(settings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NewerRecord("run.json cannot be read by this version", where=str(path), got=str(error)) from None
+
+
+def _read_claim(path: Path, run_id: str, number: int) -> tuple[Owner, int]:
+    """The owner of an attempt and the format of its file. Raises as `read_record`."""
+    record = read_record(path, run_id=run_id)
+    try:
+        owner = Owner.from_json(record.values)
+        why = owner.problem
+    except TypeError as error:
+        why = str(error)
+    if why is not None:
+        raise DamagedRecord("the attempt does not say who works on the run", where=str(path), got=why)
+    if record.format > 1 and record.values.get("attempt") != number:
+        raise DamagedRecord("this is another attempt", where=str(path), got=record.values.get("attempt"))
+    return owner, record.format
+
+
+def _refuse_what_is_no_folder(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        raise DamagedRecord("a link or a file in place of a folder", where=str(path))
+
+
+def _is_metric(value: object) -> bool:
+    return value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))

@@ -7,8 +7,10 @@ loop checkpoints and the worker exits 75. Nothing is done inside a signal handle
 
 from __future__ import annotations
 
+import errno
 import select
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -17,10 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from scaling.errors import ScalingError, StoreError
-from scaling.files import fault, read_json, to_json, write_atomic
+from scaling.errors import DamagedRecord, ScalingError, StoreError
+from scaling.files import fault, plain_entries, write_atomic
+from scaling.records import read_record, sealed
 from scaling.results.owner import Owner, code_version
 from scaling.results.store import Attempt, Store
+from scaling.results.tidy import tidy_run
 from scaling.runners.scheduler import JobEnvironment
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 MAX_DEATHS = 3  # assumption: a run whose worker died this often within one launch (out of memory, say) is left alone
 POLL_SECONDS = 0.5
+OF_ONE_FOLDER = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 
@@ -59,13 +64,19 @@ class WorkList:
 
     @classmethod
     def read(cls, path: Path) -> WorkList:
-        """The list that `write` left."""
-        values = read_json(path)
-        return cls(**(values | {"runs": tuple(values["runs"])}))
+        """The list that `write` left. Raises StoreError where it is missing or damaged."""
+        hint = "scaling launch SWEEP writes it again"
+        try:
+            values = read_record(path).values
+            return cls(**(values | {"runs": tuple(values["runs"])}))
+        except FileNotFoundError:
+            raise StoreError("there is no such list of runs", where=str(path), hint=hint) from None
+        except (KeyError, TypeError) as error:
+            raise DamagedRecord("the list of runs is damaged", where=str(path), got=str(error), hint=hint) from None
 
     def write(self, path: Path) -> Path:
         """Write the list and return its path."""
-        write_atomic(path, to_json(asdict(self)))
+        write_atomic(path, sealed(asdict(self)))
         return path
 
     def spent(self, run_id: str, newest: Attempt | None) -> bool:
@@ -124,6 +135,7 @@ class Worker:
         self.team: Team | None = None
         self.leads = True  # of several ranks one writes
         self.waits = False  # for another worker to leave the state of a trunk
+        self.unusable: set[str] = set()  # runs whose folders no attempt can be made in
 
     def work(self) -> int:
         """Train what is to be trained; the process's exit status.
@@ -153,12 +165,26 @@ class Worker:
                 continue
             if growing and self._trunk(run_id)[0] in growing:
                 self.waits = True
-            elif attempt := self.store.claim(run_id, self.owner, job_active=self.job_active):
+            elif attempt := self._claim(run_id):
                 fault("claimed")
                 return attempt
             else:
                 trunk, state = self._trunk(run_id)
                 growing |= {trunk} if trunk and state and not state.exists() else set()
+        return None
+
+    def _claim(self, run_id: str) -> Attempt | None:
+        """A new attempt; None where the run is another's, or where its folder cannot be used: the others go on."""
+        try:
+            return self.store.claim(run_id, self.owner, job_active=self.job_active)
+        except OSError as error:
+            if error.errno not in OF_ONE_FOLDER:
+                raise
+            reason: Exception = error
+        except StoreError as error:
+            reason = error
+        print(f"scaling worker: run {run_id} is left alone: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+        self.unusable.add(run_id)
         return None
 
     def _trunk(self, run_id: str) -> tuple[str | None, Path | None]:
@@ -174,7 +200,9 @@ class Worker:
         return run.trunk_id, state_path(self.store.trunks / run.trunk_id, run.branch_step)
 
     def _open(self, run_id: str) -> bool:
-        return not self.store.has_result(run_id) and not self.worklist.spent(run_id, self.store.newest(run_id))
+        if run_id in self.unusable or self.store.has_result(run_id):
+            return False
+        return not self.worklist.spent(run_id, self.store.newest(run_id))
 
     def _execute(self, attempt: Attempt) -> None:
         try:
@@ -221,21 +249,15 @@ class Worker:
         fault("publish")
         if self.store.publish(attempt, outcome):
             fault("published")
-            self._tidy(checkpoints)
+            tidy_run(self.store, run.id, keep=self.worklist.keep)
             self._tidy_trunk(run)
             log({"event": "completed", "step": outcome.steps})
-
-    def _tidy(self, checkpoints: Path) -> None:
-        """A finished run needs no checkpoint; its final weights stay where the sweep keeps them."""
-        for path in sorted(checkpoints.glob("*")):
-            if path.suffix in (".pt", ".tmp") or self.worklist.keep == "none":
-                path.unlink(missing_ok=True)
 
     def _tidy_trunk(self, run: Run) -> None:
         """When every branch of the list is done, the furthest state of its trunk stays for longer runs, or none."""
         unfinished = (run_id for run_id in self.worklist.runs if not self.store.has_result(run_id))
         if run.trunk_id is None or any(self._trunk(run_id)[0] == run.trunk_id for run_id in unfinished):
             return
-        states = sorted((self.store.trunks / run.trunk_id).glob("*.pt"))
+        states = [path for path in plain_entries(self.store.trunks / run.trunk_id) if path.suffix == ".pt"]
         for path in states if self.worklist.keep == "none" else states[:-1]:
             path.unlink(missing_ok=True)

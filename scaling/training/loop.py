@@ -78,7 +78,8 @@ def train(
         trunks: where runs that share a stable phase leave it for each other (`scaling.training.trunk`); None: nowhere.
 
     Raises:
-        TrainingError: settings that cannot be trained, an unknown device, a checkpoint of another run.
+        TrainingError: settings that cannot be trained, or an unknown device.
+        NewerRecord: a checkpoint of a later version.
         Superseded: another attempt owns the run.
     """
     place = open_device(device)
@@ -153,7 +154,14 @@ class Loop:
 
     def resume(self) -> None:
         """Go on from the furthest state there is, telling the log what was passed over."""
-        own = read_newest(self.folder, run_id=self.run.id, corpus_hash=self.trainer.data.hash, tell=self._tell)
+        own = read_newest(
+            self.folder,
+            run_id=self.run.id,
+            corpus_hash=self.trainer.data.hash,
+            steps=self.run.steps,
+            tell=self._tell,
+            leads=self.leads,
+        )
         after = own.step if own else 0
         shared = self.trunk.agreed(self.team, after=after, tell=self._tell) if self.trunk else None
         found = shared or own

@@ -11,17 +11,20 @@ circumstances (torch, processor, ranks), where the branch would not be, bit for 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from scaling.errors import TrainingError
-from scaling.files import replacing
+from scaling.errors import NewerRecord
+from scaling.files import plain_entries, replacing
 from scaling.training.checkpoint import UNREADABLE, Checkpoint, first_line, read_checkpoint, save
 from scaling.training.parallel import Team
 from scaling.training.trainer import Trainer
+
+_NAME = re.compile(r"\d{8}\.pt")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Trunk:
 
     def furthest(self, *, after: int, tell: Callable[[str], None]) -> Checkpoint | None:
         """The furthest usable state beyond `after` and not beyond the branch; `tell` hears what was passed over."""
-        steps = sorted((int(path.stem) for path in self.folder.glob("[0-9]*.pt")), reverse=True)
+        steps = [int(path.stem) for path in reversed(plain_entries(self.folder)) if _NAME.fullmatch(path.name)]
         usable = (self.read(step, tell) for step in steps if after < step <= self.branch_step)
         return next((state for state in usable if state is not None), None)
 
@@ -61,11 +64,11 @@ class Trunk:
         """The state after `step` steps, None where it cannot be used."""
         try:
             state = read_checkpoint(state_path(self.folder, step), self.id)
-        except (*UNREADABLE, TrainingError) as error:
+        except (*UNREADABLE, NewerRecord) as error:
             reason = first_line(error)
         else:
-            made = (state.corpus_hash, state.state["made_by"])
-            if made == (self.corpus_hash, self.made_by):
+            made = (state.corpus_hash, state.state.get("made_by"))
+            if made == (self.corpus_hash, self.made_by) and state.step == step == len(state.state.get("losses", ())):
                 return state
             reason = f"made by {made[1]} on data {made[0]}"
         tell(f"trunk state {state_path(self.folder, step)} is passed over: {reason}")

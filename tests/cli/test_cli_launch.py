@@ -64,9 +64,10 @@ def test_launch_trains_collects_fits_and_reports(launched) -> None:
     assert launched.first_launch.rstrip().splitlines()[-1] == f"report: {report}"
     status = launched.json("status", SWEEP)
     assert status["counts"] == {
-        "completed": 26, "diverged": 0, "failed": 0, "running": 0, "queued": 0, "planned": 0, "stale": 0
+        "completed": 26, "diverged": 0, "failed": 0, "running": 0, "queued": 0, "planned": 0, "stale": 0, "stopped": 0,
+        "damaged": 0,
     }  # fmt: skip
-    keys = {"id", "line", "budget", "params_total", "status", "loss", "message", "code_change"}
+    keys = {"id", "line", "budget", "params_total", "status", "loss", "message", "damaged", "code_change"}
     assert all(set(run) == keys for run in status["runs"])
     assert all(0.5 < run["loss"] < 5.6 for run in status["runs"]), "between entropy and ln 256"
 
@@ -170,12 +171,11 @@ def test_a_question_without_a_terminal_is_wrong_usage(scaling) -> None:
 
 
 def test_a_crashed_run_is_shown_and_never_becomes_a_point(one_line) -> None:
-    """A run whose corpus vanished from the store fails; the others finish; exit status 1; its loss stays empty."""
+    """A run whose weights cannot be written fails; the others finish; exit status 1; its loss stays empty."""
     document = one_line.json("plan", SWEEP)
     victim = document["runs"][0]["id"]
     folder = one_line.root / ".scaling" / "store" / victim
-    folder.mkdir(parents=True)
-    (folder / "checkpoints").write_text("a file where a folder should be")
+    (folder / "checkpoints" / "weights.safetensors" / "a folder where a file should be").mkdir(parents=True)
     done = one_line("launch", SWEEP, "--yes", status=1)
     assert f"failed: {victim}" in done.stderr
     status = one_line.json("status", SWEEP)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,29 @@ def test_wrong_usage_exits_2(capsys) -> None:
     assert main(["no-such-verb"]) == 2
     assert main(["plan", "a.yaml", "--no-such-option"]) == 2
     assert capsys.readouterr().out == ""
+
+
+def test_an_unexpected_error_is_kept_in_a_file_and_says_how_to_report_it(tmp_path, capsys, monkeypatch) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("a \x1b[31mred\x1b[0m bug")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("scaling.cli.planning.Project.open", broken)
+    err = refused(["plan", "x.yaml"], capsys)
+    [kept] = tmp_path.glob("scaling-error-*.txt")
+    assert str(kept) in err
+    assert "report it" in err
+    assert "ZeroDivisionError: a \\x1b[31mred" in err, "control characters are shown, not sent"
+    assert "Traceback" in kept.read_text()
+
+
+@pytest.mark.parametrize(("number", "word"), [(errno.ENOSPC, "space"), (errno.EROFS, "mount"), (errno.EACCES, "umask")])
+def test_a_disk_that_refuses_is_no_bug(tmp_path, capsys, monkeypatch, number: int, word: str) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / "runs.csv"))
+
+    monkeypatch.setattr("scaling.cli.planning.Project.open", refuse)
+    err = refused(["plan", "x.yaml"], capsys)
+    assert str(tmp_path) in err
+    assert word in err
+    assert not list(tmp_path.iterdir())

@@ -114,23 +114,28 @@ def test_too_little_text_says_how_much_there_is_and_is_needed(write_corpus):
     assert prepared(path, validation_tokens=held_out - 1).hash
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "description"])
-def test_damaged_data_is_refused(write_corpus, damage):
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "description", "cut", "gone"])
+def test_damaged_data_is_refused_and_prepared_again(write_corpus, damage):
     path = write_corpus()
     data = prepared(path)
-    file = data.folder / ("description.json" if damage == "description" else "train.bin")
+    file = data.folder / ("description.json" if damage in ("description", "cut", "gone") else "train.bin")
     raw = bytearray(file.read_bytes())
-    if damage == "remove":
+    if damage in ("remove", "gone"):
         file.unlink()
-    elif damage == "truncate":
+    elif damage in ("truncate", "cut"):
         file.write_bytes(raw[:-1])
     elif damage == "description":
         file.write_bytes(raw.replace(b'"vocab_size": 256', b'"vocab_size": 255'))
     else:
         raw[1234] ^= 1
         file.write_bytes(raw)
-    with pytest.raises(StoreError, match="does not match its hash"):
+    with pytest.raises(StoreError, match="prepared data") as error:
         open_data(path.parent / "store", data.hash)
+    assert "scaling launch" in error.value.hint
+    assert find_data(ref(path), root=path.parent, store=path.parent / "store") is None
+    assert prepared(path).hash == data.hash
+    assert open_data(path.parent / "store", data.hash)
+    assert data.folder.with_name(f"{data.hash}.bad").exists()
     shutil.rmtree(data.folder)
     with pytest.raises(StoreError, match="no such prepared data"):
         open_data(path.parent / "store", data.hash)

@@ -52,6 +52,12 @@ def test_bpe_is_trained_once_the_same_way_and_kept(bpe):
     for text, ids in zip(TEXTS, cached.encode_batch(TEXTS), strict=True):
         assert np.array_equal(ids, tokenizer.encode(text))
         assert len(ids) < len(text) / 1.5
+    other = cache.with_name("0.1.json")
+    other.write_text(tokenizer.definition)  # as 0.1 wrote it
+    assert load_tokenizer("bpe:300", cache=other).definition == tokenizer.definition
+    other.write_text(cache.read_text().replace("the", "teh", 1)[:-3])
+    assert load_tokenizer("bpe:300", cache=other, documents=lambda: TEXTS).definition == tokenizer.definition
+    assert other.read_bytes() == cache.read_bytes(), "a damaged one is trained again"
     with pytest.raises(DataError, match="has not been trained"):
         load_tokenizer("bpe:301", cache=cache.with_name("other.json"))
 

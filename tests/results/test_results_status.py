@@ -69,7 +69,7 @@ def test_an_interrupted_run_says_how_to_go_on(world) -> None:
     store, rows = world
     claim(store, rows[0]).log({"event": "stopped", "step": 6})
     status = run_status(rows[0], store, corpus_hash="c0ffee")
-    assert status.status == "failed"
+    assert status.status == "stopped"
     assert status.message == "stopped at step 6; `scaling launch` continues it"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.errors import StoreError
+from scaling.errors import DamagedRecord, StoreError
 from scaling.results.owner import Owner
 from scaling.results.store import HEARTBEAT_SECONDS, Store
 
@@ -119,7 +119,7 @@ def test_killed_at_every_observable_step_nothing_is_lost_or_half_written(tmp_pat
     run = tiny_run()
     arguments = [json.dumps(a_result().to_json())]
     outcomes = []
-    for k in range(1, 20):
+    for k in range(1, 30):
         store = Store(tmp_path / f"store-{k}")
         process = start(life, store, run.id, *arguments, str(k), json.dumps(run.settings()))
         process.communicate()
@@ -131,7 +131,7 @@ def test_killed_at_every_observable_step_nothing_is_lost_or_half_written(tmp_pat
         if process.returncode == 0:
             break
     assert outcomes[:-1] == [-signal.SIGKILL] * (len(outcomes) - 1)
-    assert len(outcomes) == 7, "six observable steps: link and linked of run.json, 0001.json and result.json"
+    assert len(outcomes) == 14, "write, flush, link and linked of run.json, 0001.json and result.json, and one line"
 
 
 def test_doubt_is_life_until_ten_minutes_without_heartbeat(store: Store, run_id: str) -> None:
@@ -202,7 +202,7 @@ def test_damage_is_named(store: Store, run_id: str, tiny_run) -> None:
     with pytest.raises(StoreError, match="does not hash"):
         store.run(run_id)
     path.write_text(json.dumps(settings | {"colour": "blue"}))
-    with pytest.raises(StoreError, match="cannot be read by this version"):
+    with pytest.raises(DamagedRecord, match="does not hash"):
         store.run(run_id)
     path.write_text('{"steps": ')
     with pytest.raises(StoreError, match=r"run\.json"):

@@ -16,8 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scaling.cli.launching import _hold
-from scaling.errors import RunnerError, SpecError, StoreError
+from scaling.errors import RunnerError, SpecError
 from scaling.results.jobs import JobRef
 from scaling.results.launches import launch_name, same_sweep
 from scaling.results.owner import Owner
@@ -350,11 +349,6 @@ def test_an_unknown_device_is_refused_with_its_line(tmp_path):
         load_runner(tmp_path / "runner.yaml")
     assert error.value.where == f"{tmp_path}/runner.yaml:2: device"
     assert error.value.hint == "did you mean 'h200'?"
-
-
-def test_a_store_that_cannot_be_made_is_refused():
-    with pytest.raises(StoreError, match="cannot be written"), _hold(Path("/proc/store")):
-        pass
 
 
 def test_without_slurm_the_next_command_is_named(slurm_profile, monkeypatch, tmp_path):

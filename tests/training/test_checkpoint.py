@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scaling.errors import TrainingError
+from scaling.errors import DamagedRecord, NewerRecord
 from scaling.training.checkpoint import Checkpoint, newest_first, read_newest, write_checkpoint
 
 
@@ -10,7 +10,7 @@ def at(step, run_id="mine", corpus="corpus"):
 
 
 def read(folder, told, run_id="mine"):
-    return read_newest(folder, run_id=run_id, corpus_hash="corpus", tell=told.append)
+    return read_newest(folder, run_id=run_id, corpus_hash="corpus", steps=100, tell=told.append)
 
 
 def test_the_last_two_are_kept_and_the_furthest_is_read(tmp_path):
@@ -56,14 +56,53 @@ def test_another_corpus_is_passed_over(tmp_path):
     assert "older" in told[0]
 
 
-def test_another_run_or_schema_is_refused_by_name(tmp_path):
-    path = write_checkpoint(tmp_path, at(5, run_id="theirs"), attempt=1)
-    with pytest.raises(TrainingError, match="another run") as error:
-        read(tmp_path, [])
-    assert "theirs" in str(error.value)
+def test_of_another_run_or_schema_it_is_set_aside(tmp_path):
+    write_checkpoint(tmp_path, at(5, run_id="theirs"), attempt=1)
+    assert read(tmp_path, told := []) is None
+    assert "another run (theirs)" in told[0]
+    torch.save({"schema": 1, **vars(at(6))}, tmp_path / "00000006-0001.pt")
+    assert read(tmp_path, told) is None
+    assert "another schema (1)" in told[1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["00000005-0001.pt.bad", "00000006-0001.pt.bad"]
+
+
+def test_one_of_a_later_version_is_left_alone(tmp_path):
+    path = tmp_path / "00000005-0001.pt"
     torch.save({"schema": 99, **vars(at(5))}, path)
-    with pytest.raises(TrainingError, match="another schema"):
+    with pytest.raises(NewerRecord, match="another schema"):
         read(tmp_path, [])
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "losses"),
+    [("01000000-0001.pt", 10**6, 10**6), ("00000007-0001.pt", 8, 8), ("00000007-0001.pt", 7, 6)],
+    ids=["beyond the run", "of another step", "losses missing"],
+)
+def test_a_state_that_the_run_does_not_have_is_set_aside_and_evicts_no_good_one(tmp_path, name, step, losses):
+    for good in (3, 4):
+        write_checkpoint(tmp_path, at(good), attempt=1)
+    torch.save({"schema": 3, **vars(at(step)), "state": {"losses": torch.zeros(losses)}}, tmp_path / name)
+    assert read(tmp_path, told := []).step == 4
+    assert name in told[0]
+    write_checkpoint(tmp_path, at(5), attempt=2)
+    kept = ["00000005-0002.pt", "00000004-0001.pt"]
+    assert [p.name for p in newest_first(tmp_path)] == kept
+
+
+def test_nothing_is_read_or_deleted_through_a_link(tmp_path):
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "checkpoints"
+    for step in (1, 2):
+        write_checkpoint(elsewhere, at(step), attempt=1)
+    folder.symlink_to(elsewhere)
+    assert read(folder, []) is None
+    with pytest.raises(DamagedRecord, match="symbolic link"):
+        write_checkpoint(folder, at(3), attempt=1)
+    folder.unlink()
+    folder.mkdir()
+    (folder / "00000009-0001.pt").symlink_to(elsewhere / "00000002-0001.pt")
+    assert read(folder, []) is None
+    assert len(list(elsewhere.iterdir())) == 2
 
 
 def test_a_pickle_is_not_run(tmp_path):

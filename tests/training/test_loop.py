@@ -14,6 +14,7 @@ from scaling import files
 from scaling.errors import TrainingError
 from scaling.run import Result
 from scaling.sweeps.counting import count, training_flops
+from scaling.training.checkpoint import Checkpoint, write_checkpoint
 from scaling.training.loop import Stopped, Superseded, train
 
 
@@ -139,10 +140,16 @@ def test_a_corrupted_newest_checkpoint_costs_steps_and_is_told(a_run, data, tmp_
     assert same_result(resumed, whole)
 
 
-def test_a_checkpoint_of_another_run_is_refused(a_run, data, tmp_path):
-    go(a_run(seed=1), data, tmp_path, stop=StopAt(2))
-    with pytest.raises(TrainingError, match="another run"):
-        go(a_run(seed=2), data, tmp_path)
+def test_a_checkpoint_of_another_run_or_far_beyond_the_end_changes_no_loss(a_run, data, tmp_path):
+    run = a_run(seed=2)
+    whole, _ = go(run, data, tmp_path / "whole")
+    go(a_run(seed=1), data, tmp_path / "c", stop=StopAt(2))
+    far = Checkpoint(run.id, data.hash, 10**6, {"losses": torch.zeros(10**6)})
+    write_checkpoint(tmp_path / "c", far, attempt=7)
+    result, records = go(run, data, tmp_path / "c")
+    messages = [r["message"] for r in records if "message" in r]
+    assert [("another run" in m, "step 1000000" in m) for m in messages] == [(False, True), (True, False)]
+    assert same_result(result, whole)
 
 
 def test_a_superseded_attempt_writes_nothing(a_run, data, tmp_path):
@@ -178,7 +185,9 @@ def test_checkpoints_come_by_wall_time(a_run, data, tmp_path, monkeypatch):
     points = []
     monkeypatch.setattr(files, "fault_hook", points.append)
     go(a_run(), data, tmp_path / "often", checkpoint_seconds=0)
-    assert [p for p in points if p.endswith(".pt")] == [f"replace {n:08d}-0001.pt" for n in range(1, 6)]
+    assert [p for p in points if p.startswith("replace ") and p.endswith(".pt")] == [
+        f"replace {n:08d}-0001.pt" for n in range(1, 6)
+    ]
     points.clear()
     go(a_run(), data, tmp_path / "seldom")
     assert not [p for p in points if p.endswith(".pt")]

@@ -17,9 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from scaling.errors import RunnerError
+from scaling.locks import hold
 from scaling.results.jobs import HeldRun, JobRef
 from scaling.results.owner import code_version
 from scaling.results.store import Store
@@ -219,13 +218,8 @@ class SlurmScheduler(Scheduler):
             return not before
         return max(before) < newest.number < MAX_UNATTENDED_ATTEMPTS and newest.error() is None
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        try:
-            with FileLock(self.store / ".launch.lock", timeout=LOCK_SECONDS):
-                yield
-        except Timeout:
-            raise RunnerError("another launch is submitting", where=str(self.store), hint="try again later") from None
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        return hold(self.store / ".launch.lock", timeout_s=LOCK_SECONDS, what="another launch is submitting")
 
     def _next_number(self) -> int:
         return max((int(path.stem) for path in self.folder.glob("[0-9]*.json")), default=0) + 1

@@ -9,12 +9,15 @@ without a job id is looked up by its job name, which no other submission has.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaling.files import read_json, to_json, write_atomic
+from scaling.errors import DamagedRecord
+from scaling.files import write_atomic
+from scaling.records import read_record, sealed
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,16 @@ class Submission:
 
     def write(self, path: Path) -> None:
         """Write the intention."""
-        write_atomic(path, to_json(asdict(self)))
+        write_atomic(path, sealed(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> Submission:
-        """The intention that `write` left."""
-        values = read_json(path)
-        return cls(**(values | {"tasks": tuple(tuple(task) for task in values["tasks"])}))
+        """The intention that `write` left. Raises DamagedRecord."""
+        values = read_record(path).values
+        try:
+            return cls(**(values | {"tasks": tuple(tuple(task) for task in values["tasks"])}))
+        except (KeyError, TypeError) as error:
+            raise DamagedRecord("the submission is damaged", where=str(path), got=str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Submitted:
 
     def settle(self, job_id: str) -> None:
         """Write down the job id ("" where there is none)."""
-        write_atomic(self.path.with_suffix(".job"), to_json({"job_id": job_id or None}))
+        write_atomic(self.path.with_suffix(".job"), sealed({"job_id": job_id or None}))
 
 
 def launch_folder(store: Path, name: str) -> Path:
@@ -83,15 +89,18 @@ def launch_folder(store: Path, name: str) -> Path:
 
 
 def all_submitted(store: Path) -> Iterator[Submitted]:
-    """Every submission of every launch on this store, oldest names first."""
+    """Every submission of every launch on this store, oldest names first. Of a damaged one nobody knows the runs: its
+    tasks train them, and a task that is submitted beside it finds them alive and leaves them alone.
+    """
     for path in sorted((store / "launches").glob("*/[0-9]*.json")):
-        yield Submitted(path, Submission.read(path), job_id_of(path))
+        with contextlib.suppress(DamagedRecord):
+            yield Submitted(path, Submission.read(path), job_id_of(path))
 
 
 def job_id_of(path: Path) -> str | None:
     """The job id of the intention at `path`: None while nobody knows, "" where nothing was submitted."""
     try:
-        job_id: Any = read_json(path.with_suffix(".job"))["job_id"]
-    except FileNotFoundError:
+        job_id: Any = read_record(path.with_suffix(".job")).values["job_id"]
+    except (FileNotFoundError, DamagedRecord, KeyError):  # then it is looked up by its name
         return None
     return str(job_id or "")

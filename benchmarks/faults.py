@@ -37,6 +37,9 @@ from pathlib import Path
 
 import scaling.files as files
 from scaling.cli import main as scaling_cli
+from scaling.project.opened import OpenSweep
+from scaling.results.launches import Launch
+from scaling.results.status import RunStatus
 from scaling.results.store import Store
 from scaling.runners.scheduler import Cancelled, JobEnvironment, JobsView, Order, Outcome, Scheduler, Work
 
@@ -430,13 +433,17 @@ def warm_up() -> None:
     """Import once what every forked process needs; a checkpoint at every step; a table in place of the report."""
     import faults  # noqa: F401  (the scheduler's module, as the runner file names it)
 
-    import scaling.cli.launching as launching
-    from scaling.cli.reporting import write_table
+    import scaling.cli.launch  # noqa: F401
+    from scaling.project import launching, reporting
     from scaling.training.loop import train
 
     assert train.__kwdefaults__ is not None
     train.__kwdefaults__["checkpoint_seconds"] = 0.0
-    launching._report = lambda project, frozen, runs: write_table(project, frozen, runs)  # type: ignore[assignment]
+
+    def table_alone(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> None:
+        reporting.write_table(opened, launch, runs)
+
+    launching.report_on = table_alone  # type: ignore[assignment]
 
 
 def table(rows: dict[str, Counter[str]], *, asked: int, points: int) -> str:

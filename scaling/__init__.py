@@ -9,6 +9,7 @@ them (`py.typed`). Where to start:
 | the points of one line | `study_line(points)` | law, frontier, checks |
 | the points of one line | `extrapolate(points)` | predictions of stacked forms, calibrated on held-out budgets |
 | a table | `study_rows(rows, settings=settings_for_table(rows, Settings()))` | lines and comparisons |
+| a sweep file | `Project.open(path)`, then `.plan()`, `.launch()`, `.study()` | everything the command line does |
 | a sweep file | `plan(load_sweep(path), vocab_size=256)`, then `price(grid, device=device)` | the grid, its price |
 | a store | `Store(path)`; `Run` and `Result` are what it holds | finished runs |
 | a paper | `published("hoffmann-2022-3")` | a law of the catalogue |
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from scaling.laws.line_study import study_line
     from scaling.laws.points import Points
     from scaling.laws.published import published
+    from scaling.project import Project
     from scaling.results.store import Store
     from scaling.run import Result, Run, Shape
     from scaling.sweeps.grids import Plan, plan
@@ -49,6 +51,7 @@ __all__ = [
     "Shape",
     "Result",
     "ScalingError",
+    "Project",
     "Sweep",
     "load_sweep",
     "Plan",
@@ -74,6 +77,7 @@ _PLACES = {
     "Shape": "run",
     "Result": "run",
     "ScalingError": "errors",
+    "Project": "project",
     "Sweep": "sweeps.schema",
     "load_sweep": "sweeps.schema",
     "Plan": "sweeps.grids",

@@ -1,4 +1,4 @@
-"""The command line: one function per verb, which parses, joins the parts below, and prints.
+"""The command line: one file per verb, which parses, calls `scaling.project` or what is below it, and prints.
 
 Exit status: 0 done; 1 something the user must see; 2 wrong usage, or a question without a terminal and without
 `--yes`; 130 after Ctrl-C. A user's mistake prints what, where, what was found, what is allowed and the next command,
@@ -18,48 +18,33 @@ from pathlib import Path
 
 import click
 
-from scaling.cli.screen import say
+from scaling.cli._screen import say
 from scaling.errors import ScalingError
 from scaling.locks import unwritable
 
 # what the state of a machine or a disk can answer at any moment; where else an OSError comes from is our mistake
 STATES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE)
 
-# verb -> the module of this package that holds it, in the order `scaling --help` shows them; a module is imported
-# when its verb is used
-VERBS = {
-    "plan": "planning",
-    "launch": "launching",
-    "work": "work",
-    "status": "following",
-    "logs": "following",
-    "cancel": "following",
-    "collect": "reporting",
-    "fit": "reporting",
-    "predict": "reporting",
-    "compare": "reporting",
-    "report": "reporting",
-    "import": "import_records",
-    "laws": "reporting",
-    "init": "planning",
-    "next": "designing",
-    "export": "models",
-    "evaluate": "models",
-    "doctor": "machine",
-}
+# every verb, in the order `scaling --help` shows them: a command of this name in a module of this name, which is
+# imported when the verb is used
+VERBS = (
+    *("plan", "launch", "work", "status", "show", "logs", "list", "cancel"),
+    *("collect", "fit", "predict", "compare", "report", "import", "laws"),
+    *("init", "next", "export", "evaluate", "doctor"),
+)
 
 
 class _Verbs(click.Group):
     """Imports a verb's module when the verb is used, so that `plan` never pays for what `fit` needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return [*VERBS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
         name = "import_records" if cmd_name == "import" else cmd_name  # a keyword of Python
-        command = getattr(import_module(f"scaling.cli.{VERBS[cmd_name]}"), name)
+        command = getattr(import_module(f"scaling.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from scaling.cli.options import root_option
-from scaling.cli.screen import say
+from scaling.cli._options import root_option
+from scaling.cli._screen import say
 from scaling.results.folder import ResultsFolder
 from scaling.results.records import NAME
 from scaling.results.restore import restore

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from scaling.cli.screen import say
+from scaling.cli._screen import say
 from scaling.errors import ScalingError, StoreError
 from scaling.results.launches import Launch, launches_folder, read_launch, worklist_path
 from scaling.results.store import Store

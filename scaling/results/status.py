@@ -43,7 +43,8 @@ class RunStatus:
 
     def to_json(self) -> dict[str, Any]:
         """The run as `scaling status --json` lists it."""
-        labels = {name: getattr(self.row, name) for name in ("id", "line", "budget", "params_total")}
+        labels = {name: getattr(self.row, name) for name in ("id", "line", "budget", "params_total", "seed", "lr")}
+        labels["cell"] = str(self.row.cell)
         told = {name: getattr(self, name) for name in ("status", "loss", "message", "damaged", "code_change")}
         return labels | told
 

@@ -206,7 +206,7 @@ def test_a_launch_works_without_flock_and_tidies_up(project: Path, say, monkeypa
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    monkeypatch.setattr("scaling.cli.launching._report", lambda *arguments: None)
+    monkeypatch.setattr("scaling.project.launching.report_on", lambda *arguments: None)
     store, launches = project / ".scaling" / "store", project / ".scaling" / "launches" / "micro"
     victim = finished(project)[0]
     (launches / "1").mkdir()

@@ -67,7 +67,8 @@ def test_launch_trains_collects_fits_and_reports(launched) -> None:
         "completed": 26, "diverged": 0, "failed": 0, "running": 0, "queued": 0, "planned": 0, "stale": 0, "stopped": 0,
         "damaged": 0,
     }  # fmt: skip
-    keys = {"id", "line", "budget", "params_total", "status", "loss", "message", "damaged", "code_change"}
+    keys = {"id", "line", "cell", "seed", "lr", "budget", "params_total"}
+    keys |= {"status", "loss", "message", "damaged", "code_change"}
     assert all(set(run) == keys for run in status["runs"])
     assert all(0.5 < run["loss"] < 5.6 for run in status["runs"]), "between entropy and ln 256"
 

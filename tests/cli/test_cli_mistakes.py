@@ -117,7 +117,7 @@ def test_an_unexpected_error_is_kept_in_a_file_and_says_how_to_report_it(tmp_pat
         raise ZeroDivisionError("a \x1b[31mred\x1b[0m bug")
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("scaling.cli.planning.Project.open", broken)
+    monkeypatch.setattr("scaling.project.Project.open", broken)
     err = refused(["plan", "x.yaml"], capsys)
     [kept] = tmp_path.glob("scaling-error-*.txt")
     assert str(kept) in err
@@ -131,7 +131,7 @@ def test_a_disk_that_refuses_is_no_bug(tmp_path, capsys, monkeypatch, number: in
     def refuse(*arguments: object, **options: object) -> None:
         raise OSError(number, os.strerror(number), str(tmp_path / "runs.csv"))
 
-    monkeypatch.setattr("scaling.cli.planning.Project.open", refuse)
+    monkeypatch.setattr("scaling.project.Project.open", refuse)
     err = refused(["plan", "x.yaml"], capsys)
     assert str(tmp_path) in err
     assert word in err

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from scaling.cli.options import root_option, sweep_argument
-from scaling.cli.project import Project
-from scaling.cli.reporting import Quantity, study_of
-from scaling.cli.screen import print_table, say
+from scaling.cli._options import root_option, sweep_argument
+from scaling.cli._project import open_project
+from scaling.cli._quantity import Quantity
+from scaling.cli._screen import print_table, say
 from scaling.errors import ScalingError
 from scaling.files import write_atomic
 from scaling.quantity import format_number
@@ -25,8 +25,8 @@ def next(sweep: Path, spend: float, target: float, out: Path | None, root: Path 
     """Propose, as a sweep file, the runs that most sharpen the prediction at --target for at most --spend FLOPs."""
     from scaling.sweeps.optimal_design import candidates, propose, proposed_sweep
 
-    project = Project.open(sweep, root)
-    study = study_of(sweep, root, {})
+    project = open_project(sweep, root)
+    study = project.study()
     draws = {line.name: line.law.draws for line in study.lines if line.law and line.law.draws}
     if not draws:
         hint = f"scaling fit {sweep}   says why"

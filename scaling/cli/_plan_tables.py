@@ -1,97 +1,21 @@
-"""`scaling plan` and `scaling init`: the grid and its price before anything is spent, and a sweep to start from."""
+"""A priced plan on the screen: the grid with steps or cells, totals, checks, and what was dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from scaling.cli.options import json_option, root_option, runner_option, sweep_argument
-from scaling.cli.project import Project
-from scaling.cli.screen import print_checks, print_json, print_table, say
+from scaling.cli._screen import print_checks, print_table
 from scaling.quantity import format_duration, format_number
-from scaling.results.launches import last_launch
-from scaling.results.store import Store
-from scaling.runners.runner_file import Runner, load_runner
-from scaling.sweeps.price import CellPrice, Priced, Throughput, Totals, matrix, price, rank_table
+from scaling.sweeps.price import CellPrice, Priced, Totals, matrix, rank_table
 
 if TYPE_CHECKING:
     from scaling.sweeps.simulate import Expected
 
 SHOWN_DROPPED = 10
 SHAPES_ACROSS = 12  # columns of a matrix: more do not fit a terminal
-
-
-@click.command()
-@sweep_argument
-@runner_option
-@click.option("--cells", is_flag=True, help="One row per cell: N, tokens, steps, batch, runs, time.")
-@click.option("--ranks", is_flag=True, help="Also show the rank of every factorized matrix and the share it keeps.")
-@click.option("--simulate", is_flag=True, help="Also fit simulated outcomes: the interval widths to expect.")
-@root_option
-@json_option
-def plan(
-    sweep: Path, runner: Path | None, cells: bool, ranks: bool, simulate: bool, root: Path | None, as_json: bool
-) -> None:
-    """The grid of runs and its price; nothing is run."""
-    project = Project.open(sweep, root)
-    profile = load_runner(runner)
-    plan = priced(project, profile)
-    expected = expectations(plan) if simulate else None
-    if as_json:
-        print_json(plan.document() | ({} if expected is None else {"expected": [asdict(one) for one in expected]}))
-        return
-    print_plan(plan, cells=cells)
-    if ranks:
-        print_ranks(plan)
-    if expected is not None:
-        print_expected(expected)
-    if any(check.severity == "error" for check in plan.checks):
-        say(f"\nnext: change the sweep, or name a runner that can: scaling plan {sweep} --runner FILE")
-    else:
-        say(f"\nnext: scaling launch {sweep}" + (f" --runner {runner}" if runner else ""))
-
-
-@click.command()
-@click.argument("name")
-@root_option
-def init(name: str, root: Path | None) -> None:
-    """Write a commented sweep sweeps/NAME.yaml, and a runner, to start from."""
-    from scaling.sweeps.templates import start
-
-    sweep, runner = start(name, (root or Path.cwd()).resolve())
-    say(f"{sweep}\n{runner}\nnext: scaling plan {sweep}")
-
-
-def priced(project: Project, profile: Runner) -> Priced:
-    """The plan of a project, priced for a profile, by measured throughput and corpus size where they are known."""
-    store = Store(profile.store_path(project.root))
-    corpus_tokens = _corpus_tokens(project, store)
-    plan = project.plan(store, corpus_tokens=corpus_tokens)
-    return price(
-        plan,
-        device=profile.hardware(),
-        devices=lambda run: profile.resources_for(run.counts.params_total).ranks,
-        sharded=lambda run: profile.resources_for(run.counts.params_total).strategy == "fsdp",
-        measured=_measured(project, store),
-        corpus_tokens=corpus_tokens,
-    )
-
-
-def _corpus_tokens(project: Project, store: Store) -> int | None:
-    """Training tokens of the corpus, where the store has it prepared."""
-    if not store.path.exists():
-        return None
-    from scaling.data.shards import find_data
-
-    data = find_data(project.sweep.data.ref, root=project.root, store=store.path)
-    if data is None:
-        return None
-    project.check_data(data)
-    return data.train_tokens
 
 
 def print_plan(plan: Priced, *, cells: bool = False, todo: int | None = None) -> None:
@@ -178,14 +102,6 @@ def print_ranks(plan: Priced) -> None:
     print_table(header, rows, left=3)
 
 
-def expectations(plan: Priced) -> list[Expected]:
-    """What the plan will tell, from simulated studies, at the first compute the sweep predicts."""
-    from scaling.sweeps.simulate import simulate
-
-    targets = plan.plan.sweep.analysis.predict
-    return simulate(plan.plan, target=targets[0] if targets else None)
-
-
 def print_expected(expected: Sequence[Expected]) -> None:
     """Half-widths of the 95 % intervals that every line is expected to give."""
     header = ("line", "", "runs", "N exponent", "at FLOPs", "N_opt", "loss", "fits that fail")
@@ -219,13 +135,3 @@ def _print_dropped(plan: Priced) -> None:
         click.echo(f"dropped: {cell.cell}: {cell.reason}")
     if len(dropped) > SHOWN_DROPPED:
         click.echo(f"... and {len(dropped) - SHOWN_DROPPED} more cells dropped (--json lists all)")
-
-
-def _measured(project: Project, store: Store) -> Iterable[Throughput]:
-    """What the finished runs of the last launch reached."""
-    launch = last_launch(project.root, project.name)
-    for row in launch.rows if launch else ():
-        result = store.result(row.id)
-        if result is not None and result.device_seconds > 0:
-            rate = (result.flops + result.optimizer_flops) / result.device_seconds
-            yield Throughput(row.line, row.params_matmul, rate)

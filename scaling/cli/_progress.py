@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 from rich.console import Group
 from rich.live import Live
@@ -13,9 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scaling.cli.screen import console, say
+from scaling.cli._screen import console, say
 from scaling.quantity import format_duration
-from scaling.results.launches import Launch
 from scaling.results.status import RunStatus, counts
 
 LINE_SECONDS = 20.0  # between two lines where there is no terminal
@@ -24,33 +21,28 @@ _DONE = ("completed", "diverged")
 
 
 class Progress:
-    """Shows the runs of one launch; `show` draws, `due` says when."""
+    """Shows the runs of one launch between `start` and `stop`."""
 
-    def __init__(self, launch: Launch, *, slots: int) -> None:
-        self._launch, self._slots = launch, slots
-        self._started = time.monotonic()
-        self._hours_at_start: float | None = None
+    def __init__(self) -> None:
         screen = console(err=True)
         self._live = Live(console=screen, auto_refresh=False, transient=True) if screen.is_terminal else None
-        self._interval = LIVE_SECONDS if self._live else LINE_SECONDS
-        self._shown = -self._interval
+        self.interval_s = LIVE_SECONDS if self._live else LINE_SECONDS
 
-    def __enter__(self) -> Self:
+    def start(self, slots: int) -> None:
+        """The runs train from now on, `slots` of them side by side."""
+        self._slots = slots
+        self._started = time.monotonic()
+        self._hours_at_start: float | None = None
         if self._live:
             self._live.start()
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def stop(self) -> None:
+        """Take the live picture away."""
         if self._live:
             self._live.stop()
 
-    def due(self) -> bool:
-        """Whether it is time to look at the runs again; reading the state of thousands costs something."""
-        return time.monotonic() - self._shown >= self._interval
-
     def show(self, runs: Sequence[RunStatus]) -> None:
         """Draw the state of all runs."""
-        self._shown = time.monotonic()
         if self._live:
             self._live.update(Group(self._summary(runs), self._bar(runs), self._table(runs)), refresh=True)
         else:

@@ -13,12 +13,12 @@ from pathlib import Path
 import click
 import psutil
 
-from scaling.cli.calibration import calibrate_here
-from scaling.cli.options import json_option, root_option, runner_option
-from scaling.cli.screen import print_json, print_table
+from scaling.cli._options import json_option, root_option, runner_option
+from scaling.cli._screen import print_json, print_table
 from scaling.data.corpus import open_corpus
 from scaling.errors import ScalingError
 from scaling.hardware import Device
+from scaling.project.calibration import calibrate_here
 from scaling.runners.runner_file import load_runner
 from scaling.runners.scheduler import scheduler_class
 from scaling.runners.scheduler_names import names

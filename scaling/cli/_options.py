@@ -10,6 +10,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 sweep_argument = click.argument("sweep", type=_FILE)
 table_argument = click.argument("table", metavar="SWEEP|FILE", type=_FILE)
+run_argument = click.argument("run")
 root_option = click.option(
     "--root",
     type=click.Path(file_okay=False, path_type=Path),

@@ -1,0 +1,72 @@
+"""`scaling compare`: lines at equal loss and at equal compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scaling.cli._fit_options import FitOptions, study_of
+from scaling.cli._options import json_option, root_option, sweep_argument
+from scaling.cli._screen import print_json, print_table
+from scaling.quantity import format_number
+
+if TYPE_CHECKING:
+    from scaling.analysis.study import Study
+    from scaling.inference.measure import MeasuredCost
+
+
+@click.command()
+@sweep_argument
+@click.option("--measure", is_flag=True, help="Also time the largest model of every line here, factorized and merged.")
+@root_option
+@json_option
+def compare(sweep: Path, measure: bool, root: Path | None, as_json: bool) -> None:
+    """Inference cost of the families at equal loss, and their difference in loss at equal compute."""
+    from scaling.report.documents import comparisons_json
+    from scaling.report.serving_document import measured_json
+    from scaling.report.terminal import compare_text
+
+    study = study_of(sweep, root, FitOptions())
+    rows = measured_rows(study) if measure else []
+    if as_json:
+        measured = {"measured": [measured_json(line, row) for line, row in rows]} if measure else {}
+        print_json(comparisons_json(study) | measured)
+        return
+    click.echo(compare_text(study))
+    if rows:
+        click.echo()
+        header = ("line", "form", "batch", "N", "predicted", "measured", "tokens/s")
+        shown = (
+            (
+                line,
+                row.predicted.form,
+                row.predicted.batch,
+                format_number(row.predicted.params),
+                f"{row.predicted.decode_seconds * 1e3:.2f} ms",
+                f"{row.decode_seconds * 1e3:.2f} ms",
+                format_number(row.tokens_per_second),
+            )
+            for line, row in rows
+        )
+        print_table(header, shown, title="One decode step of the largest model of each line, on this machine", left=2)
+
+
+def measured_rows(study: Study) -> list[tuple[str, MeasuredCost]]:
+    """Each line's name with the times of its largest model on this machine's CPU, beside the calibrated prediction."""
+    from scaling.analysis.serving import BATCHES, context_of
+    from scaling.hardware import find_device
+    from scaling.inference.cost import Setting
+    from scaling.inference.measure import calibrate, measure
+
+    device = calibrate(find_device("cpu"))
+    found = []
+    for line in study.lines:
+        if line.curve is None:
+            continue
+        model = line.curve.rungs[-1]
+        for batch in BATCHES:
+            setting = Setting(device, batch=batch, context=context_of(study), precision="float32")
+            found += [(line.name, row) for row in measure(model.shape, model.ranks, setting)]
+    return found

@@ -1,0 +1,73 @@
+"""From finished runs to the table, the laws and the report of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaling.errors import ScalingError
+from scaling.project.calibration import calibrated
+from scaling.project.opened import OpenSweep
+from scaling.results.collect import collect, refuse_vanishing
+from scaling.results.launches import Launch
+from scaling.results.status import RunStatus
+from scaling.results.store import Store
+from scaling.rows import RunRow, write_runs
+
+if TYPE_CHECKING:
+    from scaling.analysis.settings import Settings
+    from scaling.analysis.study import Study
+    from scaling.report.html import WrittenReport
+
+
+def settings_of_sweep(opened: OpenSweep) -> Settings:
+    """The sweep's `analysis:` block, with what was measured of devices."""
+    from scaling.analysis.settings import settings_of
+
+    return replace(settings_of(opened.sweep), hardware=calibrated(opened.root))
+
+
+def rows_of(launch: Launch, runs: Sequence[RunStatus]) -> list[RunRow]:
+    """The runs of a launch as rows of the table."""
+    return collect(runs, Store(Path(launch.store)))
+
+
+def write_table(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> list[RunRow]:
+    """Write `results/<sweep>/runs.csv`; its rows. Raises StoreError where finished runs would vanish from it."""
+    refuse_vanishing(opened.table, runs, corpus_hash=launch.corpus_hash)
+    rows = rows_of(launch, runs)
+    write_runs(opened.table, rows)
+    return rows
+
+
+def write_records_and_curves(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> None:
+    """Write records.jsonl and curves.csv beside the table; what lacks its records is named to the listener."""
+    from scaling.results.curves import write_curves
+    from scaling.results.records import write_records
+
+    store = Store(Path(launch.store))
+    written, problems = write_records(opened.results, runs, store)
+    for problem in problems:
+        opened.listener.message(f"without its records: {problem}")
+    points = write_curves(opened.results, runs, store)
+    opened.listener.message(f"{opened.results}: records of {written} runs, {points} points of curves")
+
+
+def study_of_rows(opened: OpenSweep, rows: Sequence[RunRow], settings: Settings) -> Study:
+    """The study of what a launch has finished. Raises ScalingError where that is nothing."""
+    from scaling.analysis.study import study_rows
+
+    if not any(row.status == "completed" for row in rows):
+        raise ScalingError("no run is finished yet", where=str(opened.path), hint=f"scaling status {opened.path}")
+    return study_rows(rows, settings=settings)
+
+
+def report_on(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> WrittenReport:
+    """Everything after training, as files."""
+    from scaling.report.html import write_report
+
+    rows = write_table(opened, launch, runs)
+    study = study_of_rows(opened, rows, settings_of_sweep(opened))
+    return write_report(study, opened.results, launch=launch, runs=runs, sweep=opened.sweep)

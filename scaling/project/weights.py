@@ -1,0 +1,110 @@
+"""What can be done with the weights of finished runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling.errors import ScalingError
+from scaling.project.opened import OpenSweep
+from scaling.results.restore import imported_from
+from scaling.results.store import Store
+from scaling.rows import PlanRow, SetLoss
+from scaling.run import DataRef
+
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The loss of one finished run on one more validation set."""
+
+    row: PlanRow
+    loss: SetLoss
+
+    def to_json(self) -> dict[str, Any]:
+        """The evaluation as `scaling evaluate --json` lists it."""
+        row, loss = self.row, self.loss
+        labels = {"id": row.id, "line": row.line, "cell": str(row.cell), "set": loss.name}
+        return labels | {"loss": loss.loss, "loss_se": loss.loss_se, "loss_per_byte": loss.loss_per_byte}
+
+
+def export_run(opened: OpenSweep, run: str, out: Path) -> str:
+    """Write the model of a finished run as a Hugging Face folder; the run's id. Raises ScalingError, TrainingError."""
+    from scaling.training.export import export
+
+    launch = opened.current_launch()
+    run_id = opened.find(launch, run).id
+    store = Store(Path(launch.store))
+    export(store.run(run_id), weights=_weights(store, run_id), out=out)
+    return run_id
+
+
+def evaluate_runs(opened: OpenSweep, data: Path, name: str | None) -> Sequence[Evaluation]:
+    """The loss of every finished run on one more validation set; kept in the store.
+
+    Raises:
+        ScalingError: the sweep has a set of this name, or no run is finished.
+        DataError: the text cannot be read.
+    """
+    from scaling.data.shards import prepare
+    from scaling.training.export import evaluate
+
+    launch = opened.current_launch()
+    store = Store(Path(launch.store))
+    name = name or re.sub(r"[^A-Za-z0-9_-]", "-", data.stem)
+    prepared = prepare(_with_set(opened, name, data), root=opened.root, store=store.path)
+    evaluations = []
+    for row in launch.rows:
+        result = store.result(row.id)
+        if result is None or result.status != "completed":
+            continue
+        if not _weights_path(store, row.id).exists() and (source := imported_from(store, row.id)):
+            without = f"not evaluated: run {row.id} was imported from {source}, without its weights"
+            opened.listener.message(without)
+            continue
+        found = evaluate(store.run(row.id), weights=_weights(store, row.id), data=prepared, names=[name])[name]
+        loss = SetLoss(name, found.loss_nats, found.loss_se_nats, found.loss_per_byte_nats)
+        store.add_evaluation(row.id, loss, data=str(data), data_hash=prepared.hash)
+        evaluations.append(Evaluation(row, loss))
+    if not evaluations:
+        what = "no run is finished with its weights in this store"
+        raise ScalingError(what, where=str(opened.path), hint=f"scaling status {opened.path}")
+    return evaluations
+
+
+def _with_set(opened: OpenSweep, name: str, data: Path) -> DataRef:
+    """The sweep's data with the further set in place of its own."""
+    own = opened.sweep.data.ref
+    if name in dict(own.validation or ()):
+        what = "the sweep has a validation set of this name"
+        allowed = "another name (--name): runs.csv has one column for each set"
+        raise ScalingError(what, where=str(opened.path), got=name, allowed=allowed)
+    return DataRef(own.corpus, own.tokenizer, own.validation_tokens, ((name, str(data.resolve())),))
+
+
+def _weights(store: Store, run_id: str) -> Path:
+    path = _weights_path(store, run_id)
+    if path.exists():
+        return path
+    if source := imported_from(store, run_id):
+        attempt = store.newest(run_id)
+        raise ScalingError(
+            f"run {run_id} was imported from records, which hold no weights",
+            where=str(path),
+            got=f"imported from {source}; trained on {attempt.owner.host if attempt else 'another machine'}",
+            allowed="a run that was trained in this store",
+            hint="run this where the weights are, or train the run in a store without it (`store:` of a runner file)",
+        )
+    raise ScalingError(
+        f"run {run_id} has no weights",
+        where=str(path),
+        allowed="a finished run of a sweep with training.keep: weights (the default)",
+    )
+
+
+def _weights_path(store: Store, run_id: str) -> Path:
+    return store.checkpoints(run_id) / WEIGHTS

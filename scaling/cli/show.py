@@ -12,7 +12,7 @@ from scaling.cli._attempts import print_attempt
 from scaling.cli._curve_plot import curve_plot
 from scaling.cli._options import json_option, root_option, run_argument, sweep_argument
 from scaling.cli._project import open_project
-from scaling.cli._screen import print_json, print_table
+from scaling.cli._screen import print_json, print_table, printable
 from scaling.quantity import format_number
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def show(sweep: Path, run: str, root: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(history.to_json())
         return
-    click.echo(_headline(history))
+    click.echo(printable(_headline(history)))
     click.echo()
     print_table(("setting", ""), _flat(history.row.settings or {}), left=2)
     if len(history.curve) > 1:

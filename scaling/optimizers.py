@@ -50,6 +50,7 @@ class OptimizerSpec:
         factored: it steps pairs of factors, so a dense or self-guided model cannot use it.
         averages: float32 numbers it keeps for every parameter.
         flops_per_param: elementwise operations per parameter and step, counted from the rule.
+        pure: its step returns new tensors, so it holds one more copy of its average and, at its end, of what moved.
         power_steps: steps of a power iteration per matrix and step.
         update: ``module:Class`` of the update rule; None: it is one of `training.update_rules.UPDATES`.
     """
@@ -61,6 +62,7 @@ class OptimizerSpec:
     averages: int = 1
     flops_per_param: int = 8
     power_steps: int = 0
+    pure: bool = False
     update: str | None = None
 
     def __post_init__(self) -> None:
@@ -141,6 +143,7 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = {
             {**_MOMENTUM, **_STEPS, **_NO_FACTOR, **_SPECTRAL_DECAY},
             factored=True,
             power_steps=1,
+            pure=True,
         ),
         OptimizerSpec(
             "spectron_renormalise_only",
@@ -148,6 +151,7 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = {
             {**_MOMENTUM, **_NO_FACTOR, **_SPECTRAL_DECAY},
             factored=True,
             power_steps=1,
+            pure=True,
         ),
         OptimizerSpec(
             "spectron_orthogonalise_only",

@@ -134,34 +134,13 @@ def optimizer_flops(shape: Shape, ranks: Ranks, optimizer: Optimizer, steps: int
     return float(per_step * steps)
 
 
-def training_memory_bytes(run: Run, *, sequences: int = 1, shards: int = 1) -> float:
-    """Bytes on one device: its part of weights, gradients and optimizer state, and the activations of `sequences` at
-    once.
-
-    Under `fsdp` the model is cut into as many `shards` as there are devices; under `ddp` every device holds all of it.
-
-    Weights, gradients and the optimizer's state are float32; under bfloat16 autocast the matrices have a half-size
-    copy. Activations kept for the backward pass, per layer and token, by the modules that save them: two norms (2d
-    each), q k v and the attention output (4 widths), gate, up, their product and SiLU (4h), what a structure keeps
-    between its products; at the end the logits, their log-softmax and their gradient in float32.
-    """
-    shape, counts = run.shape, count(run.shape, run.ranks)
-    weights = 8 * counts.params_total + (2 * counts.params_matmul if run.precision == "bfloat16" else 0)
-    weights += 8 * helper_params(shape, run.ranks) if run.self_guided else 0
-    value_bytes = 2 if run.precision == "bfloat16" else 4
-    sizes, used = shape.matrices(), structures(shape, run.ranks)
-    inside = sum(structure.saved(*sizes[name]) for name, structure in used.items())
-    per_layer = 6 * shape.width + 2 * shape.kv_width + 4 * shape.ff_width + inside
-    per_token = value_bytes * (shape.layers * per_layer + 2 * shape.width) + 3 * 4 * shape.vocab_size
-    return float((weights + _optimizer_bytes(run)) / shards + per_token * sequences * run.sequence_length)
-
-
 def state_bytes(run: Run) -> float:
     """Bytes of a checkpoint: weights and optimizer state in float32."""
-    return 4.0 * count(run.shape, run.ranks).params_total + _optimizer_bytes(run)
+    return 4.0 * count(run.shape, run.ranks).params_total + optimizer_bytes(run)
 
 
-def _optimizer_bytes(run: Run) -> float:
+def optimizer_bytes(run: Run) -> float:
+    """Bytes that the update rules of a run remember, helpers left out."""
     counts = count(run.shape, run.ranks)
     rule = find_optimizer(run.optimizer.name)
     return float(OTHERS.state_bytes(counts.params_total - counts.hidden) + rule.state_bytes(counts.hidden))

@@ -20,8 +20,8 @@ from scaling.hardware import Device
 from scaling.parameterizations import parameterization_of, structures
 from scaling.quantity import format_number
 from scaling.rows import CellKey
-from scaling.sweeps.counting import training_memory_bytes
 from scaling.sweeps.grids import Plan
+from scaling.sweeps.memory import training_memory
 from scaling.sweeps.resolve import PlannedRun
 from scaling.sweeps.trunks import trunk_bytes
 
@@ -196,7 +196,10 @@ def price(
     spent = tuple(device_hours(planned) for planned in plan.runs)
     pending = tuple(device_hours(planned) for planned in plan.pending)
     needs = [
-        (planned, training_memory_bytes(planned.run, shards=n) if n > 1 and sharded(planned) else planned.memory_bytes)
+        (
+            planned,
+            training_memory(planned.run, sequences=1, ranks=n, strategy="fsdp" if sharded(planned) else "ddp").peak,
+        )
         for planned, n in zip(plan.runs, counts, strict=True)
     ]
     misfits = [(planned, needed) for planned, needed in needs if needed > device.memory_bytes]

@@ -15,6 +15,7 @@ from scaling.run import Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.sweeps import counting
 from scaling.sweeps.counting import Counts
 from scaling.sweeps.grid_cells import PlannedCell, PlannedLine
+from scaling.sweeps.memory import training_memory
 from scaling.sweeps.recipes import Recipe, Scale
 from scaling.sweeps.schema import Family, Sweep
 
@@ -167,7 +168,7 @@ class Resolver:
         key = (run.shape, run.optimizer, None if run.ranks is None else tuple(run.ranks.values()))
         if key not in self.costs:
             per_step = counting.optimizer_flops(run.shape, run.ranks, run.optimizer, 1)
-            self.costs[key] = (per_step, counting.training_memory_bytes(run))
+            self.costs[key] = (per_step, training_memory(run, sequences=1).peak)
         return self.costs[key]
 
     def _schedule(self, scale: Scale) -> Schedule:

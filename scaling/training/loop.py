@@ -60,6 +60,7 @@ def train(
     team: Team = ALONE,
     micro_sequences: int | None = None,
     trunks: Path | None = None,
+    compiler: str | None = None,
 ) -> Result | Stopped:
     """Train `run` to its end, from the newest checkpoint in `folder` or, if that is further, a state of its trunk.
 
@@ -74,8 +75,10 @@ def train(
         device: a torch device.
         checkpoint_seconds: wall time between checkpoints.
         team: the ranks that train the run together (`parallel.join`); each calls this with the same arguments.
-        micro_sequences: sequences whose activations a rank holds at once; None: its whole part of the batch.
+        micro_sequences: sequences whose activations a rank holds at once; None: its whole part of the batch. A
+            checkpoint's own split is kept.
         trunks: where runs that share a stable phase leave it for each other (`scaling.training.trunk`); None: nowhere.
+        compiler: backend of `torch.compile`; None: Inductor on GPUs, nothing on CPUs.
 
     Raises:
         TrainingError: settings that cannot be trained, or an unknown device.
@@ -83,8 +86,9 @@ def train(
         Superseded: another attempt owns the run.
     """
     place = open_device(device)
-    compiled = place.type == "cuda"
-    trainer = Trainer(run, data, device=place, team=team, micro_sequences=micro_sequences, compiled=compiled)
+    backend = compiler or ("inductor" if place.type == "cuda" else None)
+    tell = lambda text: log({"message": text})  # noqa: E731
+    trainer = Trainer(run, data, device=place, team=team, micro_sequences=micro_sequences, compiler=backend, tell=tell)
     loop = Loop(
         trainer, folder, attempt=attempt, owns=owns, log=log, checkpoint_seconds=checkpoint_seconds, trunks=trunks
     )
@@ -103,7 +107,7 @@ def train(
         if asked:
             return Stopped(trainer.step_number)
         fault(f"step {trainer.step_number}")
-        trainer.step()
+        loop.step()
     return loop.finish()
 
 
@@ -149,6 +153,9 @@ class Loop:
         self.started = self.logged = self.saved = time.perf_counter()
         self.logged_step = self.saved_step = 0
         self.logged_losses = 0
+        self.trunks = trunks
+        self.warm = trainer.device.type == "cpu" and trainer.compiler.backend is None
+        self.timed_step, self.owed = 0, 0  # where the clock stood last; steps it has not counted
         self.trunk = None if trunks is None else trunk_of(trainer, trunks)
         self.shared_step: int | None = None  # where the run left the trunk's states and went on by itself
 
@@ -169,14 +176,34 @@ class Loop:
             self.trainer.restore(found)
             origin = f"went on from trunk {found.run_id}" if shared else "resumed"
             self.log({"message": f"{origin} at step {found.step}", "step": found.step})
+            self.trunk = (
+                None if self.trunks is None else trunk_of(self.trainer, self.trunks)
+            )  # its split may be another
         self.shared_step = shared.step if shared else None
+        self.timed_step = self.trainer.step_number
         self.logged_step = self.saved_step = self.trainer.step_number
         self.logged_losses = len(self.trainer.history.values)
         self.started = self.logged = self.saved = time.perf_counter()
 
+    def step(self) -> None:
+        """One update. The first of an attempt, which compiles and warms up, is timed apart: it counts as long as the
+        steps after it take.
+        """
+        if self.warm:
+            self.trainer.step()
+            return
+        self._pause()
+        self.trainer.step()
+        self.trainer.wait()
+        self.trainer.warmup_seconds += (time.perf_counter() - self.started) * self.team.world
+        self.warm, self.owed = True, self.owed + 1
+        self.timed_step, self.started = self.trainer.step_number, time.perf_counter()
+        self.logged, self.logged_step = self.started, self.timed_step
+        if self.trainer.compiler.backend and not self.trainer.compiler.compiled:
+            self._tell("nothing was compiled: the run is trained eagerly")
+
     def share(self, trunk: Trunk) -> None:
         """Leave the state of a sound run for other branches of its trunk."""
-        self.trainer.history.collect(wait=True)
         self._pause()
         if self.trainer.history.broken is None:
             state = self.trainer.checkpoint()
@@ -195,7 +222,6 @@ class Loop:
 
     def save(self) -> None:
         """Write a checkpoint of a run that is sound; a broken one ends instead."""
-        self.trainer.history.collect(wait=True)
         self._pause()
         self._check_owner()
         if self.trainer.history.broken is None:
@@ -218,19 +244,19 @@ class Loop:
             "loss_nats": sum(new) / len(new) if new else None,
             "lr": run.optimizer.lr * rate_factor(run.schedule, max(trainer.step_number - 1, 0), steps=run.steps),
             "tokens_per_second": rate or None,
-            "mfu": self.mfu(rate) if rate else None,
+            "mfu": self.mfu(rate / self.team.world) if rate else None,
             "device_seconds": trainer.seconds + now - self.started,
         }
         values |= trainer.stability.newest
         if trainer.step_number > self.logged_step:
-            values["grad_norm"] = trainer.optimizers.gradient_norm().item()
+            values["grad_norm"] = trainer.optimizers.last_norm().item()
+        values |= {"compiled": trainer.compiler.compiled, "micro_batch": trainer.micro_sequences}
         self.log({k: v if v is None or math.isfinite(v) else None for k, v in values.items()})
         self.logged, self.logged_step, self.logged_losses = now, trainer.step_number, len(trainer.history.values)
 
     def finish(self) -> Result:
         """Validate, keep the weights, and report."""
         trainer = self.trainer
-        trainer.history.collect(wait=True)
         self._pause()
         sets = trainer.validate() if trainer.history.broken is None else {}
         self.record()
@@ -264,6 +290,9 @@ class Loop:
             optimizer_flops=optimizer_flops(run.shape, run.ranks, run.optimizer, steps),
             device_seconds=trainer.seconds,
             inherited_seconds=trainer.inherited_seconds,
+            warmup_seconds=trainer.warmup_seconds,
+            compiled=trainer.compiler.compiled,
+            micro_batch=trainer.micro_sequences,
             epochs=trainer.batches.epochs(steps),
             device=describe_device(trainer.device),
             torch_version=torch.__version__,
@@ -286,8 +315,15 @@ class Loop:
         return None if peak is None else flops * tokens_per_second / peak
 
     def _pause(self) -> None:
-        self.trainer.seconds += (time.perf_counter() - self.started) * self.team.world
-        self.started = time.perf_counter()
+        """Wait for the device and add the time since the last pause; steps owed count like those timed in it."""
+        self.trainer.wait()
+        now, timed = time.perf_counter(), self.trainer.step_number - self.timed_step
+        seconds = (now - self.started) * self.team.world
+        if timed and self.owed:
+            seconds *= 1 + self.owed / timed
+            self.owed = 0
+        self.trainer.seconds += seconds
+        self.started, self.timed_step = now, self.trainer.step_number
 
     def _tell(self, text: str) -> None:
         self.log({"message": text})

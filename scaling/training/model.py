@@ -15,6 +15,7 @@ head, V vocabulary.
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from scaling.errors import TrainingError
 from scaling.parameterizations import DENSE, Ranks, structures
 from scaling.run import Initialisation, Shape
+from scaling.training.cross_entropy import cross_entropies, mean_cross_entropy
 from scaling.training.linear import Linear
 
 ROPE_THETA = 1e4  # Su et al. 2104.09864; the paper's runs
@@ -129,15 +131,23 @@ class Decoder(nn.Module):
         self.register_buffer("cos", cos_T1C, persistent=False)
         self.register_buffer("sin", sin_T1C, persistent=False)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Logits (B, T, V) of the token that follows each position."""
+    def forward(
+        self, tokens_BT: Tensor, targets_BT: Tensor | None = None, *, reduction: Literal["mean", "none"] = "mean"
+    ) -> Tensor:
+        """Logits (B, T, V) of the token that follows each position; with targets their negative log likelihood, nats:
+        its mean, or (B, T) of every target. The loss is part of the module so that its logits may be done in chunks.
+        """
         length = tokens_BT.shape[1]
         cos_T1C, sin_T1C = self.cos[:length], self.sin[:length]
         x_ND: Tensor = self.embedding(tokens_BT.flatten())
         for block in self.layers:
             x_ND = block(x_ND, cos_T1C, sin_T1C)
-        logits_NV = F.linear(self.norm(x_ND), self.output_weight)
-        return logits_NV.view(*tokens_BT.shape, -1)
+        x_ND = self.norm(x_ND)
+        if targets_BT is None:
+            return F.linear(x_ND, self.output_weight).view(*tokens_BT.shape, -1)
+        if reduction == "mean":
+            return mean_cross_entropy(x_ND, self.output_weight, targets_BT.flatten())
+        return cross_entropies(x_ND, self.output_weight, targets_BT.flatten()).view_as(targets_BT)
 
     @property
     def output_weight(self) -> Tensor:
@@ -204,10 +214,11 @@ def own_stream(layer: str, *, seed: int) -> torch.Generator:
 
 def token_losses(model: nn.Module, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
     """Negative log likelihood of every target, nats, (B, T)."""
-    logits_BTV = model(inputs_BT)
-    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none").view_as(targets_BT)
+    losses: Tensor = model(inputs_BT, targets_BT, reduction="none")
+    return losses
 
 
 def mean_loss(model: nn.Module, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
     """Mean negative log likelihood of the targets, nats per token."""
-    return F.cross_entropy(model(inputs_BT).flatten(0, 1).float(), targets_BT.flatten())
+    loss: Tensor = model(inputs_BT, targets_BT)
+    return loss

@@ -113,12 +113,9 @@ class Team:
 
     @contextlib.contextmanager
     def accumulating(self, network: nn.Module, *, last: bool) -> Iterator[None]:
-        """Around one part of a batch: gradients are averaged over the ranks with the last part only."""
-        if self.sharded:
-            from torch.distributed.fsdp import FSDPModule
-
-            assert isinstance(network, FSDPModule)
-            network.set_requires_gradient_sync(last)
+        """Around one part of a batch: gradients are averaged over the ranks with the last part only; sharded ones with
+        every part, because waiting would keep the gradients of the whole model on every rank.
+        """
         waits = network.no_sync() if isinstance(network, DistributedDataParallel) and not last else None
         with waits or contextlib.nullcontext():
             yield

@@ -5,38 +5,106 @@ approximate orthogonal factor; so ‖ΔW‖₂ / η, ‖W‖₂ and the gradient
 their largest values reported: a norm that swelled and shrank again before the end is seen too. Dense matrices are
 measured the same way.
 
+No product is formed. ΔW v = ΔA (B v) + A (ΔB v) + ΔA (ΔB v) is the map of the moved tensors less that of the old ones,
+so a measurement holds the hidden tensors once more, and besides them one matrix at a time (small ones in batches).
+
 Shape suffixes: K matrices of one shape, O rows, I columns.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from scaling.parameterizations import DENSE, HELPER, Parameterization
+from scaling.training.linear import Linear
 from scaling.training.model import Decoder
-from scaling.training.spectron import power_step
+from scaling.training.spectron import TINY
 
 SAMPLED = ("update_norm_over_lr", "matrix_norm", "grad_norm")
 POWER_STEPS = 12  # an estimate from below, within a few percent unless the two largest values are close
+BATCH_NUMBERS = 2**20  # of same-sized maps measured at once: 4 MB, so that tiny models need few kernels
 
 
-def spectral_norm(matrices_OI: Sequence[Tensor]) -> Tensor:
-    """The largest of all spectral norms, estimated by power iteration from a fixed start; a number on the device."""
-    alike: dict[torch.Size, list[Tensor]] = {}
-    for matrix_OI in matrices_OI:
-        alike.setdefault(matrix_OI.shape, []).append(matrix_OI)
-    largest = []
-    for members in alike.values():
-        w_KOI = torch.stack(members)
-        u_KO = w_KOI.sum(dim=2) + w_KOI[:, :, 0]
+Tensors = Mapping[str, Tensor]  # those of one structure by name, (K, ...)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Maps of one structure and size, K at once: their tensors and, where an update is meant, those before it."""
+
+    structure: Parameterization
+    inputs: int
+    tensors: Tensors
+    before: Tensors | None
+
+    def apply(self, x_KI: Tensor) -> Tensor:
+        """W x or ΔW x, (K, O)."""
+        return self._both(self.structure.apply, x_KI)
+
+    def transpose_apply(self, y_KO: Tensor) -> Tensor:
+        """Wᵀ y or ΔWᵀ y, (K, I)."""
+        return self._both(self.structure.transpose_apply, y_KO)
+
+    def _both(self, product: Callable[[Tensors, Tensor], Tensor], x: Tensor) -> Tensor:
+        y = product(self.tensors, x[:, None])[:, 0]
+        return y if self.before is None else y - product(self.before, x[:, None])[:, 0]
+
+    def norm(self) -> Tensor:
+        """The largest spectral norm, by power iteration from the sum of the columns and the first one."""
+        start_KI = next(iter(self.tensors.values())).new_ones(len(next(iter(self.tensors.values()))), self.inputs)
+        start_KI[:, 0] += 1
+        u_KO = self.apply(start_KI)
         for _ in range(POWER_STEPS):
-            u_KO, _, sigma_K = power_step(w_KOI, u_KO)
-        largest.append(sigma_K.max())
-    return torch.stack(largest).max()
+            v_KI = self.transpose_apply(u_KO)
+            v_KI /= torch.linalg.vector_norm(v_KI, dim=1, keepdim=True).clamp_min(TINY)
+            wv_KO = self.apply(v_KI)
+            size_K1 = torch.linalg.vector_norm(wv_KO, dim=1, keepdim=True)
+            u_KO = torch.where(size_K1 > 0, wv_KO / size_K1, u_KO)
+        largest: Tensor = size_K1.max()
+        return largest
+
+
+def spectral_norm(layers: Sequence[Linear], before: Sequence[Tensors] | None = None) -> Tensor:
+    """The largest spectral norm of all maps without their helpers, or of their changes since `before`; a number on the
+    device, estimated by power iteration from a fixed start.
+    """
+    return torch.stack([alike.norm() for alike in batches(layers, before)]).max()
+
+
+def batches(layers: Sequence[Linear], before: Sequence[Tensors] | None = None) -> Iterator[Alike]:
+    """Maps of one structure and size together, as many as stay below `BATCH_NUMBERS`."""
+    kinds: dict[tuple[Parameterization, int, int], list[int]] = {}
+    for index, layer in enumerate(layers):
+        kinds.setdefault((layer.structure, layer.outputs, layer.inputs), []).append(index)
+    for (structure, outputs, inputs), members in kinds.items():
+        at_once = max(1, BATCH_NUMBERS // structure.params(outputs, inputs))
+        for first in range(0, len(members), at_once):
+            some = members[first : first + at_once]
+            now = _together([own_tensors(layers[i]) for i in some])
+            yield Alike(structure, inputs, now, None if before is None else _together([before[i] for i in some]))
+
+
+def own_tensors(layer: Linear) -> Tensors:
+    """The tensors of a map, detached, without a helper."""
+    return {name: tensor.detach() for name, tensor in layer.tensors.items() if name != HELPER}
+
+
+def _together(members: Sequence[Tensors]) -> Tensors:
+    if len(members) == 1:
+        return {name: tensor[None] for name, tensor in members[0].items()}
+    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+
+
+def largest_factor_norm(layers: Sequence[Linear]) -> Tensor | None:
+    """The largest spectral norm of all factors of products; None where there are none."""
+    factors = [Alike(DENSE, f.shape[1], {"weight": f[None]}, None).norm() for one in layers for f in one.factors()]
+    return torch.stack(factors).max() if factors else None
 
 
 def is_measured(step: int) -> bool:
@@ -66,12 +134,11 @@ class Stability:
             yield
             return
         layers = list(model.hidden().values())
-        before = [layer.merged().clone() for layer in layers]
-        gradient = grad_norm()
+        gradient, size = grad_norm(), spectral_norm(layers)
+        before = [{name: tensor.clone() for name, tensor in own_tensors(layer).items()} for layer in layers]
         yield
-        moved = [layer.merged() - old for layer, old in zip(layers, before, strict=True)]
         self.steps.append(step)
-        self.norms.append(torch.stack((spectral_norm(moved) / lr, spectral_norm(before), gradient)))
+        self.norms.append(torch.stack((spectral_norm(layers, before) / lr, size, gradient)))
 
     @property
     def newest(self) -> dict[str, float]:
@@ -91,7 +158,7 @@ class Stability:
         largest norms measured on the way.
         """
         layers = list(model.hidden().values())
-        factors = [factor for layer in layers for factor in layer.factors()]
-        values = self.largest(broken=None) | {"matrix_norm": spectral_norm([m.merged() for m in layers]).item()}
+        values = self.largest(broken=None) | {"matrix_norm": spectral_norm(layers).item()}
         values["largest_matrix_norm"] = max(values.get("largest_matrix_norm", 0.0), values["matrix_norm"])
-        return values | ({"factor_norm": spectral_norm(factors).item()} if factors else {})
+        factor = largest_factor_norm(layers)
+        return values if factor is None else values | {"factor_norm": factor.item()}

@@ -6,6 +6,7 @@ One step is batch → loss → gradients → update. Nothing in it waits for the
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from scaling.data.shards import TokenData
 from scaling.errors import TrainingError
 from scaling.parameterizations import find_parameterization, parameterization_of
 from scaling.run import Run
+from scaling.sweeps.memory import divisors
 from scaling.training.checkpoint import Checkpoint
+from scaling.training.compilation import Compiler
 from scaling.training.flat import group
 from scaling.training.history import History
-from scaling.training.model import Decoder, initialise, mean_loss
+from scaling.training.model import Decoder, initialise, mean_loss, token_losses
 from scaling.training.parallel import ALONE, Team, load_whole, whole
 from scaling.training.schedule import helper_share, rate_factor
 from scaling.training.stability import Stability
@@ -32,7 +35,13 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 class Trainer:
-    """Model, optimizers and progress of one run on one process."""
+    """Model, optimizers and progress of one run on one process.
+
+    Args:
+        micro_sequences: how many go through the model at once; None: this rank's whole share of a batch.
+        compiler: backend of `torch.compile`; None: nothing is compiled.
+        tell: hears when a batch is split further than asked.
+    """
 
     def __init__(
         self,
@@ -42,12 +51,15 @@ class Trainer:
         device: torch.device,
         team: Team = ALONE,
         micro_sequences: int | None = None,
-        compiled: bool = False,
+        compiler: str | None = None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         check_run(run, data)
         self.run, self.data, self.device, self.team = run, data, device, team
         self.sequences = run.batch_tokens // run.sequence_length
-        self.micro_sequences = micro_sequences or self.sequences
+        self.share = self.sequences // team.world
+        self.micro_sequences = micro_sequences or self.share
+        self.tell = tell
         self.batches = Batches(
             data.train, sequence_length=run.sequence_length, batch_sequences=self.sequences, seed=run.seed
         )
@@ -57,12 +69,14 @@ class Trainer:
             )
         initialise(self.model, run.initialisation, seed=run.seed)
         self.network = team.spread(self.model)
-        self.loss = torch.compile(mean_loss) if compiled else mean_loss
+        self.compiler = Compiler(compiler)
+        self.loss, self.token_losses = self.compiler(mean_loss), self.compiler(token_losses)
         self.optimizers = Optimizers(group(self.model), run.optimizer, flatten=team.flat)
         self.guide = torch.ones((), device=device)
         self.step_number = 0
         self.seconds = 0.0
         self.inherited_seconds = 0.0
+        self.warmup_seconds = 0.0
         self.history = History(run.shape.vocab_size, mean=team.mean)
         self.stability = Stability(measures=not team.sharded)
         if team.world > 1 and not team.sharded:
@@ -95,7 +109,32 @@ class Trainer:
         return share is not None
 
     def _gradients(self, inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> Tensor:
-        """Accumulate the gradients of the batch, part by part; its mean loss."""
+        """Accumulate the gradients of the batch and return its mean loss; in smaller parts where memory runs out.
+
+        Raises:
+            torch.OutOfMemoryError: one sequence is too much, or other ranks wait in the middle of the step.
+        """
+        while True:
+            try:
+                return self._accumulate(inputs, targets)
+            except torch.OutOfMemoryError:
+                if self.micro_sequences == 1 or self.team.world > 1:
+                    raise
+            self._halve()  # outside the handler, which keeps the tensors of the failed part alive
+
+    def _halve(self) -> None:
+        whole, half = self.micro_sequences, self.micro_sequences // 2
+        self.micro_sequences = next(part for part in divisors(self.share) if part <= half)
+        self.optimizers.zero()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.tell(
+            f"out of memory with {whole} sequences at once: step {self.step_number} is repeated with "
+            f"{self.micro_sequences}"
+        )
+
+    def _accumulate(self, inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> Tensor:
+        """The gradients of the batch, part by part; its mean loss."""
         total = torch.zeros((), device=self.device)
         for first in range(0, len(inputs), self.micro_sequences):
             rows = slice(first, first + self.micro_sequences)
@@ -106,6 +145,12 @@ class Trainer:
                 torch.autograd.backward(loss)
             total += loss.detach()
         return total
+
+    def wait(self) -> None:
+        """Until the device has done all that was asked of it."""
+        self.history.collect(wait=True)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def put(self, array: NDArray[np.int64]) -> Tensor:
         """An array on the device, copied while it works."""
@@ -131,9 +176,17 @@ class Trainer:
                     rank=self.team.rank,
                     world=self.team.world,
                     total=self.team.total,
+                    sequences=self._validation_sequences(),
+                    losses=self.token_losses,
                 )
                 for name, windows in self.data.validation.items()
             }
+
+    def _validation_sequences(self) -> int | None:
+        """The parts of training; on a CPU no more than fit its cache."""
+        if self.device.type == "cpu" and self.micro_sequences == self.share:
+            return None
+        return self.micro_sequences
 
     def checkpoint(self) -> Checkpoint:
         """The state after the steps so far."""
@@ -145,6 +198,8 @@ class Trainer:
             "measured_norms": self.stability.norms,
             "seconds": self.seconds,
             "inherited_seconds": self.inherited_seconds,
+            "warmup_seconds": self.warmup_seconds,
+            "micro_sequences": self.micro_sequences,
             "run": self.run.id,
         }
         return Checkpoint(self.run.id, self.data.hash, self.step_number, state)
@@ -157,7 +212,10 @@ class Trainer:
         self.stability.steps = checkpoint.state["measured_steps"]
         self.stability.norms = [norms.to(self.device) for norms in checkpoint.state["measured_norms"]]
         self.seconds = checkpoint.state["seconds"]
+        split = checkpoint.state.get("micro_sequences", self.share)  # 0.1 did not split
+        self.micro_sequences = split if self.share % split == 0 else self.micro_sequences  # other ranks, other parts
         own = checkpoint.state["run"] == self.run.id
+        self.warmup_seconds = checkpoint.state.get("warmup_seconds", 0.0) if own else 0.0
         self.inherited_seconds = checkpoint.state["inherited_seconds"] if own else self.seconds
         self.step_number = checkpoint.step
 

@@ -207,6 +207,7 @@ class Optimizers:
         self.others = AdamW(flatten([[named] for named in groups.others]), constants, decays=False)
         self.hidden = hidden_rule(flatten(groups.matrices), constants)
         self.helpers = hidden_rule(flatten(groups.helpers), constants) if groups.helpers else None
+        self.unclipped: Tensor | None = None
 
     @property
     def rules(self) -> dict[str, UpdateRule]:
@@ -224,10 +225,15 @@ class Optimizers:
         squares = [rule.flat.total(rule.flat.gradients.square().sum()) for rule in self.rules.values()]
         return torch.stack(squares).sum().sqrt()
 
+    def last_norm(self) -> Tensor:
+        """Norm of the gradients of the last step, before they were clipped."""
+        return self.gradient_norm() if self.unclipped is None else self.unclipped
+
     def clip(self) -> None:
         """Scale the gradients down to the norm the run allows, without reading it."""
         if self.constants.gradient_clip:
-            scale = (self.constants.gradient_clip / (self.gradient_norm() + CLIP_EPS)).clamp(max=1.0)
+            self.unclipped = self.gradient_norm()
+            scale = (self.constants.gradient_clip / (self.unclipped + CLIP_EPS)).clamp(max=1.0)
             for rule in self.rules.values():
                 rule.flat.gradients.mul_(scale)
 

@@ -76,11 +76,19 @@ def validate(
     rank: int = 0,
     world: int = 1,
     total: Callable[[Tensor], Tensor] = lambda sums: sums,
+    sequences: int | None = None,
+    losses: Callable[[nn.Module, Tensor, Tensor], Tensor] = token_losses,
 ) -> Validation:
-    """The loss of `model` on `windows`; ranks take every `world`-th window and add up with `total`."""
+    """The loss of `model` on `windows`; ranks take every `world`-th part and add up with `total`.
+
+    Args:
+        sequences: how many go through the model at once; None: as `TOKENS_AT_ONCE` says. CPUs never take more.
+        losses: `token_losses`, or what it was compiled to.
+    """
     documents = len(windows.document_bytes)
     sums = torch.zeros(2, documents, dtype=torch.float64, device=device)
-    at_once = max(1, TOKENS_AT_ONCE.get(device.type, 2048) // windows.inputs.shape[1])
+    usual = max(1, TOKENS_AT_ONCE.get(device.type, 2048) // windows.inputs.shape[1])
+    at_once = usual if sequences is None else min(sequences, usual) if device.type == "cpu" else sequences
     with torch.no_grad():
         for first in range(rank * at_once, _up_to_whole(len(windows.inputs), world * at_once), world * at_once):
             # A rank past the end goes through the motions: a sharded model is gathered by all ranks together.
@@ -89,10 +97,10 @@ def validate(
                 torch.from_numpy(np.ascontiguousarray(a[rows])).to(device)
                 for a in (windows.inputs, windows.targets, windows.documents)
             )
-            losses = token_losses(model, inputs, targets).flatten().double()
+            nats = losses(model, inputs, targets).flatten().double()
             if first < len(windows.inputs):
-                sums[0].index_add_(0, owners.flatten(), losses)
-                sums[1].index_add_(0, owners.flatten(), torch.ones_like(losses))
+                sums[0].index_add_(0, owners.flatten(), nats)
+                sums[1].index_add_(0, owners.flatten(), torch.ones_like(nats))
     losses_and_tokens = total(sums).cpu().numpy()
     return Validation(losses_and_tokens[0], losses_and_tokens[1], windows.bytes)
 

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from scaling.parameterizations import DENSE, LowRank
+from scaling.training import stability
 from scaling.training.flat import group
+from scaling.training.linear import Linear
 from scaling.training.model import Decoder, initialise
 from scaling.training.stability import Stability, is_measured, spectral_norm
 from scaling.training.update_rules import Optimizers
@@ -22,10 +25,22 @@ def norm(matrices):
     return max(np.linalg.norm(m, 2) for m in matrices)
 
 
-def test_spectral_norm_is_the_largest_of_all():
+@pytest.mark.parametrize("batch_numbers", [1, 2**20])
+@pytest.mark.parametrize("structure", [DENSE, LowRank(5), LowRank(5, guided=True)])
+def test_norms_from_products_are_those_of_the_matrices(structure, batch_numbers, monkeypatch):
+    """Of the maps and of their updates, one matrix at a time and in batches; helpers do not count."""
+    monkeypatch.setattr(stability, "BATCH_NUMBERS", batch_numbers)
     g = torch.Generator().manual_seed(0)
-    matrices = [torch.randn(*shape, generator=g) for shape in [(8, 8), (24, 8), (8, 24), (8, 8)]]
-    assert spectral_norm(matrices).item() == pytest.approx(norm(m.numpy() for m in matrices), rel=0.05)
+    layers = [Linear(structure, *size) for size in [(8, 8), (24, 8), (8, 24), (8, 8)]]
+    for parameter in (p for layer in layers for p in layer.parameters()):
+        parameter.data.normal_(generator=g)
+    old = [layer.merged().clone() for layer in layers]
+    before = [{name: t.clone() for name, t in stability.own_tensors(layer).items()} for layer in layers]
+    for parameter in (p for layer in layers for p in layer.parameters()):
+        parameter.data += 1e-3 * torch.randn(parameter.shape, generator=g)
+    assert spectral_norm(layers).item() == pytest.approx(norm(m.merged().numpy() for m in layers), rel=0.05)
+    moved = norm((m.merged() - w).numpy() for m, w in zip(layers, old, strict=True))
+    assert spectral_norm(layers, before).item() == pytest.approx(moved, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["muon", "spectron"])

@@ -88,11 +88,17 @@ MAX_EPOCHS = Threshold(
     4, "epochs", "Muennighoff et al. 2023 (arXiv 2305.16264): repeating data up to four times costs little"
 )
 
+BATCH_NOT_EVEN = CheckCode(
+    "batch_not_even",
+    "error",
+    "A batch cannot be cut into equal parts for the ranks and the micro-batch of its resource rule.",
+    "Change gpus, nodes or micro_batch of the rule, or batch_tokens of the sweep, so that one divides the other.",
+)
 DOES_NOT_FIT = CheckCode(
     "does_not_fit",
     "error",
-    "A run needs more memory than the device has, even with one sequence at a time.",
-    "Name a runner with a larger device or more of them, or take the largest shapes out of the grid.",
+    "A run needs more memory than a device has: with the micro-batch of its resource rule, or even with one sequence.",
+    "Name a runner with a larger device or more of them (strategy: fsdp), a smaller micro_batch, or smaller shapes.",
 )
 EMBEDDING_SHARE = CheckCode(
     "embedding_share",
@@ -127,6 +133,12 @@ OPTIMIZER_DIFFERS = CheckCode(
     "info",
     "Lines differ in optimizer as well as in parameterization, so a difference belongs to both.",
     "Add a family that changes only one of the two if you want to know which of them matters.",
+)
+PRECISION_NOT_ON_DEVICE = CheckCode(
+    "precision_not_on_device",
+    "error",
+    "A run asks for a precision for which the device's row has no rate.",
+    "Set training.precision to one that the device has, or name a runner with another device.",
 )
 RANK_SAVES_NOTHING = CheckCode(
     "rank_saves_nothing",
@@ -365,6 +377,12 @@ EXPONENTS_NOT_SEPARATED = CheckCode(
     "info",
     "The interval of the difference of two exponents contains zero.",
     "Do not claim that one line scales differently; a wider range of budgets would separate them.",
+)
+MIXED_COMPILED = CheckCode(
+    "mixed_compiled",
+    "warning",
+    "Some runs of the sweep were compiled and some were not, so their seconds and last digits are not comparable.",
+    "Compare at equal FLOPs, or train the runs again that ran eagerly; their logs say why.",
 )
 MIXED_CORPUS_HASH = CheckCode(
     "mixed_corpus_hash",

@@ -73,6 +73,12 @@ def format_number(value: float, digits: int = 3) -> str:
     return _plain(value, digits)
 
 
+def format_bytes(size: float) -> str:
+    """``574 kB``, ``68.9 GB``: decimal units, three digits."""
+    text = format_number(size).replace("B", "G")
+    return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{text} B"
+
+
 def format_duration(seconds: float) -> str:
     """``42s``, ``3m 20s``, ``5h 10m``, ``3d 4h``."""
     if not math.isfinite(seconds):

@@ -71,7 +71,10 @@ class PlanRow:
     Args:
         family: as the sweep calls it; the line is that of the cell.
         rank_of: what the rank ratio multiplies; None in a dense line, and in a launch of 0.1.
-        memory_bytes: training with one sequence at a time.
+        memory_bytes: training with one sequence at a time on one device.
+        micro_batch: sequences at once on each device; None where it is not priced or cannot be cut, and in 0.1.
+        memory_bytes_per_device: the most that a device needs with them, by `memory_parts` (`sweeps.memory`).
+        device_hours: predicted, of all devices; `money` is their price, None where none is stated.
         trunk: the stable phase that other runs share, of which this one takes over `inherited_steps`.
         hours: predicted wall time on the run's own devices; None where it is not priced.
         settings: `Run.settings()`; None where nothing is launched.
@@ -104,6 +107,11 @@ class PlanRow:
     trunk: str | None = None
     inherited_steps: int = 0
     hours: float | None = None
+    device_hours: float | None = None
+    money: float | None = None
+    micro_batch: int | None = None
+    memory_bytes_per_device: float | None = None
+    memory_parts: Mapping[str, float] | None = None
     settings: Mapping[str, Any] | None = None
 
     @property
@@ -249,6 +257,12 @@ class RunRow:
     """Seconds of training steps, summed over devices and attempts, as if the run had been trained alone."""
     inherited_seconds: float | None = None
     """Of `device_seconds`, those that other runs of its `trunk` spent."""
+    warmup_seconds: float | None = None
+    """Device seconds of compiling and first steps of this run's own attempts, not part of `device_seconds`."""
+    compiled: bool | None = None
+    """Whether the model was compiled."""
+    micro_batch: int | None = None
+    """Sequences at once on each device."""
     epochs: float | None = None
     """Passes over the training tokens of the corpus."""
     device: str | None = None
@@ -407,7 +421,7 @@ def _value(where: str, name: str, value: object) -> Any:
     if name in _TEXT:
         text = str(value).strip()
         return text[1:] if text.startswith(tuple(f"'{sign}" for sign in _FORMULA)) else text
-    if name == "tied" and str(value) in ("True", "False"):
+    if name in ("tied", "compiled") and str(value) in ("True", "False"):
         return str(value) == "True"
     number = _number(value)
     if number is None:

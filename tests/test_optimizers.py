@@ -15,6 +15,7 @@ from scaling.run import Optimizer, Shape
 from scaling.spec import read_yaml
 from scaling.sweeps import counting
 from scaling.sweeps.grids import plan
+from scaling.sweeps.memory import training_memory
 from scaling.sweeps.price import price
 from scaling.sweeps.schema import load_sweep, read_sweep
 from scaling.training.update_rules import UPDATES, hidden_rule
@@ -79,7 +80,7 @@ def test_an_entry_is_all_that_schema_counts_and_price_need(with_lion: None, tmp_
     assert per_step == 6 * counts.hidden + 14 * (counts.params_total - counts.hidden)
     state = counting.state_bytes(run) - 4 * counts.params_total
     assert state == 4 * counts.hidden + 8 * (counts.params_total - counts.hidden)
-    assert price(planned, device=DEVICES["cpu"]).totals["hours"] > 0
+    assert price(planned, device=DEVICES["cpu"]).totals.hours > 0
 
 
 def test_a_users_own_optimizer_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def test_a_name_that_nobody_knows_is_an_error_everywhere(tmp_path: Path) -> None
     for ask in (
         lambda: counting.optimizer_flops(SHAPE, None, unknown, 1),
         lambda: counting.state_bytes(dataclasses.replace(run, optimizer=unknown)),
-        lambda: counting.training_memory_bytes(dataclasses.replace(run, optimizer=unknown)),
+        lambda: training_memory(dataclasses.replace(run, optimizer=unknown), sequences=1),
         lambda: hidden_rule(None, unknown),  # type: ignore[arg-type]
     ):
         with pytest.raises(TrainingError, match="no such optimizer") as error:

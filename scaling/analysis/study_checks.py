@@ -155,6 +155,9 @@ def _of_rows(rows: Sequence[RunRow]) -> Iterator[Check]:
         found = sorted({value for row in rows if row.status == "completed" and (value := getattr(row, column))})
         if len(found) > 1:
             yield code(f"Runs come from several {what}: {', '.join(found)}.")
+    counts = Counter(row.compiled for row in rows if row.status == "completed" and row.compiled is not None)
+    if len(counts) > 1:
+        yield checks.MIXED_COMPILED(f"{counts[True]} runs were compiled and {counts[False]} were not.")
 
 
 def _some(found: Sequence[object], rows: Sequence[object]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scaling.cli._screen import print_checks, print_table
-from scaling.quantity import format_duration, format_number
+from scaling.quantity import format_bytes, format_duration, format_number
 from scaling.sweeps.price import CellPrice, Priced, Totals, matrix, rank_table
 
 if TYPE_CHECKING:
@@ -20,23 +20,26 @@ SHAPES_ACROSS = 12  # columns of a matrix: more do not fit a terminal
 
 def print_plan(plan: Priced, *, cells: bool = False, todo: int | None = None) -> None:
     """A budget × size matrix of steps per line, or one row per cell; then totals, checks and dropped cells."""
-    rows = matrix(plan)
+    rows, on_cpu = matrix(plan), plan.device.name.startswith("cpu")
     if cells or plan.plan.sweep.grid.kind == "points":
         _print_cells(rows, plan)
     else:
         for line in dict.fromkeys(row.cell.line for row in rows):
             _print_steps([row for row in rows if row.cell.line == line], line, plan)
+        if not on_cpu:  # where money is spent, every cell is shown
+            _print_cells(rows, plan)
     totals, convention = plan.totals, plan.plan.flops_convention
-    time = format_duration(totals.hours * 3600)
+    time = format_duration(totals.hours * 3600) if on_cpu else f"{totals.gpu_hours:,.1f} hours"
     words = [
         f"{totals.runs} runs" + ("" if todo is None else f", {todo} to train"),
         f"{totals.spent(convention):.3g} training FLOPs ({convention})",
         f"about {time} of {plan.device.name} time ({plan.basis})",
     ]
     words += [f"{totals.epochs:.2g} epochs at most"] if totals.epochs is not None else []
-    words += [f"{totals.pending_runs} more after tuning"] if totals.pending_runs else []
-    words += [f"cost {totals.cost:.2f}"] if totals.cost is not None else []
+    words += [f"cost {totals.money:.2f}"] if totals.money is not None else []
     click.echo("; ".join(words))
+    if totals.pending.runs:
+        _print_pending(totals, plan)
     if totals.trunks:
         _print_trunks(totals, convention)
     _print_dropped(plan)
@@ -69,7 +72,9 @@ def _print_steps(rows: Sequence[CellPrice], line: str, plan: Priced) -> None:
 
 def _print_cells(rows: Sequence[CellPrice], plan: Priced) -> None:
     spent = _SPENT[plan.plan.sweep.grid.kind]
-    header = ("line", spent, "shape", plan.plan.params_column, "tokens", "steps", "batch", "runs", "time")
+    priced = plan.device.cost_per_hour is not None
+    header = ("line", spent, "shape", plan.plan.params_column, "tokens", "steps", "batch", "micro-batch", "memory",
+              "runs", "time", *(("money",) if priced else ()))  # fmt: skip
     table = (
         (
             row.cell.line,
@@ -79,8 +84,11 @@ def _print_cells(rows: Sequence[CellPrice], plan: Priced) -> None:
             format_number(row.tokens),
             row.steps,
             row.batch_tokens,
+            row.split.sequences,
+            format_bytes(row.split.memory.peak),
             row.runs,
             format_duration(row.hours * 3600),
+            *((f"{plan.money(row.hours):.2f}",) if priced else ()),
         )
         for row in rows
     )
@@ -120,6 +128,16 @@ def print_expected(expected: Sequence[Expected]) -> None:
     )
     click.echo()
     print_table(header, rows, title="95 % intervals to expect, if the law's form is right (simulated)", left=2)
+
+
+def _print_pending(totals: Totals, plan: Priced) -> None:
+    """What stages to come take, and all stages together."""
+    hours = (totals.pending.gpu_hours, totals.gpu_hours + totals.pending.gpu_hours)
+    on_cpu = plan.device.name.startswith("cpu")
+    later, together = (format_duration(one * 3600) if on_cpu else f"{one:,.1f} hours" for one in hours)
+    money = "" if totals.cost is None else f", cost {totals.pending.money:.2f}; {totals.cost:.2f} in all"
+    stages = ", ".join(dict.fromkeys(planned.stage for planned in plan.plan.pending))
+    click.echo(f"after tuning {totals.pending.runs} more ({stages}): about {later}, {together} in all{money}")
 
 
 def _print_trunks(totals: Totals, convention: str) -> None:

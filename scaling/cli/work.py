@@ -15,6 +15,7 @@ import click
 
 from scaling.cli._screen import say
 from scaling.errors import ScalingError, StoreError
+from scaling.hardware import Device
 from scaling.results.launches import Launch, launches_folder, read_launch, worklist_path
 from scaling.results.store import Store
 from scaling.runners.packing import in_order
@@ -73,12 +74,16 @@ def _worklist(frozen: Launch, path: Path, store: Store) -> WorkList:
     if written.exists():
         return WorkList.read(written)
     ids = [row.id for row in in_order(frozen.rows)]
-    return WorkList.of(ids, store, corpus_hash=frozen.corpus_hash, keep="weights")
+    memory_bytes = _hardware(frozen).memory_bytes
+    return WorkList.of(ids, store, corpus_hash=frozen.corpus_hash, keep="weights", memory_bytes=memory_bytes)
 
 
 def _device(frozen: Launch) -> str:
-    hardware = parse_runner(frozen.runner_text, Path(f"launch {frozen.number}")).hardware()
-    return "cpu" if hardware.name.startswith("cpu") else "cuda"
+    return "cpu" if _hardware(frozen).name.startswith("cpu") else "cuda"
+
+
+def _hardware(frozen: Launch) -> Device:
+    return parse_runner(frozen.runner_text, Path(f"launch {frozen.number}")).hardware()
 
 
 def _conclude(frozen: Launch, worklist: WorkList, store: Store) -> int:

@@ -13,7 +13,7 @@ from scaling.errors import ScalingError
 from scaling.project.following import stay
 from scaling.project.opened import OpenSweep
 from scaling.project.planning import priced, refuse_errors, refuse_other_plan
-from scaling.project.preparing import Place, frozen_fields, number_of, open_work, plan_rows, prepare, refuse_other_store
+from scaling.project.preparing import Place, frozen_fields, number_of, open_work, prepare, refuse_other_store
 from scaling.project.reporting import report_on
 from scaling.quantity import format_duration
 from scaling.results.launches import Launch, worklist_path
@@ -67,7 +67,7 @@ def launch(
     if not replan:
         refuse_other_plan(opened, plan)
         refuse_other_store(opened, place)
-    rows = plan_rows(plan)
+    rows = plan.rows(settings=True)
     number = number_of(opened, rows, frozen_fields(opened, place))
     scheduler = _scheduler(opened, place, number)
     todo = open_work(rows, place.store)
@@ -145,12 +145,25 @@ def _submit(
         if remark := scheduler.check_store():
             opened.listener.message(remark)
         ids = [run.run_id for run in todo]
-        WorkList.of(ids, place.store, corpus_hash=order.corpus_hash, keep=order.keep).write(order.worklist)
+        _worklist(ids, todo, place, order).write(order.worklist)
     opened.listener.submitting(frozen, attached=scheduler.attached)
     outcome = scheduler.submit(todo, order) if todo else Outcome((), {}, ())
     for message in _submission(scheduler, outcome, finished=len(frozen.rows) - len(todo)):
         opened.listener.message(message)
     return outcome
+
+
+def _worklist(ids: Sequence[str], todo: Sequence[Work], place: Place, order: Order) -> WorkList:
+    """The list of a launch, with what its workers split batches by."""
+    rules = {run.run_id: place.runner.resources_for(run.params).micro_batch for run in todo}
+    return WorkList.of(
+        ids,
+        place.store,
+        corpus_hash=order.corpus_hash,
+        keep=order.keep,
+        memory_bytes=place.runner.hardware().memory_bytes,
+        micro_batches={run_id: part for run_id, part in rules.items() if part is not None},
+    )
 
 
 def _submission(scheduler: Scheduler, outcome: Outcome, *, finished: int) -> list[str]:

@@ -20,8 +20,7 @@ def priced(opened: OpenSweep, runner: Runner) -> Priced:
     return price(
         opened.grid(store, corpus_tokens=corpus_tokens),
         device=runner.hardware(),
-        devices=lambda run: runner.resources_for(run.counts.params_total).ranks,
-        sharded=lambda run: runner.resources_for(run.counts.params_total).strategy == "fsdp",
+        placed=lambda run: runner.resources_for(run.counts.params_total).placement,
         measured=_measured(opened, store),
         corpus_tokens=corpus_tokens,
     )

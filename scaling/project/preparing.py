@@ -130,12 +130,6 @@ def frozen_fields(opened: OpenSweep, place: Place) -> dict[str, str]:
     }
 
 
-def plan_rows(plan: Priced) -> tuple[PlanRow, ...]:
-    """The plan's rows with the settings of each run beside its numbers."""
-    pairs = zip(plan.plan.runs, plan.hours, strict=True)
-    return tuple(planned.row(hours, planned.run.settings()) for planned, hours in pairs)
-
-
 def open_work(rows: Sequence[PlanRow], store: Store) -> list[Work]:
     """The runs without a result, in the order in which they should be trained."""
     todo = (row for row in rows if not store.has_result(row.id))
@@ -147,7 +141,7 @@ def open_work(rows: Sequence[PlanRow], store: Store) -> list[Work]:
 
 def _freeze(opened: OpenSweep, place: Place, plan: Priced, seen: Mapping[str, str]) -> Launch:
     """The last launch where it asked for just this and saw the same data and store, else a new one."""
-    rows = plan_rows(plan)
+    rows = plan.rows(settings=True)
     fields = frozen_fields(opened, place) | dict(seen)
     last = last_launch(opened.root, opened.name)
     if last is not None and last.number == number_of(opened, rows, fields):

@@ -30,6 +30,7 @@ from scaling.spec import (
     read_spec,
     refuse,
 )
+from scaling.sweeps.memory import Placement
 
 PACKAGED_LOCAL = Path(__file__).parent.parent / "templates" / "local.yaml"
 _COMMON = {"runner", "device", "store", "cost_per_hour"}  # read for every scheduler
@@ -67,11 +68,18 @@ class Resources(Block):
     """Memory per node, as `sbatch --mem` takes it, such as `64G`; off: the cluster's default."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """How several ranks hold the model: each all of it (`ddp`), or each a part (`fsdp`)."""
+    micro_batch: Count | None = None
+    """Sequences that a device puts through the model at once; off: as many as fit its memory."""
 
     @property
     def ranks(self) -> int:
         """Processes that train one run together."""
         return max(1, self.gpus) * self.nodes
+
+    @property
+    def placement(self) -> Placement:
+        """The devices of one run, as the plan prices them."""
+        return Placement(self.ranks, self.strategy, self.micro_batch)
 
 
 class Pack(Block):

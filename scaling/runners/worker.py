@@ -13,19 +13,20 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from scaling.errors import DamagedRecord, ScalingError, StoreError
+from scaling.errors import DamagedRecord, RunnerError, ScalingError, StoreError
 from scaling.files import fault, plain_entries, write_atomic
 from scaling.records import read_record, sealed
 from scaling.results.owner import Owner, code_version
 from scaling.results.store import Attempt, Store
 from scaling.results.tidy import tidy_run
 from scaling.runners.scheduler import JobEnvironment
+from scaling.sweeps.memory import USABLE, Placement, split
 
 if TYPE_CHECKING:
     from scaling.data.shards import TokenData
@@ -44,7 +45,8 @@ class WorkList:
     """What one launch wants trained, in order of preference.
 
     `attempts` holds, per run, the number of its newest attempt when the list was made: a run that fails after that
-    is not tried again by this launch, and the next launch tries it once more.
+    is not tried again by this launch, and the next launch tries it once more. `memory_bytes` is what the row of the
+    launch's device states, by which batches are split; `micro_batches` are the splits that a resource rule asks for.
     """
 
     corpus_hash: str
@@ -52,15 +54,24 @@ class WorkList:
     attempts: dict[str, int]
     keep: Literal["weights", "none"] = "weights"
     code_version: str | None = None  # when it was made
+    memory_bytes: float | None = None  # None: batches are not split
+    micro_batches: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, run_ids: Sequence[str], store: Store, *, corpus_hash: str, keep: Literal["weights", "none"]
+        cls,
+        run_ids: Sequence[str],
+        store: Store,
+        *,
+        corpus_hash: str,
+        keep: Literal["weights", "none"],
+        memory_bytes: float | None = None,
+        micro_batches: Mapping[str, int] | None = None,
     ) -> WorkList:
         """The list for a launch that starts now."""
         newest = {run_id: store.newest(run_id) for run_id in run_ids}
         attempts = {run_id: attempt.number if attempt else 0 for run_id, attempt in newest.items()}
-        return cls(corpus_hash, tuple(run_ids), attempts, keep, code_version())
+        return cls(corpus_hash, tuple(run_ids), attempts, keep, code_version(), memory_bytes, dict(micro_batches or {}))
 
     @classmethod
     def read(cls, path: Path) -> WorkList:
@@ -235,6 +246,7 @@ class Worker:
                 log=log,
                 device=self.device,
                 trunks=self.store.trunks,
+                micro_sequences=self._micro_batch(run),
                 **options,
             )
         except Superseded:
@@ -252,6 +264,29 @@ class Worker:
             tidy_run(self.store, run.id, keep=self.worklist.keep)
             self._tidy_trunk(run)
             log({"event": "completed", "step": outcome.steps})
+
+    def _micro_batch(self, run: Run) -> int | None:
+        """Sequences at once, as the plan said; None: the whole share of a batch.
+
+        Raises:
+            RunnerError: the run cannot be placed on these devices.
+        """
+        if self.worklist.memory_bytes is None:
+            return None
+        asked = self.worklist.micro_batches.get(run.id)
+        place = Placement(micro_batch=asked)
+        if self.team is not None:
+            place = Placement(self.team.world, self.team.strategy, asked)
+        found = split(run, memory_bytes=self.worklist.memory_bytes, placement=place)
+        if found.problem is None and found.fits:
+            return found.sequences
+        raise RunnerError(
+            "This run cannot be placed on these devices.",
+            where=f"run {run.id}, {place.ranks} ranks ({place.strategy})",
+            got=found.problem or f"{found.memory.peak:.3g} bytes on each device",
+            allowed=f"equal parts that need at most {USABLE * self.worklist.memory_bytes:.3g} bytes",
+            hint="scaling plan SWEEP --runner FILE prices the run for the devices of a runner file",
+        )
 
     def _tidy_trunk(self, run: Run) -> None:
         """When every branch of the list is done, the furthest state of its trunk stays for longer runs, or none."""

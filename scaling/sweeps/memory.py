@@ -60,22 +60,61 @@ def chunk_rows(vocab_size: int) -> int:
     return max(1, CHUNK_BYTES // (F32 * vocab_size))
 
 
-def rank_sequences(run: Run, ranks: int) -> int | None:
-    """Sequences of a batch that each of `ranks` takes; None where they cannot have equally many."""
-    sequences = run.batch_tokens // run.sequence_length
-    return None if sequences % ranks else sequences // ranks
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one run trains: how many devices, how they hold the model, and the part of a batch that a rule asks for."""
+
+    ranks: int = 1
+    strategy: Strategy = "ddp"
+    micro_batch: int | None = None  # sequences; None: as many as fit
 
 
-def micro_batch(run: Run, *, memory_bytes: float, ranks: int = 1, strategy: Strategy = "ddp") -> int | None:
-    """Sequences that a rank puts through at once: the most that divide its share of a batch and fit a device.
+ONE_DEVICE = Placement()
 
-    A function of the run, the ranks and the memory that the device's row states, never of what happens to be free, so
-    that a resumed run splits its batches alike. None where one sequence does not fit, or the ranks share no batch.
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a batch goes through one device.
+
+    Attributes:
+        sequences: at once; None where the ranks cannot share a batch equally.
+        memory: with them; with one sequence where `sequences` is None.
+        fits: whether a device of the size asked about holds that.
+        problem: why a batch cannot be cut as asked, in numbers; None where it can.
     """
-    share = rank_sequences(run, ranks)
-    for part in divisors(share) if share else ():
-        if training_memory(run, sequences=part, ranks=ranks, strategy=strategy).peak <= USABLE * memory_bytes:
-            return part
+
+    sequences: int | None
+    memory: Memory
+    fits: bool
+    problem: str | None = None
+
+
+def split(run: Run, *, memory_bytes: float, placement: Placement = ONE_DEVICE) -> Split:
+    """The sequences that a device takes at once: the most that divide its share of a batch and fit, or those asked for.
+
+    A function of the run, the placement and the memory that the device's row states, never of what happens to be free,
+    so that a resumed run splits its batches alike. Where not even one sequence fits, one is taken, and `fits` is False.
+    """
+
+    def memory(part: int) -> Memory:
+        return training_memory(run, sequences=part, ranks=placement.ranks, strategy=placement.strategy)
+
+    usable, sequences, asked = USABLE * memory_bytes, run.batch_tokens // run.sequence_length, placement.micro_batch
+    if problem := _uneven(sequences, placement):
+        least = memory(1)
+        return Split(None, least, least.peak <= usable, problem)
+    parts = divisors(sequences // placement.ranks) if asked is None else [asked]
+    needs = ((part, memory(part)) for part in parts)
+    part, needed = next(((part, one) for part, one in needs if one.peak <= usable), (parts[-1], memory(parts[-1])))
+    return Split(part, needed, needed.peak <= usable)
+
+
+def _uneven(sequences: int, placement: Placement) -> str | None:
+    if sequences % placement.ranks:
+        return f"{sequences} sequences over {placement.ranks} ranks"
+    share = sequences // placement.ranks
+    if placement.micro_batch is not None and share % placement.micro_batch:
+        return f"{share} sequences of each of {placement.ranks} ranks in parts of {placement.micro_batch}"
     return None
 
 

@@ -1,17 +1,17 @@
 """What a plan costs: hours, memory, epochs and money, before anything is spent.
 
 A run takes (training FLOPs + optimizer FLOPs) / (devices · FLOP/s per device); a branch of a shared trunk only those
-of its own steps. The rate is the device's peak times its assumed MFU; once runs of the same line have finished, their
-measured rate replaces it, interpolated in log(params_matmul). `memory_bytes` is the least a run needs (one sequence at
-a time) on a device that holds all of it; under `fsdp` each holds a part. A run that does not fit is a check of severity
-error, which `launch` refuses.
+of its own steps; then its validation, a forward pass at the same rate. The rate is the device's peak times its assumed
+MFU; once runs of the same line have finished, their measured rate replaces it, interpolated in log(params_matmul).
+Memory is that of `sweeps.memory`, for the devices and the strategy of the runner. A run that does not fit, whose batch
+cannot be cut equally, or whose precision the device lacks is a check of severity error, which `launch` refuses.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from scaling import checks
@@ -19,9 +19,9 @@ from scaling.checks import Check
 from scaling.hardware import Device
 from scaling.parameterizations import parameterization_of, structures
 from scaling.quantity import format_number
-from scaling.rows import CellKey
+from scaling.rows import CellKey, PlanRow
 from scaling.sweeps.grids import Plan
-from scaling.sweeps.memory import training_memory
+from scaling.sweeps.memory import ONE_DEVICE, USABLE, Placement, Split, split
 from scaling.sweeps.resolve import PlannedRun
 from scaling.sweeps.trunks import trunk_bytes
 
@@ -44,10 +44,31 @@ class Priced:
     hours: tuple[float, ...]  # wall clock of one run on its devices
     device_hours: tuple[float, ...]
     pending_hours: tuple[float, ...]  # device hours of the runs of later stages, in the order of `plan.pending`
+    longest_hours: float  # wall clock of the longest run, trained alone
+    splits: tuple[Split, ...]  # how the batches of each run go through a device, and the memory that takes
     corpus_tokens: float | None
     cost: float | None
     basis: str  # what the hours rest on: measured runs, or an assumed share of the device's peak
     checks: tuple[Check, ...]  # those of the plan and those of the price
+
+    def money(self, hours: float) -> float | None:
+        """The price of some device hours; None where the runner states none."""
+        return None if self.device.cost_per_hour is None else self.device.cost_per_hour * hours
+
+    def rows(self, *, settings: bool = False) -> tuple[PlanRow, ...]:
+        """The runs as `plan --json` lists them and, with their settings, as a launch freezes them."""
+        columns = zip(self.plan.runs, self.hours, self.device_hours, self.splits, strict=True)
+        return tuple(
+            replace(
+                planned.row(hours, planned.run.settings() if settings else None),
+                device_hours=device_hours,
+                money=self.money(device_hours),
+                micro_batch=one.sequences,
+                memory_bytes_per_device=one.memory.peak,
+                memory_parts=asdict(one.memory),
+            )
+            for planned, hours, device_hours, one in columns
+        )
 
     @property
     def totals(self) -> Totals:
@@ -67,9 +88,17 @@ class Priced:
             hours=math.fsum(self.device_hours),
             pending_runs=len(self.plan.pending),
             pending_hours=math.fsum(self.pending_hours),
-            longest_hours=max((h / r.own_share for r, h in zip(runs, self.hours, strict=True)), default=0.0),
+            longest_hours=self.longest_hours,
             epochs=epochs,
             cost=self.cost,
+            gpu_hours=math.fsum(self.device_hours),
+            money=self.money(math.fsum(self.device_hours)),
+            pending=Pending(
+                runs=len(self.plan.pending),
+                flops=math.fsum(r.flops * r.own_share for r in self.plan.pending),
+                gpu_hours=math.fsum(self.pending_hours),
+                money=self.money(math.fsum(self.pending_hours)),
+            ),
         )
 
     def document(self) -> dict[str, Any]:
@@ -81,7 +110,7 @@ class Priced:
             "params_column": plan.params_column,
             "device": self.device.name,
             "basis": self.basis,
-            "runs": [run.row(hours).to_json() for run, hours in zip(plan.runs, self.hours, strict=True)],
+            "runs": [row.to_json() for row in self.rows()],
             "dropped": [dropped.to_json() for dropped in plan.dropped],
             "stages": [asdict(stage) for stage in stages(self)],
             "totals": asdict(self.totals),
@@ -90,10 +119,21 @@ class Priced:
 
 
 @dataclass(frozen=True)
+class Pending:
+    """What stages take whose settings wait for losses; their runs are priced with the first setting as a stand-in."""
+
+    runs: int
+    flops: float
+    gpu_hours: float
+    money: float | None
+
+
+@dataclass(frozen=True)
 class Totals:
     """What a plan takes: FLOPs, device hours, money, the longest run and the most epochs.
 
-    `shared_flops` are those that runs of one trunk need not spend again.
+    `shared_flops` are those that runs of one trunk need not spend again. `hours` and `gpu_hours` are the device hours
+    of the runs whose settings are known, and `money` their price; `cost` is that of `pending` runs too.
     """
 
     runs: int
@@ -111,6 +151,9 @@ class Totals:
     longest_hours: float
     epochs: float | None
     cost: float | None
+    gpu_hours: float
+    money: float | None
+    pending: Pending
 
     def spent(self, convention: str) -> float:
         """Training FLOPs, counted as `exact` or `6ND`."""
@@ -135,7 +178,7 @@ class StagePrice:
 
 @dataclass(frozen=True)
 class CellPrice:
-    """The runs of one cell; `params` in the sweep's own column, `hours` of device time."""
+    """The runs of one cell; `params` in the sweep's own column, `hours` of device time, the split of the first."""
 
     cell: CellKey
     params: int
@@ -144,6 +187,7 @@ class CellPrice:
     batch_tokens: int
     runs: int
     hours: float
+    split: Split
 
 
 @dataclass(frozen=True)
@@ -173,52 +217,75 @@ def price(
     plan: Plan,
     *,
     device: Device,
-    devices: Callable[[PlannedRun], int] = lambda run: 1,
-    sharded: Callable[[PlannedRun], bool] = lambda run: False,
+    placed: Callable[[PlannedRun], Placement] = lambda run: ONE_DEVICE,
     measured: Iterable[Throughput] = (),
     corpus_tokens: float | None = None,
 ) -> Priced:
     """Hours, memory, epochs and money of every run.
 
     Args:
-        devices: how many devices train a run together.
-        sharded: whether each of them holds a part of the model (`fsdp`) or all of it (`ddp`).
+        placed: the devices that train a run together, and how.
         measured: what finished runs reached, in place of the assumed MFU.
         corpus_tokens: training tokens of the corpus; epochs are unknown where None.
     """
-    rates = _rates(measured)
+    rates, splits = _rates(measured), Splits(device.memory_bytes)
 
-    def device_hours(planned: PlannedRun) -> float:
+    def seconds(planned: PlannedRun) -> tuple[float, float]:
+        """Of one device: training, and validation."""
         rate = _measured_rate(rates.get(planned.line, []), planned) or _assumed_rate(device, planned)
-        return (planned.flops + planned.optimizer_flops) * planned.own_share / rate / 3600
+        forward = planned.flops / (3 * planned.run.tokens)  # per token
+        trained = (planned.flops + planned.optimizer_flops) * planned.own_share
+        return trained / rate, forward * planned.run.data.validation_tokens / rate
 
-    counts = [devices(planned) for planned in plan.runs]
-    spent = tuple(device_hours(planned) for planned in plan.runs)
-    pending = tuple(device_hours(planned) for planned in plan.pending)
-    needs = [
-        (
-            planned,
-            training_memory(planned.run, sequences=1, ranks=n, strategy="fsdp" if sharded(planned) else "ddp").peak,
-        )
-        for planned, n in zip(plan.runs, counts, strict=True)
-    ]
-    misfits = [(planned, needed) for planned, needed in needs if needed > device.memory_bytes]
+    taken = [seconds(planned) for planned in plan.runs]
+    spent = tuple(sum(parts) / 3600 for parts in taken)
+    pending = tuple(sum(seconds(planned)) / 3600 for planned in plan.pending)
+    everything = (*plan.runs, *plan.pending)
+    places = [placed(planned) for planned in everything]
+    cut = [splits(planned, place) for planned, place in zip(everything, places, strict=True)]
     return Priced(
         plan=plan,
         device=device,
-        hours=tuple(hours / count for hours, count in zip(spent, counts, strict=True)),
+        hours=tuple(hours / place.ranks for hours, place in zip(spent, places, strict=False)),
         device_hours=spent,
         pending_hours=pending,
+        longest_hours=max(
+            (
+                (training / planned.own_share + validation) / place.ranks / 3600
+                for planned, place, (training, validation) in zip(plan.runs, places, taken, strict=False)
+            ),
+            default=0.0,
+        ),
+        splits=tuple(cut[: len(plan.runs)]),
         corpus_tokens=corpus_tokens,
         cost=None if device.cost_per_hour is None else device.cost_per_hour * math.fsum((*spent, *pending)),
         basis=_basis(device, plan, rates),
         checks=(
             *plan.checks,
-            *_misfit(misfits, device),
-            *_short_steps(device, plan, spent, rates),
+            *_misplaced(list(zip(everything, places, cut, strict=True)), device),
+            *_precision(everything, device),
+            *_short_steps(device, plan, [training for training, _ in taken], rates),
             *_epochs(plan, corpus_tokens),
         ),
     )
+
+
+class Splits:
+    """The split of every run on devices of one size; runs that differ in no size share it."""
+
+    def __init__(self, memory_bytes: float) -> None:
+        self.memory_bytes = memory_bytes
+        self.known: dict[tuple[object, ...], Split] = {}
+
+    def __call__(self, planned: PlannedRun, place: Placement) -> Split:
+        """How the batches of a run go through one of its devices."""
+        run, rule = planned.run, planned.run.optimizer
+        ranks = None if run.ranks is None else tuple(run.ranks.values())
+        key = (run.shape, ranks, rule.name, rule.nesterov, bool(rule.newton_schulz_steps), run.batch_tokens,
+               run.sequence_length, run.precision, run.self_guided, place)  # fmt: skip
+        if key not in self.known:
+            self.known[key] = split(run, memory_bytes=self.memory_bytes, placement=place)
+        return self.known[key]
 
 
 def stages(priced: Priced) -> list[StagePrice]:
@@ -239,9 +306,9 @@ def stages(priced: Priced) -> list[StagePrice]:
 
 def matrix(priced: Priced) -> list[CellPrice]:
     """Every cell in the order of the plan: what a person checks at a glance before paying."""
-    cells: dict[CellKey, list[tuple[PlannedRun, float]]] = {}
-    for planned, hours in zip(priced.plan.runs, priced.device_hours, strict=True):
-        cells.setdefault(planned.cell, []).append((planned, hours))
+    cells: dict[CellKey, list[tuple[PlannedRun, float, Split]]] = {}
+    for planned, hours, one in zip(priced.plan.runs, priced.device_hours, priced.splits, strict=True):
+        cells.setdefault(planned.cell, []).append((planned, hours, one))
     return [
         CellPrice(
             cell,
@@ -249,11 +316,12 @@ def matrix(priced: Priced) -> list[CellPrice]:
             first.run.tokens,
             first.run.steps,
             first.run.batch_tokens,
-            len(pairs),
-            sum(hours for _, hours in pairs),
+            len(members),
+            sum(hours for _, hours, _ in members),
+            split,
         )
-        for cell, pairs in cells.items()
-        for first in [pairs[0][0]]
+        for cell, members in cells.items()
+        for first, _, split in members[:1]
     ]
 
 
@@ -312,26 +380,45 @@ def _measured_rate(rates: Sequence[tuple[float, float]], planned: PlannedRun) ->
     return math.exp((1 - share) * low_rate + share * high_rate)
 
 
-def _misfit(misfits: Sequence[tuple[PlannedRun, float]], device: Device) -> list[Check]:
-    """Runs of which one device cannot hold its part, with the bytes that it needs."""
-    if not misfits:
+def _misplaced(runs: Sequence[tuple[PlannedRun, Placement, Split]], device: Device) -> list[Check]:
+    """Runs whose batch cannot be cut equally, and runs that a device cannot hold, the worst by name and in numbers."""
+    found = []
+    if uneven := [(planned, one.problem) for planned, _, one in runs if one.problem is not None]:
+        planned, problem = uneven[0]
+        found.append(checks.BATCH_NOT_EVEN(f"{len(uneven)} runs cannot cut their batches: {planned.cell}, {problem}."))
+    if misfits := [one for one in runs if not one[2].fits]:
+        planned, place, one = max(misfits, key=lambda misfit: misfit[2].memory.peak)
+        usable, held = USABLE * device.memory_bytes, "" if place.ranks == 1 else f" ({place.strategy})"
+        at_once = f"{one.sequences or 1} sequence{'s' if (one.sequences or 1) > 1 else ''} at once"
+        devices = f"{place.ranks} {device.name}{held}"
+        message = (
+            f"{len(misfits)} runs cannot fit {device.name}: {planned.cell} with {at_once} on {devices} needs "
+            f"{format_number(one.memory.peak)} bytes on each, {format_number(one.memory.peak - usable)} more than the "
+            f"{format_number(usable)} that may be used of its {format_number(device.memory_bytes)}."
+        )
+        found.append(checks.DOES_NOT_FIT(message))
+    return found
+
+
+def _precision(runs: Sequence[PlannedRun], device: Device) -> list[Check]:
+    """Precisions that the device's row does not list."""
+    asked = dict.fromkeys(planned.run.precision for planned in runs)
+    missing = [precision for precision in asked if precision not in device.peak_flops]
+    if not missing:
         return []
-    worst, needed = max(misfits, key=lambda one: one[1])
-    message = (
-        f"{len(misfits)} runs cannot fit {device.name}: {worst.cell} needs {format_number(needed)} bytes on each "
-        f"device, {format_number(needed - device.memory_bytes)} more than it has."
-    )
-    return [checks.DOES_NOT_FIT(message)]
+    count = sum(planned.run.precision in missing for planned in runs)
+    message = f"{count} runs ask for {', '.join(missing)}; the row of {device.name} has {', '.join(device.peak_flops)}."
+    return [checks.PRECISION_NOT_ON_DEVICE(message)]
 
 
-def _short_steps(device: Device, plan: Plan, hours: Sequence[float], rates: Mapping[str, object]) -> list[Check]:
+def _short_steps(device: Device, plan: Plan, spent: Sequence[float], rates: Mapping[str, object]) -> list[Check]:
     """Steps too short for an assumed MFU to mean anything."""
     if device.mfu_by_width:
         return []
     seconds = [
-        hour * 3600 / planned.own_steps
-        for planned, hour in zip(plan.runs, hours, strict=True)
-        if planned.line not in rates and hour * 3600 / planned.own_steps < checks.MIN_STEP_SECONDS.value
+        trained / planned.own_steps
+        for planned, trained in zip(plan.runs, spent, strict=True)
+        if planned.line not in rates and trained / planned.own_steps < checks.MIN_STEP_SECONDS.value
     ]
     if not seconds:
         return []

@@ -18,6 +18,7 @@ from scaling.laws.draws import refit
 from scaling.laws.fitting import fit
 from scaling.laws.frontier import frontier
 from scaling.laws.points import Points
+from scaling.rows import CellKey
 from scaling.sweeps.grids import Plan
 from scaling.sweeps.resolve import PlannedRun
 
@@ -82,15 +83,24 @@ def simulate(
     noise: float = NOISE,
     studies: int = 200,
 ) -> list[Expected]:
-    """What every line of a plan is expected to tell.
+    """What every line of a plan is expected to tell, the stages to come included: one setting of every cell and seed.
 
     Args:
         target: compute of the prediction, FLOPs; ten times the largest run where left out.
         noise: standard deviation of one seed in log loss.
         studies: how many simulated studies.
     """
-    lines = dict.fromkeys(run.line for run in plan.runs)
+    lines = dict.fromkeys(run.line for run in (*plan.runs, *plan.pending))
     return [_simulate_line(plan, line, target, noise, studies) for line in lines]
+
+
+def points_to_come(plan: Plan, line: str) -> list[PlannedRun]:
+    """The runs of a line that become data points: of the settings tried in a cell with one seed, the first."""
+    runs: dict[tuple[CellKey, int], PlannedRun] = {}
+    for planned in (*plan.runs, *plan.pending):
+        if planned.line == line:
+            runs.setdefault((planned.cell, planned.run.seed), planned)
+    return list(runs.values())
 
 
 def _simulate_line(
@@ -100,7 +110,7 @@ def _simulate_line(
     noise: float,
     studies: int,
 ) -> Expected:
-    runs = [run for run in plan.runs if run.line == line]
+    runs = points_to_come(plan, line)
     points = points_of(runs, plan.params_column, plan.flops_convention)
     truth = loss_of(plausible_law(points), points)
     goal = target or 10 * float(points.compute.max())

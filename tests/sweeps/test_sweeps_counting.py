@@ -8,6 +8,7 @@ from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.sweeps import counting
 from scaling.sweeps.counting import count, matrix_ranks
 from scaling.sweeps.ladders import LADDERS
+from scaling.sweeps.memory import training_memory
 from scaling.training.model import Decoder, mean_loss
 
 EVERY_SHAPE = [(name, rung.name) for name, ladder in LADDERS.items() for rung in ladder]
@@ -128,14 +129,14 @@ def test_memory_grows_with_every_cause() -> None:
         seed=0,
         data=DataRef("python-stdlib", "bytes", 1024),
     )
-    least = counting.training_memory_bytes(run)
+    least = training_memory(run, sequences=1).peak
     params = count(SMALL).params_total
     assert least > 12 * params  # weights, gradients, one average
-    assert counting.training_memory_bytes(dataclasses.replace(run, optimizer=optimizer("adamw"))) > least
-    assert counting.training_memory_bytes(run, sequences=2) > least
+    assert training_memory(dataclasses.replace(run, optimizer=optimizer("adamw")), sequences=1).peak > least
+    assert training_memory(run, sequences=2).peak > least
     low_rank = dataclasses.replace(run, parameterization="low_rank", ranks=matrix_ranks(SMALL, 0.25))
-    assert counting.training_memory_bytes(dataclasses.replace(low_rank, self_guided=0.5)) > (
-        counting.training_memory_bytes(low_rank)
+    assert training_memory(dataclasses.replace(low_rank, self_guided=0.5), sequences=1).peak > (
+        training_memory(low_rank, sequences=1).peak
     )
 
 

@@ -1,12 +1,12 @@
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from scaling.hardware import Device, find_device
-from scaling.sweeps.counting import training_memory_bytes
 from scaling.sweeps.grids import Plan
+from scaling.sweeps.memory import USABLE, Placement
 from scaling.sweeps.price import Throughput, matrix, price, rank_table, stages
 
 Values = dict[str, Any]
@@ -21,13 +21,14 @@ def plan_(small: Values, planned: Callable[..., Plan]) -> Plan:
 def test_hours_are_flops_over_the_assumed_rate(plan_: Plan) -> None:
     priced = price(plan_, device=ROUND)
     for planned, hours in zip(plan_.runs, priced.hours, strict=True):
-        assert hours == pytest.approx((planned.flops + planned.optimizer_flops) / 0.5e12 / 3600)
+        validation = planned.flops / planned.run.tokens / 3 * planned.run.data.validation_tokens
+        assert hours == pytest.approx((planned.flops + planned.optimizer_flops + validation) / 0.5e12 / 3600)
     assert priced.totals.hours == pytest.approx(sum(priced.hours))
     assert priced.totals.cost == pytest.approx(2.0 * sum(priced.hours))
 
 
 def test_devices_share_a_run_but_not_its_device_hours(plan_: Plan) -> None:
-    one, four = price(plan_, device=ROUND), price(plan_, device=ROUND, devices=lambda run: 4)
+    one, four = price(plan_, device=ROUND), price(plan_, device=ROUND, placed=lambda run: Placement(4))
     assert four.hours[0] == pytest.approx(one.hours[0] / 4)
     assert four.totals.hours == pytest.approx(one.totals.hours)
 
@@ -37,7 +38,8 @@ def test_measured_rates_replace_the_assumption_for_their_line(plan_: Plan) -> No
     priced = price(plan_, device=ROUND, measured=measured)
     assumed = price(plan_, device=ROUND)
     for planned, hours, before in zip(plan_.runs, priced.hours, assumed.hours, strict=True):
-        work = (planned.flops + planned.optimizer_flops) / 3600
+        validation = planned.flops / planned.run.tokens / 3 * planned.run.data.validation_tokens
+        work = (planned.flops + planned.optimizer_flops + validation) / 3600
         if planned.line == "dense":
             # 1e9 at 1,000 and 1e11 at 100,000 parameters: proportional in between, flat outside
             assert work / hours == pytest.approx(1e6 * min(max(planned.counts.params_matmul, 1e3), 1e5))
@@ -46,7 +48,7 @@ def test_measured_rates_replace_the_assumption_for_their_line(plan_: Plan) -> No
 
 
 def test_a_run_that_does_not_fit_is_an_error_that_names_it(plan_: Plan) -> None:
-    least = min(run.memory_bytes for run in plan_.runs)
+    least = min(run.memory_bytes for run in plan_.runs) / USABLE
     small_device = Device("tiny", {"float32": 1e12}, 1e11, least, 0.5, "made up")
     (check,) = [c for c in price(plan_, device=small_device).checks if c.code == "does_not_fit"]
     assert check.severity == "error"
@@ -69,16 +71,43 @@ def test_memory_is_that_of_the_strategy(planned: Callable[..., Plan]) -> None:
     assert run.counts.params_total > 12e9
     h200 = find_device("h200")
 
-    def fits(devices: int, *, sharded: bool) -> bool:
-        priced = price(plan, device=h200, devices=lambda run: devices, sharded=lambda run: sharded)
+    def fits(ranks: int, strategy: Literal["ddp", "fsdp"]) -> bool:
+        priced = price(plan, device=h200, placed=lambda run: Placement(ranks, strategy))
+        assert (priced.rows()[0].memory_bytes_per_device < USABLE * h200.memory_bytes) == priced.splits[0].fits
         return "does_not_fit" not in {check.code for check in priced.checks}
 
-    assert not fits(8, sharded=False)
-    assert not fits(1, sharded=True)
-    assert fits(8, sharded=True)
-    whole, part = (training_memory_bytes(run.run, shards=n) for n in (1, 8))
-    activations = training_memory_bytes(run.run, sequences=2) - whole
-    assert part - activations == pytest.approx((whole - activations) / 8)
+    assert not fits(8, "ddp")
+    assert not fits(1, "fsdp")
+    assert fits(8, "fsdp")
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "said"),
+    [
+        (Placement(3), "batch_not_even", "4 sequences over 3 ranks"),
+        (Placement(2, "ddp", 3), "batch_not_even", "2 sequences of each of 2 ranks in parts of 3"),
+        (Placement(1, "ddp", 4), "does_not_fit", "with 4 sequences at once on 1 tiny needs"),
+    ],
+)
+def test_placements_that_cannot_be_are_refused_with_the_numbers(
+    small: Values, planned: Callable[..., Plan], place: Placement, code: str, said: str
+) -> None:
+    small["training"]["batch_tokens"] = 4 * 128
+    plan_ = planned(small)
+    assert {run.run.batch_tokens // run.run.sequence_length for run in plan_.runs} == {4}
+    largest = max(run.memory_bytes for run in plan_.runs) / USABLE
+    device = Device("tiny", {"float32": 1e12}, 1e11, largest, 0.5, "made up")
+    found = {check.code: check for check in price(plan_, device=device, placed=lambda run: place).checks}
+    assert found[code].severity == "error"
+    assert said in found[code].message
+    assert code not in {check.code for check in price(plan_, device=device).checks}
+
+
+def test_a_precision_that_the_device_lacks_is_refused(small: Values, planned: Callable[..., Plan]) -> None:
+    small["training"]["precision"] = "bfloat16"
+    (check,) = [c for c in price(planned(small), device=ROUND).checks if c.code == "precision_not_on_device"]
+    assert check.severity == "error"
+    assert "bfloat16; the row of round has float32" in check.message
 
 
 def test_epochs_are_known_with_the_corpus_and_many_are_said(plan_: Plan) -> None:
@@ -115,7 +144,11 @@ def test_tuning_is_priced_per_family_and_stage(small: Values, planned: Callable[
     assert (rows["dense", "tune"].runs, rows["dense", "tune"].pending) == (3, False)
     assert (rows["dense", "grid"].runs, rows["dense", "grid"].pending) == (8, True)
     assert rows["low_rank", "grid"].runs == 18
-    assert priced.totals.pending_hours > 0
+    totals = priced.totals
+    assert totals.pending.gpu_hours == totals.pending_hours == pytest.approx(sum(priced.pending_hours)) != 0
+    assert (totals.money, totals.pending.money) == pytest.approx((2 * totals.gpu_hours, 2 * totals.pending.gpu_hours))
+    assert totals.cost == pytest.approx(totals.money + totals.pending.money)
+    assert totals.pending.runs == 8 + 3 + 1
 
 
 def test_the_document_is_json_with_the_promised_keys(plan_: Plan) -> None:
@@ -123,8 +156,12 @@ def test_the_document_is_json_with_the_promised_keys(plan_: Plan) -> None:
     promised = (
         "id family line parameterization optimizer rank_ratio shape params_total params_non_embedding params_matmul"
     )
-    promised += " tokens steps budget flops flops_6nd lr seed hours"
+    promised += " tokens steps budget flops flops_6nd lr seed hours micro_batch memory_bytes_per_device memory_parts"
+    parts = {"weights", "gradients", "optimizer", "activations", "logits", "update", "measuring"}
     assert {"sweep", "flops_convention", "runs", "dropped", "totals", "checks"} <= document.keys()
     for row in document["runs"]:
         assert set(promised.split()) <= row.keys()
-    assert {"runs", "flops", "hours"} <= document["totals"].keys()
+        assert row["memory_parts"].keys() == parts
+        assert max(row["memory_parts"].values()) < row["memory_bytes_per_device"] < sum(row["memory_parts"].values())
+    assert {"runs", "flops", "hours", "gpu_hours", "money", "pending"} <= document["totals"].keys()
+    assert {"gpu_hours", "money"} <= document["totals"]["pending"].keys()

@@ -52,7 +52,8 @@ def test_the_price_counts_a_trunk_once(horizons: Values, planned: Callable[..., 
         tokens = one.own_steps * run.batch_tokens
         own = training_flops(run.shape, run.ranks, sequence_length=run.sequence_length, tokens=tokens)
         flops += own
-        seconds += (own + optimizer_flops(run.shape, run.ranks, run.optimizer, one.own_steps)) / 0.5e12
+        validation = one.flops / run.tokens / 3 * run.data.validation_tokens  # every branch has its own
+        seconds += (own + optimizer_flops(run.shape, run.ranks, run.optimizer, one.own_steps) + validation) / 0.5e12
     totals = priced.totals
     assert totals.flops == pytest.approx(flops)
     assert totals.shared_flops == pytest.approx(sum(one.flops for one in plan.runs) - flops)
@@ -61,7 +62,11 @@ def test_the_price_counts_a_trunk_once(horizons: Values, planned: Callable[..., 
     assert totals.cost == pytest.approx(2 * seconds / 3600)
     assert totals.tokens == sum(one.own_steps * one.run.batch_tokens for one in plan.runs)
     assert totals.trunk_bytes == sum(state_bytes(one.run) for one in plan.runs)
-    assert totals.longest_hours == pytest.approx(max((o.flops + o.optimizer_flops) / 0.5e12 for o in plan.runs) / 3600)
+    alone = (
+        one.flops + one.optimizer_flops + one.flops / one.run.tokens / 3 * one.run.data.validation_tokens
+        for one in plan.runs
+    )
+    assert totals.longest_hours == pytest.approx(max(alone) / 0.5e12 / 3600)
     assert {row["trunk"] for row in priced.document()["runs"]} == {one.trunk for one in plan.runs}
 
 

@@ -173,6 +173,8 @@ class SlurmScheduler(Scheduler):
             attempts={run_id: attempt.number if attempt else 0 for run_id, attempt in newest.items()},
             corpus_hash=order.corpus_hash,
             keep=order.keep,
+            memory_bytes=self.runner.hardware().memory_bytes,
+            micro_batch=array.resources.micro_batch,
             code_version=code_version(),
         )
         calls = [(str(self.store), self.launch, f"{number:02d}", task) for task in range(len(array.tasks))]

@@ -36,6 +36,8 @@ class Submission:
     strategy: str = "ddp"  # of the ranks, where there are several
     corpus_hash: str = ""
     keep: str = "weights"
+    memory_bytes: float | None = None  # what the device's row states, by which batches are split
+    micro_batch: int | None = None  # sequences at once, where the resource rule says so
 
     @property
     def runs(self) -> set[str]:

@@ -181,7 +181,8 @@ def _worklist(written: Submission, runs: tuple[str, ...], store: Store) -> WorkL
         failed = newest is not None and newest.error() is not None
         attempts[run_id] = written.attempts[run_id] if failed or newest is None else newest.number
     keep: Literal["weights", "none"] = "none" if written.keep == "none" else "weights"
-    return WorkList(written.corpus_hash, runs, attempts, keep, written.code_version)
+    parts = dict.fromkeys(runs, written.micro_batch) if written.micro_batch else {}
+    return WorkList(written.corpus_hash, runs, attempts, keep, written.code_version, written.memory_bytes, parts)
 
 
 def _open(store: Store, worklist: WorkList) -> Iterator[bool]:

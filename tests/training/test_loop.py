@@ -14,8 +14,12 @@ from scaling import files
 from scaling.errors import TrainingError
 from scaling.run import Result
 from scaling.sweeps.counting import count, training_flops
+from scaling.training import loop as loop_module
+from scaling.training import trainer as trainer_module
 from scaling.training.checkpoint import Checkpoint, write_checkpoint
 from scaling.training.loop import Stopped, Superseded, train
+from scaling.training.model import mean_loss
+from scaling.training.trainer import Trainer
 
 
 def go(run, data, folder, *, stop=lambda: False, owns=lambda: True, attempt=1, **options):
@@ -174,11 +178,130 @@ def test_divergence_is_a_result(a_run, data, tmp_path, monkeypatch):
     assert same_result(stopped, result)
 
 
-def test_gradient_accumulation_gives_the_same_loss_within_rounding(a_run, data, tmp_path):
-    run = a_run("muon", steps=8, batch_tokens=5 * 16)
-    whole, _ = go(run, data, tmp_path / "whole")
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(a_run, data, at_once):
+    run = a_run("adamw", batch_tokens=8 * 16)
+    whole, parts = (Trainer(run, data, device=torch.device("cpu"), micro_sequences=n) for n in (None, at_once))
+    for _ in range(3):
+        whole.step()
+        parts.step()
+        for (name, a), b in zip(whole.model.named_parameters(), parts.model.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-5, msg=name)
+    whole.wait()
+    parts.wait()
+    assert parts.history.values == pytest.approx(whole.history.values, abs=1e-6)
+    assert parts.validate()["validation"].loss_nats == pytest.approx(whole.validate()["validation"].loss_nats, abs=1e-5)
+
+
+def test_the_split_of_a_run_is_kept_when_it_resumes(a_run, data, tmp_path):
+    run = a_run("muon", steps=8)
     parts, _ = go(run, data, tmp_path / "parts", micro_sequences=2)
-    assert parts.loss_nats == pytest.approx(whole.loss_nats, abs=1e-3)
+    go(run, data, tmp_path / "stopped", micro_sequences=2, stop=StopAt(4))
+    resumed, _ = go(run, data, tmp_path / "stopped", micro_sequences=4)
+    assert resumed.micro_batch == 2
+    assert same_result(resumed, parts)
+
+
+def test_out_of_memory_halves_the_part_and_repeats_the_step(a_run, data, tmp_path, monkeypatch):
+    """The third step of a run finds no memory for four sequences, nor for two: it goes on with one."""
+    run, calls = a_run("muon", steps=6), []
+
+    def scarce(model, inputs, targets):
+        calls.append(len(inputs))
+        if len(calls) > 2 and len(inputs) > 1:
+            raise torch.OutOfMemoryError("made up")
+        return mean_loss(model, inputs, targets)
+
+    monkeypatch.setattr(trainer_module, "mean_loss", scarce)
+    result, log = go(run, data, tmp_path / "scarce")
+    assert calls == [4, 4, 4, 2] + [1] * 16
+    assert result.micro_batch == 1
+    messages = [record["message"] for record in log if "message" in record]
+    assert messages == [
+        "out of memory with 4 sequences at once: step 2 is repeated with 2",
+        "out of memory with 2 sequences at once: step 2 is repeated with 1",
+    ]
+    monkeypatch.undo()
+    whole, _ = go(run, data, tmp_path / "whole")
+    assert result.loss_nats == pytest.approx(whole.loss_nats, abs=1e-3)
+
+
+def test_memory_that_one_sequence_lacks_ends_the_run(a_run, data, tmp_path, monkeypatch):
+    def none(model, inputs, targets):
+        raise torch.OutOfMemoryError("made up")
+
+    monkeypatch.setattr(trainer_module, "mean_loss", none)
+    with pytest.raises(torch.OutOfMemoryError):
+        go(a_run(), data, tmp_path)
+
+
+def test_every_one_of_twelve_models_in_one_process_is_compiled(a_run, data):
+    """Dynamo gives up after eight shapes of one function, unless it is told to forget them."""
+    for n in range(12):
+        run = a_run("adamw", shape={"width": 4 + 4 * n, "layers": 1})
+        trainer = Trainer(run, data, device=torch.device("cpu"), compiler="aot_eager")
+        trainer.step()
+        assert trainer.compiler.compiled, n
+
+
+def test_a_compiled_run_says_so_and_has_the_loss_of_an_eager_one(a_run, data, tmp_path):
+    run = a_run("muon", steps=4, shape={"layers": 1})
+    compiled, log = go(run, data, tmp_path / "compiled", compiler="aot_eager")
+    eager, _ = go(run, data, tmp_path / "eager")
+    assert (compiled.compiled, eager.compiled) == (True, False)
+    assert log[-1]["compiled"] is True
+    assert not [record for record in log if "message" in record]
+    assert compiled.loss_nats == pytest.approx(eager.loss_nats, abs=1e-4)
+
+
+def test_a_run_that_is_not_compiled_says_so(a_run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, backend: function)
+    result, log = go(a_run(), data, tmp_path, compiler="aot_eager")
+    assert result.compiled is False
+    assert "nothing was compiled: the run is trained eagerly" in [record.get("message") for record in log]
+
+
+def test_compiling_is_timed_apart_from_the_steps(a_run, data, tmp_path, monkeypatch):
+    """A clock that only steps move: a second each, and a hundred for the first of an attempt."""
+    clock = FakeClock(monkeypatch)
+    run = a_run("muon", steps=10, shape={"layers": 1})
+    whole, _ = go(run, data, tmp_path / "whole", compiler="aot_eager")
+    assert (whole.device_seconds, whole.warmup_seconds) == (10, 100)
+    clock.first = True
+    go(run, data, tmp_path / "stopped", compiler="aot_eager", stop=StopAt(4))
+    clock.first = True
+    resumed, _ = go(run, data, tmp_path / "stopped", compiler="aot_eager")
+    assert (resumed.device_seconds, resumed.warmup_seconds) == (10, 200)
+    assert resumed.diagnostics.get("mfu") == whole.diagnostics.get("mfu")
+    eager, _ = go(run, data, tmp_path / "eager")
+    assert (eager.device_seconds, eager.warmup_seconds) == (10, 0)
+
+
+class FakeClock:
+    """Time that passes while a step is made, and at no other time."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.first = 0.0, True
+        step = trainer_module.Trainer.step
+
+        def timed(trainer):
+            step(trainer)
+            self.now += 100.0 if self.first else 1.0
+            self.first = False
+
+        monkeypatch.setattr(trainer_module.Trainer, "step", timed)
+        monkeypatch.setattr(loop_module.time, "perf_counter", lambda: self.now)
+
+
+def test_the_gradient_norm_is_that_before_clipping(a_run, data):
+    run = a_run("adamw", optimizer={"gradient_clip": 1e-3})
+    trainer = Trainer(run, data, device=torch.device("cpu"))
+    trainer.step()
+    assert trainer.optimizers.gradient_norm().item() == pytest.approx(1e-3, rel=1e-3)
+    assert trainer.optimizers.last_norm().item() > 0.01
+    free = Trainer(a_run("adamw"), data, device=torch.device("cpu"))
+    free.step()
+    assert free.optimizers.last_norm().item() == pytest.approx(trainer.optimizers.last_norm().item())
 
 
 def test_checkpoints_come_by_wall_time(a_run, data, tmp_path, monkeypatch):

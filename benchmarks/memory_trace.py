@@ -1,0 +1,183 @@
+"""The memory function against a trace of the real training step, on fake tensors.
+
+    python benchmarks/memory_trace.py                                      # everything: about an hour of CPU
+    python benchmarks/memory_trace.py --shapes 60M,500M --precisions float32 --parts 1
+
+The trainer of the package makes one step on tensors that have sizes and no numbers, on a fake CPU, and torch's memory
+tracker says what it held at its peak: parameters, gradients, optimizer state, activations, the update and what is
+measured. The step is a measured one. Sequences of 2,048 tokens; the paper's shapes. The table says what was traced.
+`--out` writes the table; measured peaks of small models on this machine come from `--measure`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+
+from scaling.data.shards import TokenData
+from scaling.optimizers import find_optimizer
+from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
+from scaling.sweeps.counting import matrix_ranks
+from scaling.sweeps.ladders import LADDERS
+from scaling.sweeps.memory import training_memory
+from scaling.training.trainer import Trainer
+
+SHAPES = {rung.name: rung.shape(32000) for rung in LADDERS["spectron"]}  # arXiv 2602.12429
+MODELS = {"dense, muon": ("muon", None), "dense, adamw": ("adamw", None), "low-rank, spectron": ("spectron", 0.25),
+          "low-rank, adamw": ("adamw", 0.25)}  # fmt: skip
+SMALL = {  # measured: a model, its sequence length, and how many sequences at once
+    "d128L4": (Shape(4, 128, 4, 344, 256), 256, 32),
+    "d192L4": (Shape(4, 192, 4, 512, 256), 256, 32),
+    "d256L6": (Shape(6, 256, 4, 688, 1024), 256, 16),
+    "d256L4, V 8192": (Shape(4, 256, 4, 688, 8192), 256, 16),
+    "d512L4": (Shape(4, 512, 8, 1376, 1024), 256, 8),
+}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Bytes at the peak, as predicted and as traced or measured."""
+
+    shape: str
+    model: str
+    precision: str
+    sequences: int
+    predicted: float
+    found: float
+    seconds: float
+
+    @property
+    def error(self) -> float:
+        """Predicted over found, less one."""
+        return self.predicted / self.found - 1
+
+
+def a_run(shape: Shape, name: str, ratio: float | None, *, precision: str, sequences: int, length: int) -> Run:
+    """A run of one optimizer with the defaults of the table; its batch is one part."""
+    constants = find_optimizer(name).values({})
+    return Run(
+        shape=shape,
+        parameterization="dense" if ratio is None else "low_rank",
+        initialisation=Initialisation(0.02, 0.02, 1.0),
+        optimizer=Optimizer(name, 0.02, 0.02, 0.9, 0.95, 1e-8, **constants),
+        schedule=Schedule("linear", 1, 0.0),
+        steps=10,
+        batch_tokens=sequences * length,
+        sequence_length=length,
+        seed=0,
+        data=DataRef("nothing", "bytes", 1024),
+        precision=precision,
+        ranks=None if ratio is None else matrix_ranks(shape, ratio),
+    )
+
+
+def blank_data(run: Run) -> TokenData:
+    """Enough tokens of zero for a step."""
+    tokens = np.zeros(4 * run.batch_tokens + run.sequence_length, np.uint16)
+    return TokenData("nothing", Path(), run.shape.vocab_size, tokens, {}, {})
+
+
+def traced_peak(run: Run) -> float:
+    """Bytes at the peak of one step of the real trainer, on fake tensors."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        trainer = Trainer(run, blank_data(run), device=torch.device("cpu"))
+        rules = trainer.optimizers.rules.values()
+        states = [tensor for rule in rules for stacks in rule.state().values() for tensor in stacks]
+        flats = [buffer for rule in rules for buffer in (rule.flat.values, rule.flat.gradients)]
+        tracker = MemTracker()
+        tracker.track_external(trainer.model, *flats, *states)
+        with tracker:
+            trainer.step()
+    peak = tracker.get_tracker_snapshot("peak")
+    return float(sum(kinds["Total"] for kinds in peak.values()))
+
+
+def measured_peak(run: Run) -> float:
+    """Bytes that two steps add to the peak of a new process."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_grown, (run,))
+
+
+def _grown(run: Run) -> float:
+    torch.set_num_threads(1)
+    tiny = a_run(Shape(1, 8, 1, 24, 64), "muon", None, precision="float32", sequences=1, length=16)
+    Trainer(tiny, blank_data(tiny), device=torch.device("cpu")).step()  # what a first step loads stays
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    trainer = Trainer(run, blank_data(run), device=torch.device("cpu"))
+    trainer.step()
+    trainer.step()
+    return 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def traces(
+    shapes: Sequence[str], precisions: Sequence[str], parts: Sequence[int], models: Sequence[str]
+) -> Iterator[Compared]:
+    """Every combination that was asked for."""
+    for shape, model, precision, sequences in itertools.product(shapes, models, precisions, parts):
+        run = a_run(SHAPES[shape], *MODELS[model], precision=precision, sequences=sequences, length=2048)
+        started = time.process_time()
+        found = traced_peak(run)
+        predicted = training_memory(run, sequences=sequences).peak
+        yield Compared(shape, model, precision, sequences, predicted, found, time.process_time() - started)
+
+
+def measurements() -> Iterator[Compared]:
+    """The small models on this machine."""
+    for shape, (model, length, sequences) in SMALL.items():
+        run = a_run(model, "muon", None, precision="float32", sequences=sequences, length=length)
+        predicted = training_memory(run, sequences=sequences).peak
+        yield Compared(shape, "dense, muon", "float32", sequences, predicted, measured_peak(run), 0.0)
+
+
+def table(rows: Sequence[Compared], found: str) -> str:
+    """Markdown."""
+    lines = [
+        f"| shape | model | precision | sequences | predicted | {found} | error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.shape} | {row.model} | {row.precision} | {row.sequences} | {row.predicted / 1e9:.3f} GB | "
+        f"{row.found / 1e9:.3f} GB | {row.error:+.1%} |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Trace, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--precisions", default="float32,bfloat16")
+    parser.add_argument("--parts", default="1,4", help="sequences at once")
+    parser.add_argument("--models", default=";".join(MODELS), help="separated by semicolons")
+    parser.add_argument("--measure", action="store_true", help="measure small models on this machine too")
+    parser.add_argument("--out", type=Path, help="append the tables to this file")
+    asked = parser.parse_args()
+    parts = [int(part) for part in asked.parts.split(",")]
+    rows = []
+    for row in traces(asked.shapes.split(","), asked.precisions.split(","), parts, asked.models.split(";")):
+        rows.append(row)
+        print(table([row], "traced").splitlines()[-1], f"{row.seconds:.0f} s", flush=True)
+    texts = [table(rows, "traced")] if rows else []
+    if asked.measure:
+        texts.append(table(list(measurements()), "measured"))
+        print(texts[-1])
+    if asked.out:
+        with asked.out.open("a") as file:
+            file.write("\n".join(texts) + "\n")
+
+
+if __name__ == "__main__":
+    main()

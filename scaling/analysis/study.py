@@ -116,9 +116,12 @@ class Study:
     @cached_property
     def checks(self) -> tuple[Check, ...]:
         """What could be wrong, over all lines; a line's own suspicions name it."""
-        return tuple(
-            by_severity([*self.law_checks, *comparison_checks(self.comparisons, self.not_compared, self.ranks)])
-        )
+        return tuple(by_severity([*self.law_checks, *self.comparison_checks]))
+
+    @cached_property
+    def comparison_checks(self) -> tuple[Check, ...]:
+        """What could be wrong with the comparisons of lines."""
+        return tuple(by_severity(comparison_checks(self.comparisons, self.not_compared, self.ranks)))
 
     @cached_property
     def law_checks(self) -> tuple[Check, ...]:

@@ -79,8 +79,9 @@ def comparison_checks(
             )
         if one.joint is not None and one.joint.assumption is not None:
             yield checks.LINES_SHARE_EXPONENTS(f"{names}: {one.joint.assumption}.")
-    for name, why in not_compared.items():
-        yield checks.LINES_NOT_COMPARED(f"{name} is not compared: {_sentence(why.splitlines()[0])}")
+    for why in dict.fromkeys(not_compared.values()):
+        names = ", ".join(name for name, own in not_compared.items() if own == why)
+        yield checks.LINES_NOT_COMPARED(f"No compute multiplier of {names}: {_sentence(why.splitlines()[0])}")
     if ranks is not None and ranks.test.rejected:
         yield checks.KAPPA_CONFOUNDED(f"{ranks.test}.")
 

@@ -71,7 +71,13 @@ def _needs(made: Multiplier) -> str:
 
 
 def _times(value: float) -> str:
-    return f"{value:.2g}" if 0.095 <= value < 99.5 else format_number(value, 2) if math.isfinite(value) else "∞"
+    return (
+        f"{value:#.2g}".rstrip(".")
+        if 0.095 <= value < 99.5
+        else format_number(value, 2)
+        if math.isfinite(value)
+        else "∞"
+    )
 
 
 def _what_else(one: Comparison, joint: LineComparison) -> str:
@@ -221,17 +227,25 @@ def _claim(claim: Claim, pairs: list[Pair]) -> str:
     """How many of the claimed pairs are seen here, and the largest difference among them."""
     holds, turned = (sum(made.outcome == word for made in pairs) for word in ("holds", "reversed"))
     largest = max(pairs, key=lambda made: abs(made.difference))
+    known = [made for made in pairs if made.interval is not None]
+    narrowest = min(known, key=_width) if known else largest
+    precise = "" if narrowest is largest else f", the most precise {_pair(narrowest)}"
     return (
         f"Of the {len(pairs)} pairs in {' < '.join(claim.order)} ({claim.source}), {holds} hold here, {turned} are "
-        f"reversed and {len(pairs) - holds - turned} are not shown; the largest difference is {_pair(largest)}."
+        f"reversed and {len(pairs) - holds - turned} are not shown; the largest difference is {_pair(largest)}"
+        f"{precise}."
     )
+
+
+def _width(made: Pair) -> float:
+    low, high = made.interval or (-math.inf, math.inf)
+    return high - low
 
 
 def _pair(made: Pair) -> str:
     if made.matched is not None:
-        interval = (
-            f" ± {_NATS((made.matched.interval[1] - made.matched.interval[0]) / 2)} over {made.matched.runs} seeds"
-        )
+        low, high = made.matched.interval
+        interval = f" ± {_NATS((high - low) / 2)} over {made.matched.runs} seeds"
     else:
         interval = "" if made.interval is None else " ({} to {})".format(*map(_SIGNED, made.interval))
     sigmas = "" if made.sigmas is None else f", {made.sigmas:+.1f}σ".replace("-", "−")

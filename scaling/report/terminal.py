@@ -50,7 +50,7 @@ def fit_text(study: Study, approach: int | None = None) -> str:
 
 
 def compare_text(study: Study) -> str:
-    """The answer, compute multipliers, the differences at equal cost and at each line's best rate, and what serving costs at equal loss."""
+    """The answer, compute multipliers, differences at equal cost and at each line's best rate, and serving costs."""
     compared = (multipliers_table(study), differences_table(study), tests_table(study), kappa_table(study))
     made = (*compared, best_rates_table(study), claims_table(study), stability_table(study))
     tables = [table for table in (*made, serving_extract(study)) if table.rows]

@@ -59,7 +59,7 @@ def predict(line: Line, compute: float) -> Prediction:
     Raises:
         FitError: `compute` is not a positive number.
     """
-    _positive("compute", compute, "1e22")
+    _positive("compute in training FLOPs", compute, "1e22")
     own = line.frontier_on(line.axis, compute)
     if own is None:
         return _refused(line, compute, None, None, _no_law(line))

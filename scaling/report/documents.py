@@ -25,7 +25,6 @@ from scaling.laws.noise_parts import noise_parts
 from scaling.report.comparison_document import kappa_json, line_json, test_json
 from scaling.report.serving_document import comparison_json
 
-_OF_LINES = ("line", "model", "compute_multiplier", "verdict")
 _NOT_PRICED: dict[str, Any] = {"target_loss": None, "rows": [], "break_even": [], "checks": []}
 
 
@@ -75,8 +74,8 @@ def _predictions(study: Study, made: Sequence[Prediction]) -> dict[str, Any]:
 def comparisons_json(study: Study) -> dict[str, Any]:
     """`scaling compare --json`: compute multipliers, differences of loss at equal compute, and serving costs.
 
-    `lines` has one entry per compared line. `comparisons` has one per target loss of serving, then those of `lines`;
-    each of its entries has the keys of both kinds.
+    `lines` has one entry per compared line. `comparisons` has one per target loss of serving, then those of `lines`,
+    which have the keys of the first kind too, empty.
     """
     lines = [line_json(one) for one in study.comparisons]
     tests = study.joint.tests if isinstance(study.joint, JointComparison) else ()
@@ -85,7 +84,7 @@ def comparisons_json(study: Study) -> dict[str, Any]:
             "schema_version": SCHEMA_VERSION,
             "reference": study.reference.name,
             "comparisons": [
-                *(comparison_json(one) | dict.fromkeys(_OF_LINES) for one in serving(study).comparisons),
+                *(comparison_json(one) for one in serving(study).comparisons),
                 *(dict(_NOT_PRICED) | one for one in lines),
             ],
             "lines": lines,

@@ -212,6 +212,7 @@ MAX_NOISE_RATIO = Threshold(2, "times the seed noise, for the residuals of one l
 MIN_NOISE_FREEDOM = Threshold(
     10, "degrees of freedom", "the χ² interval: below it the seed noise is known to a factor of 1.6 at best"
 )
+MIN_HOLDOUT_SHARE = Threshold(0.85, "of held-out runs inside their 95 % intervals", "assumption")
 MAX_DECADES = Threshold(2, "decades of compute beyond the data", "assumption")
 
 APPROACHES_DISAGREE = CheckCode(
@@ -335,7 +336,7 @@ SEED_NOISE_UNCERTAIN = CheckCode(
 SEED_NOISE_UNKNOWN = CheckCode(
     "seed_noise_unknown",
     "warning",
-    "No cell has several seeds, so differences of losses have no scale.",
+    "No cell has several seeds, so seed noise and the scatter of cells cannot be told apart.",
     "Train at least a few cells with two or more seeds (training.seeds or training.replicates).",
 )
 SELECTION_BIAS = CheckCode(
@@ -349,6 +350,18 @@ SELECTION_BIAS_UNKNOWN = CheckCode(
     "warning",
     "Keeping the best of several settings lowered the losses by an unknown amount.",
     "Train several seeds of one setting, or confirm winners with fresh seeds (tune.confirm).",
+)
+SIZE_TREND = CheckCode(
+    "size_trend",
+    "warning",
+    "Losses follow a trend in N that the law does not have.",
+    "Try another form (--law), and look at how the recipe changes with size (rates, batch, warm-up).",
+)
+SIZE_TREND_POWER = CheckCode(
+    "size_trend_power",
+    "info",
+    "No trend in N beyond the law is found; smaller ones than the one named would be missed.",
+    "Add sizes or seeds to find smaller ones.",
 )
 STARTS_DISAGREE = CheckCode(
     "starts_disagree",
@@ -383,6 +396,24 @@ MIXED_COMPILED = CheckCode(
     "warning",
     "Some runs of the sweep were compiled and some were not, so their seconds and last digits are not comparable.",
     "Compare at equal FLOPs, or train the runs again that ran eagerly; their logs say why.",
+)
+KAPPA_CONFOUNDED = CheckCode(
+    "kappa_confounded",
+    "warning",
+    "The law rank is rejected against rank with a B per line: kappa also holds what the data terms differ by.",
+    "Read the compute multiplier, which assumes no such law, and kappa beside a data term per line.",
+)
+LINES_NOT_COMPARED = CheckCode(
+    "lines_not_compared",
+    "warning",
+    "A line is not compared with the reference, for the reason given.",
+    "Train the line at budgets that the reference has.",
+)
+LINES_SHARE_EXPONENTS = CheckCode(
+    "lines_share_exponents",
+    "info",
+    "A line has too few budgets for a law of its own: it is assumed to differ by a constant factor on N alone.",
+    "Train the line at further budgets.",
 )
 MIXED_CORPUS_HASH = CheckCode(
     "mixed_corpus_hash",
@@ -447,6 +478,25 @@ NOT_PRICED = CheckCode(
     "info",
     "A line has no law or no known shapes, so its serving cost at equal loss is not computed.",
     "Add budgets where there is no law, or the columns of the shape where there are none.",
+)
+HOLDOUT_COVERAGE = CheckCode(
+    "holdout_coverage",
+    "warning",
+    "Fewer of the held-out runs lie inside their 95 % prediction intervals than there should.",
+    "Do not rely on intervals beyond the data; add budgets, or try another form (--law).",
+    (MIN_HOLDOUT_SHARE,),
+)
+NOT_CALIBRATED = CheckCode(
+    "not_calibrated",
+    "info",
+    "Too few budgets to hold one out: prediction intervals are calibrated on public tables, not on these data.",
+    "Add budgets: four allow one to be held out.",
+)
+NOT_DETERMINED = CheckCode(
+    "not_determined",
+    "warning",
+    "The points do not determine what was asked, so no number is given.",
+    "Vary N and D/N more widely, or ask within the range of the data.",
 )
 OPTIMUM_AT_EDGE = CheckCode(
     "optimum_at_edge",

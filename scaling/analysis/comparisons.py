@@ -1,32 +1,37 @@
-"""Differences: the loss of a line minus that of the reference at equal cost, and whether it is significant.
+"""Lines against a reference: the compute multiplier with its verdict, and the loss differences at equal cost.
 
-At every budget both lines trained at, the difference is between their frontiers (approach 3), or between their isoFLOP
-minima where a line has no parametric law. Where two lines were trained at the same budgets and shapes with the same
-seeds, their bootstrap draws are paired cell by cell, so that what they share drops out of the difference; otherwise
-each line has its own. At the largest common budget the same question is asked once more with another cost held equal
-(6ND, device seconds): a line that wins per FLOP may lose per second.
+The verdict comes from one joint law over all lines (`laws.joint_comparison`): a simultaneous 95 % band over the shared
+budgets. The same draws give the loss difference at every budget, and at the largest one with another cost held equal
+(6ND, device seconds): a line that wins per FLOP may lose per second. Where no joint law is determined, the difference
+is between isoFLOP minima, whose band over budgets gives the word.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from scaling.analysis.lines import Line, line_seed
+from scaling.analysis.joint_lines import joint_points, not_determined, on_axis
+from scaling.analysis.lines import Line
+from scaling.analysis.settings import Settings
 from scaling.checks import Check
-from scaling.laws.comparison import Axis, Verdict, compare, judge, paired_bootstrap, verdict_checks
-from scaling.laws.draws import Draws, percentile_interval
-from scaling.laws.frontier import Frontier
+from scaling.errors import FitError
+from scaling.laws.comparison import Axis, Verdict, axes_checks, word_for
+from scaling.laws.draws import percentile_interval
 from scaling.laws.isoflop import Minimum
+from scaling.laws.line_comparison import LineComparison
+from scaling.laws.paired_seeds import PairedDifference, paired_difference
+from scaling.laws.resolving import Resolution, what_would_resolve
+from scaling.laws.simultaneous import VerdictWord, band
 
-Method = Literal["frontiers", "isoFLOP minima"]
-Pair = tuple[Draws, Draws]
+Method = Literal["joint law M3", "joint law M1", "isoFLOP minima"]
 ExponentDifference = tuple[float, tuple[float, float]]
 _NORMAL_DRAWS = 4000
+_AXES: tuple[Axis, ...] = ("exact", "6ND", "device_seconds")
 
 
 @dataclass(frozen=True)
@@ -40,18 +45,22 @@ class Difference:
     verdict: Verdict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """One line against the reference: by budget ascending, and on the other axes at the largest budget.
 
-    `exponent` is the exponent of N_opt of `line` minus the reference's, with its 95 % interval.
+    Attributes:
+        joint: the compute multiplier and its verdict; None where only isoFLOP minima are compared.
+        by_budget: with simultaneous 95 % bands. other_axes: likewise, at the largest shared cost of each axis.
+        matched: the mean difference over runs of one cell and seed; None where fewer than two match.
     """
 
     line: Line
     reference: Line
+    joint: LineComparison | None
     by_budget: tuple[Difference, ...]
     other_axes: tuple[Difference, ...]
-    exponent: ExponentDifference | None
+    matched: PairedDifference | None
 
     @property
     def headline(self) -> Difference:
@@ -59,9 +68,29 @@ class Comparison:
         return self.by_budget[-1]
 
     @property
+    def word(self) -> VerdictWord:
+        """Over all budgets."""
+        if self.joint is not None:
+            return self.joint.verdict.word
+        words = {difference.verdict.word for difference in self.by_budget}
+        return next((word for word in ("better", "worse") if word in words and not self.crosses), "not resolved")
+
+    @property
+    def crosses(self) -> bool:
+        """Better at one budget and worse at another."""
+        return {"better", "worse"} <= {difference.verdict.word for difference in self.by_budget}
+
+    @cached_property
+    def resolution(self) -> Resolution | None:
+        """Which further runs would resolve the verdict; None where it is resolved, or rests on minima."""
+        return what_would_resolve(self.joint) if self.joint and self.word == "not resolved" else None
+
+    @property
     def checks(self) -> tuple[Check, ...]:
-        """Whether the axes disagree, or there is no scale."""
-        return verdict_checks([d.verdict for d in (self.headline, *self.other_axes)])
+        """Whether the axes disagree."""
+        names = (self.line.name, self.reference.name)
+        words = {self.headline.verdict.axis: self.word} | {d.verdict.axis: d.verdict.word for d in self.other_axes}
+        return axes_checks(words, names)
 
 
 def reference_of(lines: Sequence[Line]) -> Line:
@@ -69,60 +98,88 @@ def reference_of(lines: Sequence[Line]) -> Line:
     return next((line for line in lines if line.rank_ratio is None), lines[0])
 
 
-def compare_lines(line: Line, reference: Line, *, sigma_seed: float | None, seed: int = 0) -> Comparison | None:
-    """`line` against `reference`; None where they share no compute at which both can be read."""
-    pair = _paired_draws(line, reference, seed)
-    by_budget = [_at_budget(line, reference, budget, sigma_seed, pair) for budget in _shared(line, reference)]
-    known = tuple(difference for difference in by_budget if difference is not None)
-    if not known:
+def compare_pair(
+    line: Line, reference: Line, joint: LineComparison | None, settings: Settings, sigma_seed: float | None
+) -> Comparison:
+    """`line` against `reference`.
+
+    Raises:
+        FitError: they share no compute at which both can be read; the message says why.
+    """
+    why = not_determined(joint) if joint is not None else None
+    if joint is not None and why is None:
+        by_budget = _by_law(joint, line, reference, sigma_seed)
+        others = _other_axes(joint, line, reference, sigma_seed)
+    else:
+        joint, by_budget, others = None, _by_minima(line, reference, sigma_seed), ()
+    if not by_budget:
+        raise FitError(why or "no shared budget has a bracketed minimum with an interval in both lines")
+    return Comparison(line, reference, joint, by_budget, others, _matched(line, reference, settings))
+
+
+def exponent_difference(line: Line, reference: Line) -> ExponentDifference | None:
+    """Exponent of N_opt of `line` minus the reference's, with its 95 % interval; None without two laws with draws."""
+    drawn = [
+        law.draws for one in (line, reference) if (law := one.law) and law.draws and law.fit.status != "degenerate"
+    ]
+    if len(drawn) < 2 or any("N" not in draws.exponents or not len(draws.vectors) for draws in drawn):
         return None
-    others = _other_axes(line, reference, known[-1], sigma_seed, pair)
-    return Comparison(line, reference, known, others, _exponents(line, reference, pair))
+    first, second = (draws.exponents["N"] for draws in drawn)
+    count = min(len(first), len(second))
+    values = [draws.fit.exponents["N"] for draws in drawn]
+    return values[0] - values[1], percentile_interval(first[:count] - second[:count])
 
 
-def _paired_draws(line: Line, reference: Line, seed: int) -> Pair | None:
-    """Draws that pair the cells of two lines; None where the designs do not, or cells were tuned and chosen again."""
-    laws = (line.law, reference.law)
-    if any(law is None or law.draws is None for law in laws) or line.choices or reference.choices:
-        return None
-    fits, draws, noises = zip(*((law.fit, law.draws, law.noise) for law in laws if law and law.draws), strict=True)
-    if draws[0].kind != draws[1].kind:
-        return None
-    noise = max((known.sigma_log for known in noises if known), default=None)
-    own = line_seed(f"{line.name} {reference.name}", seed)
-    return paired_bootstrap(*fits, draws=draws[0].drawn, seed=own, kind=draws[0].kind, noise=noise)
+def _by_law(joint: LineComparison, line: Line, reference: Line, sigma_seed: float | None) -> tuple[Difference, ...]:
+    shared = [budget for budget in reference.budgets if budget in line.budgets]
+    named = shared if len(shared) == len(joint.costs) else [None] * len(joint.costs)
+    axis: Axis = "exact" if line.axis == reference.axis == "exact" else "6ND"
+    return tuple(_difference(joint, k, axis, budget, sigma_seed) for k, budget in enumerate(named))
 
 
-def _shared(line: Line, reference: Line) -> list[float]:
-    """Common budgets; without budgets, the largest compute both tables reach."""
-    if line.budgets and reference.budgets:
-        return [budget for budget in reference.budgets if budget in line.budgets]
-    low, high = (f([float(f(x.points.compute)) for x in (line, reference)]) for f in (max, min))
-    return [high] if high >= low / 1e3 else []
+def _difference(
+    joint: LineComparison, k: int, axis: Axis, budget: float | None, sigma_seed: float | None
+) -> Difference:
+    cost, differences = float(joint.costs[k]), joint.differences
+    interval = (float(differences.lower[k]), float(differences.upper[k]))
+    value, word = float(differences.estimate[k]), joint.verdict.words[k]
+    paired = joint.joint.parts.groups.shared is not None
+    verdict = Verdict(axis, budget or cost, value, interval, sigma_seed, paired, word)
+    method: Method = "joint law M3" if joint.model == "M3" else "joint law M1"
+    return Difference(joint.line, joint.reference, method, budget, verdict)
 
 
-def _at_budget(
-    line: Line, reference: Line, budget: float, sigma_seed: float | None, pair: Pair | None
-) -> Difference | None:
-    mine, theirs = _frontiers(line, reference, pair)
+def _other_axes(joint: LineComparison, line: Line, reference: Line, sigma_seed: float | None) -> tuple[Difference, ...]:
+    """The same question where another cost is held equal; the word is over all shared costs of that axis."""
+    found = []
+    for axis in _AXES:
+        other = None if axis == line.axis else on_axis(joint, axis, (line, reference))
+        if other is not None:
+            made = _difference(other, len(other.costs) - 1, axis, None, sigma_seed)
+            found.append(replace(made, verdict=replace(made.verdict, word=other.verdict.word)))
+    return tuple(found)
+
+
+def _by_minima(line: Line, reference: Line, sigma_seed: float | None) -> tuple[Difference, ...]:
+    """Differences of isoFLOP minima at the shared budgets, with a simultaneous band over them."""
+    shared = [
+        (budget, mine, theirs)
+        for budget in reference.budgets
+        if (mine := _minimum(line, budget)) and (theirs := _minimum(reference, budget))
+    ]
+    if not shared:
+        return ()
+    rng = np.random.default_rng(0)
+    estimate = np.array([mine.loss - theirs.loss for _, mine, theirs in shared])
+    spread = np.array([np.hypot(_deviation(mine), _deviation(theirs)) for _, mine, theirs in shared])
+    made = band(estimate, estimate + spread * rng.normal(size=(_NORMAL_DRAWS, len(shared))))
     axis: Axis = "exact" if line.axis == "exact" else "6ND"
-    if mine and theirs and mine.draws and theirs.draws:
-        verdict = compare(mine, theirs, budget, axis=axis, sigma_seed=sigma_seed, paired=pair is not None)
-        return Difference(line.name, reference.name, "frontiers", budget, verdict)
-    bottoms = _minimum(line, budget), _minimum(reference, budget)
-    if None in bottoms:
-        return None
-    first, second = (_loss_draws(bottom, order) for order, bottom in enumerate(bottoms) if bottom)
-    verdict = judge(float(first[0] - second[0]), first[1:] - second[1:], axis=axis, cost=budget, sigma_seed=sigma_seed)
-    return Difference(line.name, reference.name, "isoFLOP minima", budget, verdict)
-
-
-def _frontiers(
-    line: Line, reference: Line, pair: Pair | None, axis: str | None = None
-) -> tuple[Frontier | None, Frontier | None]:
-    """On one axis, each on its own where none is given."""
-    mine, theirs = pair or (None, None)
-    return line.frontier_on(axis or line.axis, draws=mine), reference.frontier_on(axis or reference.axis, draws=theirs)
+    found = []
+    for (budget, _, _), value, low, high in zip(shared, estimate, made.lower, made.upper, strict=True):
+        interval = (float(low), float(high))
+        verdict = Verdict(axis, budget, float(value), interval, sigma_seed, False, word_for(interval))
+        found.append(Difference(line.name, reference.name, "isoFLOP minima", budget, verdict))
+    return tuple(found)
 
 
 def _minimum(line: Line, budget: float) -> Minimum | None:
@@ -134,50 +191,14 @@ def _minimum(line: Line, budget: float) -> Minimum | None:
     return None
 
 
-def _loss_draws(minimum: Minimum, order: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The loss of a minimum, then draws with its interval (a normal of the same width)."""
+def _deviation(minimum: Minimum) -> float:
+    """Standard deviation of the loss of a minimum, from its interval."""
     low, high = minimum.loss_interval or (minimum.loss, minimum.loss)
-    draws = np.random.default_rng(order).normal(minimum.loss, (high - low) / (2 * 1.96), _NORMAL_DRAWS)
-    return np.concatenate([[minimum.loss], draws])
+    return (high - low) / (2 * 1.96)
 
 
-def _other_axes(
-    line: Line, reference: Line, headline: Difference, sigma_seed: float | None, pair: Pair | None
-) -> tuple[Difference, ...]:
-    """The same question where another cost is held equal: what the reference's optimum spends on that axis."""
-    if line.frontier is None or reference.frontier is None or headline.budget is None:
-        return ()
-    if line.law is None or line.law.draws is None or reference.law is None or reference.law.draws is None:
-        return ()
-    best = reference.frontier.at(headline.budget)
-    found = []
-    axes: tuple[Axis, ...] = ("exact", "6ND", "device_seconds")
-    for axis in axes:
-        if axis == line.axis or axis not in line.costs or axis not in reference.costs:
-            continue
-        cost = float(reference.costs[axis](np.array([best.params]))[0] * best.tokens)
-        mine, theirs = _frontiers(line, reference, pair, axis)
-        assert mine is not None
-        assert theirs is not None
-        verdict = compare(mine, theirs, cost, axis=axis, sigma_seed=sigma_seed, paired=pair is not None)
-        found.append(Difference(line.name, reference.name, "frontiers", None, verdict))
-    return tuple(found)
-
-
-def _exponents(line: Line, reference: Line, pair: Pair | None) -> ExponentDifference | None:
-    """None without two laws with draws that converged."""
-    laws = (line.law, reference.law)
-    if any(law is None or law.draws is None or "N" not in law.draws.exponents for law in laws):
+def _matched(line: Line, reference: Line, settings: Settings) -> PairedDifference | None:
+    try:
+        return paired_difference(joint_points((line, reference), settings), line.name, reference.name)
+    except FitError:
         return None
-    drawn = pair or tuple(law.draws for law in laws if law and law.draws)
-    first, second = (draws.exponents["N"] for draws in drawn)
-    count = min(len(first), len(second))
-    if not count:
-        return None
-    values = [law.fit.exponents["N"] for law in laws if law]
-    return values[0] - values[1], percentile_interval(first[:count] - second[:count])
-
-
-def frontiers_cross(differences: Sequence[Difference]) -> bool:
-    """Whether the sign of the difference changes between budgets."""
-    return any(a.verdict.difference_nats * b.verdict.difference_nats < 0 for a, b in pairwise(differences))

@@ -9,9 +9,10 @@ import numpy as np
 
 from scaling.analysis.lines import Line, line_seed, points_of, tuned_trials
 from scaling.analysis.settings import Settings
-from scaling.laws.draws import Draws, Kind, bootstrap
+from scaling.laws.draws import Draws, bootstrap
 from scaling.laws.fitting import Fit, fit
-from scaling.laws.points import Array
+from scaling.laws.noise_parts import noise_parts, part_draws
+from scaling.laws.points import Array, Points
 from scaling.laws.seed_noise import seed_noise
 from scaling.laws.tuning_bias import bootstrap_tuned, tuned_deviations
 from scaling.sweeps.counting import count
@@ -24,12 +25,7 @@ def fit_together(lines: Sequence[Line], settings: Settings) -> tuple[Fit, Draws 
         FitError: the lines do not determine it, or their shapes are unknown.
     """
     cells = [cell for line in lines for cell in line.cells]
-    points = points_of(cells, settings.params_column)
-    ratios = np.array([_ratio(line) for line in lines for cell in line.cells for _ in cell.rows])
-    points = replace(points, rank_ratio=ratios)
-    if all(line.curve for line in lines):
-        factorized, relative = _factorized(lines)
-        points = replace(points, factorized_params=factorized, relative_rank=relative)
+    points = rank_points(lines, settings)
     made = fit(points, settings.law, objective=settings.objective, delta=settings.delta)
     if not settings.bootstrap:
         return made, None
@@ -39,9 +35,20 @@ def fit_together(lines: Sequence[Line], settings: Settings) -> tuple[Fit, Draws 
         sigma = noise.sigma if noise else None
         deviations = tuned_deviations(trials, made, draws=settings.bootstrap, seed=seed, sigma=sigma)
         return made, bootstrap_tuned(made, deviations)
-    kind: Kind = "residuals" if points.designed else "cases"
-    sigma_log = noise.sigma_log if noise else None
-    return made, bootstrap(made, draws=settings.bootstrap, seed=seed, kind=kind, noise=sigma_log)
+    if points.designed:
+        return made, part_draws(made, noise_parts(made), draws=settings.bootstrap, seed=seed)
+    return made, bootstrap(made, draws=settings.bootstrap, seed=seed)
+
+
+def rank_points(lines: Sequence[Line], settings: Settings) -> Points:
+    """The points of all lines with rank ratios and, where every shape is known, factorized parameters."""
+    points = points_of([cell for line in lines for cell in line.cells], settings.params_column)
+    ratios = np.array([_ratio(line) for line in lines for cell in line.cells for _ in cell.rows])
+    points = replace(points, rank_ratio=ratios)
+    if not all(line.curve for line in lines):
+        return points
+    factorized, relative = _factorized(lines)
+    return replace(points, factorized_params=factorized, relative_rank=relative)
 
 
 def _ratio(line: Line) -> float:

@@ -20,6 +20,7 @@ from scaling.analysis.training_costs import PerToken, axes, models_of_rows
 from scaling.errors import FitError
 from scaling.inference.curve import Curve
 from scaling.laws.draws import Draws
+from scaling.laws.extrapolation import Extrapolation, extrapolate
 from scaling.laws.frontier import Frontier, frontier
 from scaling.laws.isoflop import IsoFlop, isoflop
 from scaling.laws.line_study import LineStudy, study_line
@@ -78,6 +79,17 @@ class Line:
         span = (float(sizes.min()) / _REACH, float(sizes.max()) * reach)
         return frontier(self.law.fit, draws=draws or self.law.draws, flops_per_token=per_token, params_range=span)
 
+    @cached_property
+    def extrapolation(self) -> Extrapolation | None:
+        """Stacked forms calibrated on the line's own hold-outs; None where its points determine none of them."""
+        per_token = None if self.curve is None else self.costs[self.axis]
+        noise = self.law.noise.sigma_log if self.law and self.law.noise else None
+        points = self.law.fit.points if self.law else self.points
+        try:
+            return extrapolate(points, seed_noise=noise, flops_per_token=per_token)
+        except FitError:
+            return None
+
     @property
     def budgets(self) -> list[float]:
         """Compute budgets, ascending."""
@@ -111,6 +123,9 @@ def make_line(
             draws=settings.bootstrap,
             seed=seed,
             kind="residuals" if cells[0].row.cell else None,  # a grid of ours is designed, with budgets or not
+            curve=settings.curve,
+            fixed=settings.fixed,
+            tied=settings.tied,
             drop_highest=settings.drop_highest,
             compute=settings.predict,
             conventions=_conventions(cells, settings.params_column),
@@ -120,7 +135,7 @@ def make_line(
         )
     except FitError as error:
         refused = error.what + (f" ({error.got})" if error.got else "")
-    minima = law.isoflop if law else _minima(points, settings.bootstrap, seed, noise, trials)
+    minima = law.isoflop if law else _minima(points, settings, seed, noise, trials)
     first = cells[0].row
     family = first.family
     return Line(
@@ -190,8 +205,11 @@ def tuned_trials(cells: Sequence[Cell], noise: SeedNoise | None) -> tuple[Trials
     return trials, tuple(choice for choice in choices if choice.settings > 1)
 
 
-def _minima(points: Points, draws: int, seed: int, noise: SeedNoise | None, trials: Trials | None) -> IsoFlop | None:
+def _minima(
+    points: Points, settings: Settings, seed: int, noise: SeedNoise | None, trials: Trials | None
+) -> IsoFlop | None:
     """Approach 2 of a line without a law."""
+    draws = settings.bootstrap
     if points.budget is None:
         return None
     deviations = None
@@ -200,7 +218,8 @@ def _minima(points: Points, draws: int, seed: int, noise: SeedNoise | None, tria
         deviations = selection_draws(
             trials, points, sigma=noise.sigma, level=noise.sigma_log, freedom=freedom, draws=draws, seed=seed
         )
-    return isoflop(points, draws=draws, seed=seed, noise=noise.sigma_log if noise else None, deviations=deviations)
+    level = noise.sigma_log if noise else None
+    return isoflop(points, curve=settings.curve, draws=draws, seed=seed, noise=level, deviations=deviations)
 
 
 def line_seed(name: str, seed: int) -> int:

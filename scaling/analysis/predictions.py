@@ -1,33 +1,56 @@
-"""Predictions: the compute-optimal model of a line at a given compute, with two kinds of doubt beside each number.
+"""Predictions of a line: the compute-optimal model at a compute, or the loss at a size and a number of tokens.
 
-The interval holds what the noise of the points allows under one form of law. The **form range** is the min–max over
-forms, objectives and approaches: far from the data it is the larger of the two, and no bootstrap sees it.
+Several forms are stacked and their intervals calibrated on the line's own held-out budgets (`laws.extrapolation`). The
+**form range** beside them is the min–max over forms, objectives and approaches. A law that is none of the stacked
+forms, or whose parameters were fixed or tied, predicts alone, and says so. Every warning of the fit is carried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from scaling import checks
 from scaling.analysis.lines import Line
-from scaling.checks import Check
+from scaling.checks import Check, by_severity
 from scaling.errors import FitError
-from scaling.laws.frontier import Frontier, Optimum
+from scaling.laws.determination import NotDetermined, undetermined_loss
+from scaling.laws.draws import Interval
+from scaling.laws.extrapolation import FORMS, Extrapolation, FormAnswer
+from scaling.laws.extrapolation import Prediction as Stacked
+from scaling.laws.frontier import Frontier, plain_points
+from scaling.laws.rolling_holdouts import Calibration
 from scaling.laws.sensitivity import form_range
+from scaling.laws.solver.objective_terms import System
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One line at one compute; `optimum` is None where the line has no law."""
+    """What a line is predicted to do.
+
+    Attributes:
+        compute: training FLOPs asked for; None where N and D were.
+        params, tokens, loss: None where they are not determined; `refused` then says why.
+        slope: d log N_opt / d log C of the line's own law at `compute`.
+        intervals: 95 %, by `N`, `D`, `loss` (of the law), `loss_of_run` (of one further run) and `slope`.
+        form_range: min and max of N, D and loss over forms, objectives and approach 2.
+        forms: what each stacked form says. calibration: of the intervals; None where one law predicts alone.
+    """
 
     line: Line
-    compute: float
-    optimum: Optimum | None
-    form_range: dict[str, tuple[float, float]]
-    checks: tuple[Check, ...]
+    compute: float | None
+    params: float | None
+    tokens: float | None
+    loss: float | None
+    refused: str | None = None
+    slope: float | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    form_range: Mapping[str, Interval] = field(default_factory=dict)
+    forms: tuple[FormAnswer, ...] = ()
+    calibration: Calibration | None = None
+    checks: tuple[Check, ...] = ()
 
 
 def predict(line: Line, compute: float) -> Prediction:
@@ -36,43 +59,163 @@ def predict(line: Line, compute: float) -> Prediction:
     Raises:
         FitError: `compute` is not a positive number.
     """
-    if not (np.isfinite(compute) and compute > 0):
-        raise FitError("compute is a number of training FLOPs", got=compute, allowed="a positive number, such as 1e22")
-    frontier = line.frontier_on(line.axis, compute)
-    if frontier is None:
-        message = f"{line.name} has no law to predict from: {line.refused or 'no trade-off between N and D'}."
-        return Prediction(line, compute, None, {}, (checks.NO_LAW(message),))
-    best = frontier.at(compute)
+    _positive("compute in training FLOPs", compute, "1e22")
+    own = line.frontier_on(line.axis, compute)
+    if own is None:
+        return _refused(line, compute, None, None, _no_law(line))
+    single = own.answer(compute)
+    stacked = _stacked(line)
+    answer = single if stacked is None else stacked.at_compute(compute)
+    if isinstance(answer, NotDetermined) or isinstance(single, NotDetermined):
+        why = answer if isinstance(answer, NotDetermined) else single
+        return _refused(line, compute, None, None, str(why), tuple(_of_place(line, own, compute, None)))
     ranges = form_range(
-        frontier.fit,
+        own.fit,
         compute,
         isoflop=line.isoflop,
-        flops_per_token=frontier.flops_per_token,
-        params_range=frontier.params_range,
+        flops_per_token=own.flops_per_token,
+        params_range=own.params_range,
     ).ranges
-    return Prediction(line, compute, best, ranges, tuple(_checks(line, frontier, best)))
+    forms = answer.forms if isinstance(answer, Stacked) else ()
+    calibration = answer.calibration if isinstance(answer, Stacked) else None
+    trust = _of_calibration(line, calibration) if calibration else (_alone(line),)
+    found = (*_of_place(line, own, compute, answer.params), *trust)
+    slope = {name: pair for name, pair in single.intervals.items() if name == "slope"}
+    return Prediction(
+        line,
+        compute,
+        answer.params,
+        answer.tokens,
+        answer.loss,
+        slope=single.slope,
+        intervals={**answer.intervals, **slope},
+        form_range=ranges,
+        forms=forms,
+        calibration=calibration,
+        checks=_with_fit(line, found),
+    )
 
 
-def _checks(line: Line, frontier: Frontier, best: Optimum) -> Iterator[Check]:
+def predict_loss(line: Line, params: float, tokens: float) -> Prediction:
+    """The loss of `line` at N = `params` and D = `tokens`: of the law, and of one further run.
+
+    Raises:
+        FitError: N or D is not a positive number.
+    """
+    _positive("params", params, "1e9")
+    _positive("tokens", tokens, "2e10")
+    own = line.frontier
+    if own is None:
+        return _refused(line, None, params, tokens, _no_law(line))
+    compute = tokens * float(own.flops_per_token(np.array([params]))[0])
+    place = tuple(_of_place(line, own, compute, params))
+    stacked = _stacked(line)
+    answer = undetermined_loss(own.fit, params, tokens) if stacked is None else stacked.at(params, tokens)
+    if isinstance(answer, NotDetermined):
+        return _refused(line, None, params, tokens, str(answer), place)
+    if answer is None:
+        loss, intervals = _of_one_law(line, params, tokens)
+        alone = (*place, _alone(line))
+        return Prediction(line, None, params, tokens, loss, intervals=intervals, checks=_with_fit(line, alone))
+    losses = [form.loss for form in answer.forms]
+    return Prediction(
+        line,
+        None,
+        params,
+        tokens,
+        answer.loss,
+        intervals=answer.intervals,
+        form_range={"loss": (min(losses), max(losses))},
+        forms=answer.forms,
+        calibration=answer.calibration,
+        checks=_with_fit(line, (*place, *_of_calibration(line, answer.calibration))),
+    )
+
+
+def _positive(name: str, value: float, example: str) -> None:
+    if not (np.isfinite(value) and value > 0):
+        raise FitError(f"{name} is a positive number", got=value, allowed=f"a positive number, such as {example}")
+
+
+def _no_law(line: Line) -> str:
+    return f"{line.name} has no law to predict from: {line.refused or 'no trade-off between N and D'}"
+
+
+def _refused(
+    line: Line,
+    compute: float | None,
+    params: float | None,
+    tokens: float | None,
+    why: str,
+    found: tuple[Check, ...] = (),
+) -> Prediction:
+    code = checks.NO_LAW if line.frontier is None else checks.NOT_DETERMINED
+    refused = code(f"{why}." if line.frontier is None else f"{line.name}: {why}.")
+    return Prediction(line, compute, params, tokens, None, why, checks=_with_fit(line, (refused, *found)))
+
+
+def _stacked(line: Line) -> Extrapolation | None:
+    """The stacked forms, where the line's own law is one of them and all of its parameters were fitted."""
+    if line.law is None or line.law.fit.law not in FORMS or line.law.fit.layout.constrained:
+        return None
+    return line.extrapolation
+
+
+def _of_one_law(line: Line, params: float, tokens: float) -> tuple[float, dict[str, Interval]]:
+    """Loss of the line's own law, and intervals from its draws."""
+    law = line.law
+    assert law is not None
+    place = plain_points(np.array([params]), np.array([tokens]))
+    loss = float(law.fit.predict(place)[0])
+    if law.draws is None or not len(law.draws.vectors):
+        return loss, {}
+    drawn = np.exp(System(law.fit.layout, place).log_loss(law.draws.vectors)[:, 0])
+    intervals = {"loss": law.draws.around(drawn, loss, in_log=True)}
+    if law.parts is not None:
+        noisy = drawn * np.exp(law.parts.run_noise(np.random.default_rng(0), len(drawn)))
+        intervals["loss_of_run"] = law.draws.around(noisy, loss, in_log=True)
+    return loss, intervals
+
+
+def _alone(line: Line) -> Check:
+    assert line.law is not None
+    return checks.NOT_CALIBRATED(
+        f"{line.name} is predicted by {line.law.fit.law} alone: its interval is not calibrated."
+    )
+
+
+def _with_fit(line: Line, found: tuple[Check, ...]) -> tuple[Check, ...]:
+    """What was noticed, and every warning of the fit."""
+    of_fit = [check for check in line.law.checks if check.severity != "info"] if line.law else []
+    named = [replace(check, message=f"{line.name}: {check.message.removesuffix('.')}.") for check in of_fit]
+    return tuple(by_severity([*found, *named]))
+
+
+def _of_calibration(line: Line, calibration: Calibration) -> Iterator[Check]:
+    if calibration.share_inside is None:
+        yield checks.NOT_CALIBRATED(f"{line.name}: {calibration.text}.")
+    elif calibration.share_inside < checks.MIN_HOLDOUT_SHARE.value:
+        yield checks.HOLDOUT_COVERAGE(f"{line.name}: {calibration.text}.")
+
+
+def _of_place(line: Line, own: Frontier, compute: float, params: float | None) -> Iterator[Check]:
     largest = float(line.points.compute.max())
-    decades = float(np.log10(best.compute / largest))
+    decades = float(np.log10(compute / largest))
     if decades > checks.MAX_DECADES.value:
-        message = (
-            f"{best.compute:.3g} FLOPs is {decades:.1f} decades above the largest run of {line.name} ({largest:.3g})."
-        )
+        message = f"{compute:.3g} FLOPs is {decades:.1f} decades above the largest run of {line.name} ({largest:.3g})."
         yield checks.EXTRAPOLATION(message)
     if line.curve is None and line.axis == "6ND":
         yield checks.FLOPS_6ND_ASSUMED("The table has no shapes, so C is counted as 6·N·D.")
-    if "unique_tokens" in frontier.fit.form.needs:
+    if "unique_tokens" in own.fit.form.needs:
         yield checks.TOKENS_NOT_REPEATED("The optimum is that of fresh tokens: none is seen twice.")
-    if line.curve is not None and line.curve.extrapolated(best.params):
-        message = f"N = {best.params:.3g} is outside the shapes of {line.name}: FLOPs per token are extrapolated."
+    if params is not None and line.curve is not None and line.curve.extrapolated(params):
+        message = f"N = {params:.3g} is outside the shapes of {line.name}: FLOPs per token are extrapolated."
         yield checks.SIZE_EXTRAPOLATED(message)
-    if best.at_edge:
+    if params is None and own.at(compute).at_edge:
         yield checks.OPTIMUM_AT_EDGE(f"The law of {line.name} has no optimum among the sizes searched.")
-    if frontier.draws is not None and frontier.draws.unreliable:
+    if own.draws is not None and own.draws.unreliable:
         message = (
             f"More than {checks.MAX_LOST_DRAWS.value:.0%} of the draws of {line.name} failed or ended at a bound: "
-            "its intervals are unreliable."
+            "intervals of its own law are unreliable."
         )
         yield checks.INTERVAL_UNRELIABLE(message)

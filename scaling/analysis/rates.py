@@ -5,8 +5,9 @@ best: how the lines compare at their best, each tuned on its own, and how they b
 updates should lose little at 2 and 4 times its best rate; one that does not lets the matrices swell. Norms are those
 of `training.stability`, losses nats per token.
 
-A difference between two lines is one of means over seeds. Its 95 % interval is Student's t with the seed noise of all
-lines, and it gets the word that any difference of losses gets (`laws.comparison`).
+A difference between two lines is one of means over seeds. Where all their runs match by seed, its 95 % interval is
+Student's t of the matched differences, from which what a seed does to both is gone; else Student's t with the seed
+noise of all lines.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scaling.analysis.data_points import line_name
 from scaling.analysis.study import Study
-from scaling.laws.comparison import Word, word_for
+from scaling.errors import FitError
+from scaling.laws.comparison import word_for
+from scaling.laws.paired_seeds import PairedDifference, paired_difference
+from scaling.laws.points import Points
 from scaling.laws.seed_noise import SeedNoise
+from scaling.laws.simultaneous import VerdictWord
 from scaling.rows import RunRow
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 MULTIPLES = (1, 2, 4)  # of the best rate: where the low-rank paper's rules part (2602.12429)
 LEAST = 3  # rates; with fewer there is no best one between two others
 NORMS = ("largest_matrix_norm", "update_norm_over_lr", "factor_norm", "largest_grad_norm")
+_LEAST_MATCHED = 3  # runs of equal seed: Student's t of two says nothing
 _SAME = 0.01  # rates closer than this (relative) are one
 
 
@@ -97,12 +105,16 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Pair:
-    """Loss of `first` minus that of `second`, each at its best rate; a claim says that it is negative."""
+    """Loss of `first` minus that of `second`, each at its best rate; a claim says that it is negative.
+
+    `matched` is the difference over runs of equal seed, where all runs of both lines match.
+    """
 
     first: Tuned
     second: Tuned
     interval: tuple[float, float] | None
     sigma: float | None
+    matched: PairedDifference | None = None
 
     @property
     def difference(self) -> float:
@@ -115,9 +127,9 @@ class Pair:
         return self.difference / self.sigma if self.sigma else None
 
     @property
-    def word(self) -> Word:
+    def word(self) -> VerdictWord:
         """The verdict on `first`."""
-        return word_for(self.difference, self.interval, self.sigma) if self.interval else "noise unknown"
+        return word_for(self.interval)
 
     @property
     def outcome(self) -> str:
@@ -154,6 +166,10 @@ def _rates(rows: Sequence[RunRow]) -> tuple[Rate, ...]:
 
 def pair(first: Tuned, second: Tuned, noise: SeedNoise | None) -> Pair:
     """The difference of two lines at their best rates."""
+    sigma = noise.sigma if noise else None
+    matched = _matched(first, second)
+    if matched is not None:
+        return Pair(first, second, matched.interval, sigma, matched)
     if noise is None:
         return Pair(first, second, None, None)
     from scipy.special import stdtrit
@@ -162,6 +178,23 @@ def pair(first: Tuned, second: Tuned, noise: SeedNoise | None) -> Pair:
     error = noise.sigma * math.sqrt(1 / len(first.best.losses) + 1 / len(second.best.losses))
     half = float(stdtrit(noise.freedom, 0.975)) * error
     return Pair(first, second, (difference - half, difference + half), noise.sigma)
+
+
+def _matched(first: Tuned, second: Tuned) -> PairedDifference | None:
+    """Over runs of equal seed at both best rates; None unless all match and there are three or more."""
+    rows = [row for tuned in (first, second) for row in tuned.best.rows if row.completed]
+    names = [tuned.line for tuned in (first, second) for row in tuned.best.rows if row.completed]
+    seeds = [row.seed for row in rows]
+    if None in seeds or len(rows) < 2 * _LEAST_MATCHED:
+        return None
+    tokens = np.array([float(row.tokens) for row in rows])
+    losses = np.array([row.final_loss for row in rows])
+    points = Points(tokens, tokens, losses, line=np.array(names), seed=np.array([str(seed) for seed in seeds]))
+    try:
+        made = paired_difference(points, first.line, second.line)
+    except FitError:
+        return None
+    return made if 2 * made.runs == len(rows) else None
 
 
 def claimed_pairs(study: Study, group: Sequence[Tuned]) -> list[tuple[Claim, Pair]]:

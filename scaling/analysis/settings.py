@@ -11,6 +11,7 @@ from scaling.laws.forms import FORMS
 from scaling.laws.objectives import Delta
 
 if TYPE_CHECKING:  # pydantic takes a third of a second, and a foreign table has no sweep
+    from scaling.laws.isoflop import Curve
     from scaling.sweeps.schema import Claim, Sweep
 
 # Fitted to all lines at once, beside a law of each line.
@@ -29,6 +30,8 @@ class Settings:
         where, exclude: rows to leave out (`cells.gather`).
         claims: orders to hold against the losses at each line's best rate.
         drop_highest: how many of the highest losses of each line a law leaves out.
+        fixed, tied: parameters of each line's law that are not fitted, or equal another one.
+        curve: of approach 2.
         seed: of all draws.
         hardware: rows of the device table with what was measured in their place.
     """
@@ -45,6 +48,9 @@ class Settings:
     exclude: Mapping[str, str] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     drop_highest: int = 0
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+    curve: Curve = "parabola"
     hardware: Mapping[str, Device] = field(default_factory=dict)
     seed: int = 0
 

@@ -1,7 +1,7 @@
 """A study: all lines of a table, their laws, their differences, and what could be wrong with any of it.
 
 study = study_rows(rows, settings=Settings(...))
-study.lines[0].law.fit.parameters, study.comparisons[0].headline.verdict
+study.lines[0].law.fit.parameters, study.comparisons[0].joint.headline, study.comparisons[0].word
 
 `rows` are those of `results/<sweep>/runs.csv` (or what `collect` returned), or any table that `read_table` read. The
 same rows and settings give the same study, to the last bit.
@@ -14,17 +14,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from scaling import checks
-from scaling.analysis.comparisons import Comparison, compare_lines, reference_of
+from scaling.analysis.comparisons import Comparison, compare_pair, reference_of
 from scaling.analysis.data_points import Cell, DroppedRun, gather
 from scaling.analysis.joint_law import fit_together
+from scaling.analysis.joint_lines import compare_factorized, compare_jointly
 from scaling.analysis.lines import PARAMS_COLUMNS, Line, make_line, points_of
 from scaling.analysis.settings import JOINT_LAWS, Settings
-from scaling.analysis.study_checks import study_checks
+from scaling.analysis.study_checks import comparison_checks, study_checks
 from scaling.analysis.table_reader import ForeignRow, column_names
-from scaling.checks import Check
+from scaling.checks import Check, by_severity
 from scaling.errors import FitError
 from scaling.laws.draws import Draws
 from scaling.laws.fitting import Fit
+from scaling.laws.joint_comparison import JointComparison
+from scaling.laws.rank_comparison import RankComparison
 from scaling.laws.seed_noise import SeedNoise, seed_noise
 from scaling.rows import RunRow
 
@@ -53,11 +56,48 @@ class Study:
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Every other line against the reference, where they share compute."""
-        others = (line for line in self.lines if line is not self.reference)
+        """Every other line against the reference, where they can be compared."""
+        return tuple(one for one in self._compared.values() if isinstance(one, Comparison))
+
+    @property
+    def not_compared(self) -> dict[str, str]:
+        """Why a line is not compared with the reference, by line."""
+        return {name: str(one) for name, one in self._compared.items() if not isinstance(one, Comparison)}
+
+    @cached_property
+    def joint(self) -> JointComparison | FitError | None:
+        """All lines in one joint law, or why there is none; None for a single line."""
+        if len(self.lines) < 2:
+            return None
+        try:
+            return compare_jointly(self.lines, self.reference, self.settings)
+        except FitError as error:
+            return error
+
+    @cached_property
+    def ranks(self) -> RankComparison | None:
+        """What a factorized parameter is worth; None where the lines do not say."""
+        try:
+            return compare_factorized(self.lines, self.settings)
+        except FitError:
+            return None
+
+    @cached_property
+    def _compared(self) -> dict[str, Comparison | str]:
+        """Every other line against the reference, or why it is not compared."""
         sigma = self.noise.sigma if self.noise else None
-        found = (compare_lines(line, self.reference, sigma_seed=sigma, seed=self.settings.seed) for line in others)
-        return tuple(one for one in found if one is not None)
+        joint = self.joint if isinstance(self.joint, JointComparison) else None
+        found: dict[str, Comparison | str] = {}
+        for line in self.lines:
+            if line is self.reference:
+                continue
+            own = next((one for one in joint.lines if one.line == line.name), None) if joint else None
+            try:
+                found[line.name] = compare_pair(line, self.reference, own, self.settings, sigma)
+            except FitError as error:
+                refused = joint.left_out.get(line.name) if joint else _reason(self.joint)
+                found[line.name] = refused or error.what
+        return found
 
     @property
     def together(self) -> tuple[Fit, Draws | None] | None:
@@ -76,7 +116,17 @@ class Study:
     @cached_property
     def checks(self) -> tuple[Check, ...]:
         """What could be wrong, over all lines; a line's own suspicions name it."""
-        found = study_checks(self.lines, self.comparisons, self.rows, self.noise)
+        return tuple(by_severity([*self.law_checks, *self.comparison_checks]))
+
+    @cached_property
+    def comparison_checks(self) -> tuple[Check, ...]:
+        """What could be wrong with the comparisons of lines."""
+        return tuple(by_severity(comparison_checks(self.comparisons, self.not_compared, self.ranks)))
+
+    @cached_property
+    def law_checks(self) -> tuple[Check, ...]:
+        """What could be wrong with the laws and their data; the lines need not be compared for these."""
+        found = study_checks(self.lines, self.reference, self.rows, self.noise)
         if not isinstance(refused := self._over_lines, FitError):
             return found
         why = refused.what + (f" ({refused.got})" if refused.got else "")
@@ -136,6 +186,13 @@ def study_rows(rows: Sequence[RunRow], *, settings: Settings) -> Study:
         )
         lines.append(line)
     return Study(settings, tuple(rows), tuple(lines), gathered.dropped, noise)
+
+
+def _reason(refused: JointComparison | FitError | None) -> str | None:
+    """Why there is no joint law, in one line."""
+    if not isinstance(refused, FitError):
+        return None
+    return refused.what + (f" ({refused.got})" if refused.got else "")
 
 
 def _pooled_noise(cells: Sequence[Cell], params_column: str) -> SeedNoise | None:

@@ -7,15 +7,18 @@ The suspicions of one line come from `laws.fit_checks`; here are those that need
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scaling import checks
-from scaling.analysis.comparisons import Comparison, frontiers_cross
+from scaling.analysis.comparisons import Comparison, exponent_difference
 from scaling.analysis.data_points import line_name
 from scaling.checks import Check, by_severity
+from scaling.errors import FitError
+from scaling.laws.rank_comparison import RankComparison
 from scaling.laws.seed_noise import SeedNoise
+from scaling.laws.size_trend import size_trend
 from scaling.laws.tuning_bias import selection_checks
 from scaling.rows import RunRow
 
@@ -27,14 +30,14 @@ _OF_THE_STUDY = {checks.SEED_NOISE_UNKNOWN.code, checks.RESIDUALS_EXCEED_NOISE.c
 
 
 def study_checks(
-    lines: Sequence[Line], comparisons: Sequence[Comparison], rows: Sequence[RunRow], noise: SeedNoise | None
+    lines: Sequence[Line], reference: Line, rows: Sequence[RunRow], noise: SeedNoise | None
 ) -> tuple[Check, ...]:
-    """Every suspicion, the gravest first, each once."""
+    """Every suspicion about laws and data, the gravest first, each once."""
     found = [
         *_of_lines(lines),
-        *(check for one in comparisons for check in one.checks if check.code not in _OF_THE_STUDY),
-        *_of_comparisons(comparisons),
+        *_of_exponents(lines, reference),
         *_of_noise(lines, noise),
+        *_of_trends(lines),
         *_of_optimizers(lines),
         *_of_runs(lines),
         *_of_rows(rows),
@@ -60,16 +63,37 @@ def _of_lines(lines: Sequence[Line]) -> Iterator[Check]:
                 yield replace(check, message=f"{line.name}: {_sentence(check.message)}")
 
 
-def _of_comparisons(comparisons: Sequence[Comparison]) -> Iterator[Check]:
+def comparison_checks(
+    comparisons: Sequence[Comparison], not_compared: Mapping[str, str], ranks: RankComparison | None
+) -> Iterator[Check]:
+    """Suspicions about the comparisons of lines."""
     for one in comparisons:
         names = f"{one.line.name} and {one.reference.name}"
-        if frontiers_cross(one.by_budget):
+        yield from one.checks
+        if one.crosses:
             yield checks.DIFFERENCE_CHANGES_SIGN(f"{names} change places between the budgets.")
-        if one.exponent is not None and one.exponent[1][0] <= 0 <= one.exponent[1][1]:
-            difference, (low, high) = one.exponent
+        if one.joint is not None and one.joint.unreliable:
+            yield checks.INTERVAL_UNRELIABLE(
+                f"More than {checks.MAX_LOST_DRAWS.value:.0%} of the draws of the joint law of {names} failed or ended "
+                "at a bound: the band of their compute multiplier is unreliable."
+            )
+        if one.joint is not None and one.joint.assumption is not None:
+            yield checks.LINES_SHARE_EXPONENTS(f"{names}: {one.joint.assumption}.")
+    for why in dict.fromkeys(not_compared.values()):
+        names = ", ".join(name for name, own in not_compared.items() if own == why)
+        yield checks.LINES_NOT_COMPARED(f"No compute multiplier of {names}: {_sentence(why.splitlines()[0])}")
+    if ranks is not None and ranks.test.rejected:
+        yield checks.KAPPA_CONFOUNDED(f"{ranks.test}.")
+
+
+def _of_exponents(lines: Sequence[Line], reference: Line) -> Iterator[Check]:
+    for line in lines:
+        found = exponent_difference(line, reference) if line is not reference else None
+        if found is not None and found[1][0] <= 0 <= found[1][1]:
+            difference, (low, high) = found
             message = (
-                f"The exponents of {names} cannot be told apart: N_opt grows as C to a power that differs by "
-                f"{difference:+.2f} (95 % interval {low:+.2f} to {high:+.2f}).".replace("-0.", "−0.")
+                f"The exponents of {line.name} and {reference.name} cannot be told apart: N_opt grows as C to a power "
+                f"that differs by {difference:+.2f} (95 % interval {low:+.2f} to {high:+.2f}).".replace("-0.", "−0.")
             )
             yield checks.EXPONENTS_NOT_SEPARATED(message)
 
@@ -85,9 +109,7 @@ def _of_noise(lines: Sequence[Line], noise: SeedNoise | None) -> Iterator[Check]
             )
             yield checks.RESIDUALS_EXCEED_NOISE(message)
     if noise is None:
-        message = (
-            "No cell was trained with several seeds: differences of losses have no scale, so none is called better."
-        )
+        message = "No cell was trained with several seeds: seed noise and the scatter of cells are one part."
         yield checks.SEED_NOISE_UNKNOWN(message)
     elif noise.freedom < checks.MIN_NOISE_FREEDOM.value:
         low, high = noise.interval
@@ -96,6 +118,18 @@ def _of_noise(lines: Sequence[Line], noise: SeedNoise | None) -> Iterator[Check]
             f"it may be anything from {low:.3f} to {high:.3f}."
         )
         yield checks.SEED_NOISE_UNCERTAIN(message)
+
+
+def _of_trends(lines: Sequence[Line]) -> Iterator[Check]:
+    for line in lines:
+        if line.law is None or line.law.parts is None or line.law.fit.status != "ok":
+            continue
+        try:
+            trend = size_trend(line.law.fit, line.law.parts)
+        except FitError:
+            continue
+        code = checks.SIZE_TREND if trend.test.rejected else checks.SIZE_TREND_POWER
+        yield code(f"{line.name}: {trend}.")
 
 
 def _of_optimizers(lines: Sequence[Line]) -> Iterator[Check]:

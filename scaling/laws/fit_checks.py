@@ -15,6 +15,7 @@ from scaling.laws.draws import Draws
 from scaling.laws.fitting import Fit
 from scaling.laws.holdout import HoldOut
 from scaling.laws.isoflop import IsoFlop
+from scaling.laws.law_intervals import parameter_intervals
 from scaling.laws.points import Points
 from scaling.laws.seed_noise import SeedNoise
 from scaling.laws.sensitivity import Alternative
@@ -110,7 +111,7 @@ def _of_floor(fit: Fit, draws: Draws | None) -> Iterator[Check]:
         if name in fit.bounds_hit:
             yield checks.E_NOT_IDENTIFIED(f"{name} ended at zero: these points show no irreducible loss")
             continue
-        low, high = draws.interval(name) if draws is not None else (value, value)
+        low, high = parameter_intervals(draws)[name] if draws is not None else (value, value)
         if high - low > checks.MAX_E_WIDTH.value * value:
             message = f"{name} = {value:.3g} ({low:.3g} to {high:.3g}): do not read it as a limit of this data"
             yield checks.E_NOT_IDENTIFIED(message)

@@ -9,6 +9,8 @@ import numpy as np
 
 from scaling.laws.draws import Draws
 from scaling.laws.fitting import Fit
+from scaling.laws.law_intervals import parameter_intervals
+from scaling.laws.noise_parts import NoiseParts
 from scaling.laws.profile_likelihood import profile_intervals
 from scaling.laws.sensitivity import Alternative
 
@@ -21,6 +23,7 @@ def report_text(
     *,
     dropped: int = 0,
     sensitivity: Sequence[Alternative] = (),
+    parts: NoiseParts | None = None,
 ) -> str:
     """The fit report.
 
@@ -28,9 +31,12 @@ def report_text(
         fit, draws: the law and its bootstrap.
         dropped: points left out before the fit.
         sensitivity: the row of exponents under other objectives.
+        parts: of the noise.
     """
     told = None if fit.status == "degenerate" else draws
     blocks = [_heading(fit, dropped), _values(fit, told), _residuals(fit)]
+    if parts is not None:
+        blocks.append(f"  noise: {parts.summary}")
     if told is not None:
         blocks += [_draws(told), _correlations(told)]
     elif draws is not None:
@@ -53,7 +59,8 @@ def _heading(fit: Fit, dropped: int) -> str:
 
 
 def _values(fit: Fit, draws: Draws | None) -> str:
-    rows = [(name, value, None if draws is None else draws.interval(name)) for name, value in fit.parameters.items()]
+    intervals = parameter_intervals(draws) if draws is not None else {}
+    rows = [(name, value, intervals.get(name)) for name, value in fit.parameters.items()]
     rows += [
         (f"{name} ∝ C^", value, None if draws is None else draws.interval(name))
         for name, value in fit.exponents.items()
@@ -98,7 +105,7 @@ def _residuals(fit: Fit) -> str:
 
 
 def _draws(draws: Draws) -> str:
-    what = {"cases": "points drawn with replacement", "residuals": "residuals drawn onto the law"}[draws.kind]
+    what = {"cases": "points drawn with replacement", "residuals": "noise drawn onto the law"}[draws.kind]
     clustered = ", whole trunks at a time" if draws.clustered else ""
     trust = "; the intervals are not reliable" if draws.unreliable else ""
     return f"  {draws.drawn} draws ({what}{clustered}); {draws.failed} failed, {draws.at_bound} at a bound{trust}"

@@ -21,6 +21,8 @@ from scaling.laws.forms import Form, form_named
 from scaling.laws.frontier import FlopsPerToken
 from scaling.laws.holdout import HoldOut, hold_out
 from scaling.laws.isoflop import Curve, IsoFlop, isoflop
+from scaling.laws.law_intervals import parameter_intervals
+from scaling.laws.noise_parts import NoiseParts, noise_parts, part_draws
 from scaling.laws.objectives import Delta
 from scaling.laws.points import Points
 from scaling.laws.profile_likelihood import profile_intervals
@@ -36,12 +38,13 @@ Part = TypeVar("Part")
 class LineStudy:
     """What is known of one line. `draws` is None without a bootstrap; approaches that the points cannot feed are None.
 
-    `skipped` says, for each part that is None, why.
+    `parts` are those of the noise; `skipped` says, for each part that is None, why.
     """
 
     fit: Fit
     draws: Draws | None
     noise: SeedNoise | None
+    parts: NoiseParts | None
     isoflop: IsoFlop | None
     envelope: Envelope | None
     holdout: HoldOut | None
@@ -53,7 +56,7 @@ class LineStudy:
     @property
     def intervals(self) -> dict[str, Interval]:
         """95 % interval of each parameter; empty without draws."""
-        return self.draws.intervals() if self.draws is not None else {}
+        return parameter_intervals(self.draws) if self.draws is not None else {}
 
     @property
     def exponent_intervals(self) -> dict[str, Interval]:
@@ -96,6 +99,7 @@ class LineStudy:
             "objective_value": made.objective_value if third else None,
             "status": status,
             "message": message,
+            "noise": self.parts.summary.to_json() if third and self.parts else None,
             "checks": [check.to_json() for check in self.checks],
         }
 
@@ -149,12 +153,15 @@ def study_line(
     drawing: Kind = kind or ("residuals" if kept.designed else "cases")
     made = fit(kept, law, objective=objective, delta=delta, fixed=fixed, tied=tied)
     drawn, deviations = None, None
+    skipped: dict[str, str] = {}
+    parts = _or_reason(skipped, "noise", lambda: noise_parts(made))
     if draws and trials is not None:
         deviations = tuned_deviations(trials, made, draws=draws, seed=seed, sigma=sigma or sigma_nats)
         drawn = bootstrap_tuned(made, deviations)
+    elif draws and drawing == "residuals" and parts is not None:
+        drawn = part_draws(made, parts, draws=draws, seed=seed)
     elif draws:
         drawn = bootstrap(made, draws=draws, seed=seed, kind=drawing, noise=sigma_log)
-    skipped: dict[str, str] = {}
 
     def valleys() -> IsoFlop:
         line = _one_line(kept)
@@ -197,7 +204,7 @@ def study_line(
         conventions=others,
         compute=compute,
     )
-    return LineStudy(made, drawn, noise, minima, lower, held, row, checks, skipped, len(points) - len(kept))
+    return LineStudy(made, drawn, noise, parts, minima, lower, held, row, checks, skipped, len(points) - len(kept))
 
 
 def _finite(pair: Interval) -> list[float | None]:

@@ -12,13 +12,20 @@ from typing import Any
 
 from scaling import checks
 from scaling.analysis.lines import Line
-from scaling.analysis.predictions import Prediction, predict
+from scaling.analysis.predictions import Prediction, predict, predict_loss
 from scaling.analysis.rates import NORMS, Tuned, claimed_pairs, tunings
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
+from scaling.checks import by_severity
 from scaling.files import SCHEMA_VERSION
 from scaling.laws.fit_checks import fit_checks
+from scaling.laws.joint_comparison import JointComparison
+from scaling.laws.law_intervals import parameter_intervals
+from scaling.laws.noise_parts import noise_parts
+from scaling.report.comparison_document import kappa_json, line_json, test_json
 from scaling.report.serving_document import comparison_json
+
+_NOT_PRICED: dict[str, Any] = {"target_loss": None, "rows": [], "break_even": [], "checks": []}
 
 
 def fits_json(study: Study) -> dict[str, Any]:
@@ -31,7 +38,7 @@ def fits_json(study: Study) -> dict[str, Any]:
             "seed_noise_nats": noise.sigma if noise else None,
             "fits": [*_together(study), *(fit for line in study.lines for fit in _fits(study, line))],
             "dropped": [{"run": d.run, "line": d.line, "reason": d.reason} for d in study.dropped],
-            "checks": [check.to_json() for check in study.checks],
+            "checks": [check.to_json() for check in study.law_checks],
         }
     )
     return document
@@ -44,6 +51,15 @@ def predictions_json(study: Study, compute: Sequence[float] | None = None) -> di
     """
     targets = study.settings.predict if compute is None else compute
     made = [predict(line, target) for target in targets for line in study.lines]
+    return _predictions(study, made)
+
+
+def losses_json(study: Study, params: float, tokens: float) -> dict[str, Any]:
+    """`scaling predict --params N --tokens D --json`: the loss of every line there."""
+    return _predictions(study, [predict_loss(line, params, tokens) for line in study.lines])
+
+
+def _predictions(study: Study, made: Sequence[Prediction]) -> dict[str, Any]:
     document: dict[str, Any] = finite(
         {
             "schema_version": SCHEMA_VERSION,
@@ -56,12 +72,25 @@ def predictions_json(study: Study, compute: Sequence[float] | None = None) -> di
 
 
 def comparisons_json(study: Study) -> dict[str, Any]:
-    """`scaling compare --json`: what serving costs at equal loss, and the differences of loss at equal compute."""
+    """`scaling compare --json`: compute multipliers, differences of loss at equal compute, and serving costs.
+
+    `lines` has one entry per compared line. `comparisons` has one per target loss of serving, then those of `lines`,
+    which have the keys of the first kind too, empty.
+    """
+    lines = [line_json(one) for one in study.comparisons]
+    tests = study.joint.tests if isinstance(study.joint, JointComparison) else ()
     document: dict[str, Any] = finite(
         {
             "schema_version": SCHEMA_VERSION,
             "reference": study.reference.name,
-            "comparisons": [comparison_json(one) for one in serving(study).comparisons],
+            "comparisons": [
+                *(comparison_json(one) for one in serving(study).comparisons),
+                *(dict(_NOT_PRICED) | one for one in lines),
+            ],
+            "lines": lines,
+            "not_compared": study.not_compared,
+            "nested_tests": [test_json(test) for test in tests],
+            "kappa": kappa_json(study.ranks),
             "differences": [
                 {
                     "line": d.line,
@@ -87,13 +116,15 @@ def comparisons_json(study: Study) -> dict[str, Any]:
                     "than": made.second.line,
                     "difference_nats": made.difference,
                     "interval": made.interval,
+                    "matched_runs": made.matched and made.matched.runs,
+                    "correlation": made.matched and made.matched.correlation,
                     "seed_noise_nats": made.sigma,
                     "outcome": made.outcome,
                 }
                 for group in tunings(study)
                 for claim, made in claimed_pairs(study, group)
             ],
-            "checks": [check.to_json() for check in serving(study).checks],
+            "checks": [check.to_json() for check in by_severity([*study.comparison_checks, *serving(study).checks])],
         }
     )
     return document
@@ -152,12 +183,14 @@ def _together(study: Study) -> list[dict[str, Any]]:
         "points": len(made.points),
         "dropped": len(study.dropped),
         "parameters": made.parameters,
-        "intervals": draws.intervals() if draws else {},
+        "intervals": parameter_intervals(draws) if draws else {},
         "exponents": made.exponents,
         "exponent_intervals": draws.exponent_intervals() if draws else {},
         "objective_value": made.objective_value,
         "status": made.status,
         "message": made.message,
+        "noise": noise_parts(made).summary.to_json() if draws else None,
+        "range": {"N": list(made.range.params), "D": list(made.range.tokens)},
         "checks": [check.to_json() for check in fit_checks(made, draws=draws, noise=study.noise)],
     }
     return [document]
@@ -182,22 +215,37 @@ def _refused(study: Study, line: Line, dropped: int) -> dict[str, Any]:
         "objective_value": None,
         "status": "not_identified",
         "message": line.refused,
+        "noise": None,
+        "range": {"N": list(line.points.range.params), "D": list(line.points.range.tokens)},
         "checks": [check.to_json()],
     }
 
 
 def _prediction(study: Study, made: Prediction) -> dict[str, Any]:
-    best = made.optimum
+    calibration = made.calibration
     return {
         "family": made.line.family,
         "rank_ratio": made.line.rank_ratio,
         "line": made.line.name,
         "compute": made.compute,
-        "N": best.params if best else None,
-        "D": best.tokens if best else None,
-        "loss": best.loss if best else None,
-        "slope": best.slope if best else None,
-        "intervals": {name: list(pair) for name, pair in best.intervals.items()} if best else {},
+        "N": made.params,
+        "D": made.tokens,
+        "loss": made.loss,
+        "slope": made.slope,
+        "refused": made.refused,
+        "intervals": {name: list(pair) for name, pair in made.intervals.items()},
         "form_range": {name: list(pair) for name, pair in made.form_range.items()},
+        "forms": [
+            {"law": form.law, "weight": form.weight, "N": form.params, "D": form.tokens, "loss": form.loss}
+            for form in made.forms
+        ],
+        "calibration": None
+        if calibration is None
+        else {
+            "inflation": calibration.inflation,
+            "inflation_of_optimum": calibration.inflation_of_optimum,
+            "held_out": calibration.held_out,
+            "share_inside": calibration.share_inside,
+        },
         "checks": [check.to_json() for check in made.checks],
     }

@@ -226,7 +226,7 @@ def _facts(study: Study, context: Context) -> list[tuple[str, str]]:
 def _method(study: Study) -> str:
     settings = study.settings
     kinds = {line.law.draws.kind for line in study.lines if line.law and line.law.draws}
-    how = {"residuals": "new residuals on the design", "cases": "points drawn with replacement"}
+    how = {"residuals": "new noise on the design, in parts", "cases": "points drawn with replacement"}
     drawn = " and ".join(sorted(how[kind] for kind in kinds))
     counted = (
         f"N is {settings.params_column}{_PARAMS.get(settings.params_column, '')}; C counts {AXES[study.convention]}"
@@ -241,6 +241,10 @@ def _method(study: Study) -> str:
         )
     if any(line.choices for line in study.lines):
         sentences.append("In every draw the setting of each tuned cell is chosen again.")
-    if any(one.headline.verdict.paired for one in study.comparisons):
-        sentences.append("Lines of the same budgets, shapes and seeds are compared draw by draw.")
+    if any(one.joint for one in study.comparisons):
+        sentences.append(
+            "Lines are compared in one joint law by log_mse (A, B, α and β per line, E shared), whose draws carry seed "
+            "noise, the scatter of cells and the effects of budgets and of a line's budget; what matched runs share "
+            "leaves their difference."
+        )
     return " ".join(sentences)

@@ -10,6 +10,7 @@ from typing import Any
 from scaling.analysis.predictions import predict
 from scaling.analysis.study import Study
 from scaling.laws.comparison import AXES
+from scaling.laws.law_intervals import parameter_intervals
 from scaling.report.table import Column, Table, compute_text, fixed, significant
 
 _LINE = Column("line", "line")
@@ -87,7 +88,7 @@ def together_table(study: Study) -> Table:
     title = "Law over all lines"
     if study.together is not None:
         made, draws = study.together
-        intervals = draws.intervals() if draws else {}
+        intervals = parameter_intervals(draws) if draws else {}
         rows = [(name, value, intervals.get(name)) for name, value in made.parameters.items()]
         title = f"Law over all lines: {made.form.formula}"
     columns = (Column("parameter", "parameter"), Column("value", "value", _N), Column("interval", "95 %", _N))
@@ -132,19 +133,21 @@ def predictions_table(study: Study) -> Table:
     for target in study.settings.predict:
         for line in study.lines:
             made = predict(line, target)
-            if made.optimum is None:
+            if line.frontier is None:
                 continue
-            best, intervals, ranges = made.optimum, made.optimum.intervals, made.form_range
-            numbers = (("N", best.params), ("D", best.tokens), ("loss", best.loss))
+            numbers = (("N", made.params), ("D", made.tokens), ("loss", made.loss))
+            intervals, ranges = made.intervals, made.form_range
             cells = [cell for name, value in numbers for cell in (value, intervals.get(name), ranges.get(name))]
-            rows.append((target, line.name, *cells))
+            trust = made.refused or (made.calibration.text if made.calibration else "one law alone, not calibrated")
+            rows.append((target, line.name, *cells, intervals.get("loss_of_run"), trust))
     columns = [Column("compute", "C", compute_text), _LINE]
     for name, title, show in (("n_opt", "N_opt", _N), ("d_opt", "D_opt", _N), ("loss_nats", "loss", _LOSS)):
         columns += [Column(name, title, show), Column(f"{name}_interval", "95 %", show)]
         columns += [Column(f"{name}_form_range", "form range", show)]
+    columns += [Column("run_loss_interval", "95 % of one run", _LOSS), Column("calibration", "intervals")]
     note = (
-        "The 95 % interval is of the noise under one form; the form range is min to max over forms and objectives (for "
-        "N and D over approach 2 too), and far from the data it is the larger error."
+        "Forms are stacked by their error on held-out budgets; 95 % intervals are of the law, and of one further run. "
+        "The form range is min to max over forms and objectives (for N and D over approach 2 too)."
     )
     return Table("predictions", "Predictions", tuple(columns), tuple(rows), note)
 

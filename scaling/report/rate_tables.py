@@ -41,8 +41,8 @@ def best_rates_table(study: Study) -> Table:
     )
     note = (
         "Mean over seeds at the rate where that mean is least, which is biased low by the choice, in every line alike; "
-        "a law's data point is the bottom of a parabola over the rates instead. σ is the noise of one seed; a verdict "
-        "takes an interval without zero and a difference above 2σ."
+        "a law's data point is the bottom of a parabola over the rates instead. σ is the noise of one seed. Runs of "
+        "equal seed are paired; a verdict takes an interval without zero."
     )
     return Table("best_rates", "Lines at their best rates", columns, tuple(rows), note)
 

@@ -1,27 +1,33 @@
 """The answer: a study in a few sentences, the first of which answers the sweep's question with its uncertainty.
 
-A sweep compares lines, so the answer is a difference of losses at the largest compute that both lines reached, in nats,
-with its interval and in units of seed noise, and a verdict that claims no more than both support. Exponents
+A sweep compares lines, so the answer is the compute that a line needs for the loss of the reference, with its interval
+and the word that the band over all budgets allows, and what would change that word. Loss differences and exponents
 come second: at a small scale they rarely differ by more than their intervals, and the sentence says so. Lines whose
 rates were tuned at one shape are compared at their best rates, held against claimed orders, and pushed above.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from scaling.analysis.comparisons import Comparison
+from scaling.analysis.comparisons import Comparison, exponent_difference
 from scaling.analysis.lines import Line
 from scaling.analysis.rates import MULTIPLES, Pair, Rate, Tuned, claimed_pairs, tunings
 from scaling.analysis.study import Study
-from scaling.laws.comparison import AXES, Verdict
+from scaling.laws.comparison import AXES
+from scaling.laws.compute_multiplier import Multiplier
+from scaling.laws.joint_comparison import JointComparison
+from scaling.laws.line_comparison import LineComparison
+from scaling.laws.paired_seeds import PairedDifference
 from scaling.quantity import format_number
 from scaling.report.table import compute_text, fixed
 
 if TYPE_CHECKING:
     from scaling.sweeps.schema import Claim
 
+_WIDEST_MARGIN = 9.0  # from a factor of 10 on a margin is no answer
 _SIGNED, _NATS, _EXPONENT = fixed(3, sign=True), fixed(3), fixed(2, sign=True)
 
 
@@ -30,49 +36,131 @@ def answer(study: Study) -> list[str]:
     comparisons = sorted(study.comparisons, key=lambda one: -len(one.by_budget))
     tuned = list(_tuned(study))
     if not comparisons:
-        return [*tuned, *_alone(study)]
-    sentences = [_first(study, comparisons[0])]
-    sentences += [_exponents(one) for one in comparisons if one.exponent]
-    sentences += [_short(one) for one in comparisons[1:]]
-    sentences += [text for one in comparisons for text in (*_axes(one), *_chosen(one))]
-    return [*sentences, *tuned]
+        return [*tuned, *_alone(study), *([] if tuned else _not_compared(study))]
+    sentences = [text for one in comparisons for text in _compared(one, study)]
+    sentences += [text for one in comparisons for text in (*_exponents(one), *_axes(one), *_chosen(one))]
+    return [*sentences, *_noise(study), *_kappa(study), *_not_compared(study), *tuned]
 
 
-def _first(study: Study, comparison: Comparison) -> str:
-    verdict, names = comparison.headline.verdict, (comparison.line.name, comparison.reference.name)
-    side = "lower" if verdict.difference_nats < 0 else "higher"
-    low, high = (_SIGNED(bound) for bound in verdict.interval)
-    sizes = [cell.params for cell in (*comparison.line.cells, *comparison.reference.cells)]
-    scale = f"models of {format_number(min(sizes), 2)} to {format_number(max(sizes), 2)} parameters"
+def _compared(one: Comparison, study: Study) -> Iterator[str]:
+    """The compute multiplier with its word, and the loss difference at the largest budget."""
+    if one.joint is not None:
+        yield _multiplier(one, one.joint, AXES[study.convention])
+        yield from _beside(one, one.joint)
+    yield _difference(one, study)
+    if one.matched is not None:
+        yield (
+            f"Over {one.matched.runs} runs of equal cell and seed {one.line.name} minus {one.reference.name} is "
+            f"{_matched(one.matched)}."
+        )
+
+
+def _multiplier(one: Comparison, joint: LineComparison, axis: str) -> str:
+    made = joint.headline
+    over = f" over {len(joint.costs)} budgets" if len(joint.costs) > 1 else ""
     return (
-        f"At an equal training compute of {compute_text(verdict.cost)} {AXES[study.convention]}, {names[0]} reaches a "
-        f"validation loss {_NATS(abs(verdict.difference_nats))} nats/token {side} than {names[1]} "
-        f"(95 % interval of the difference {low} to {high}){_noise(verdict)}: {_verdict(verdict, names, scale)}."
+        f"At {compute_text(made.at)} {axis} {one.line.name} needs {_needs(made)} the compute of {one.reference.name} "
+        f"for the same loss: {joint.verdict.word}{over}; {_what_else(one, joint)}."
     )
 
 
-def _noise(verdict: Verdict) -> str:
-    if verdict.sigmas is None or verdict.sigma_seed is None:
-        return ""
-    return f", {abs(verdict.sigmas):.1f} times the seed noise of {_NATS(verdict.sigma_seed)}"
+def _needs(made: Multiplier) -> str:
+    """The compute that the line needs in units of the reference's: one over the multiplier."""
+    low, high = (1.0 / end if end > 0 else math.inf for end in reversed(made.interval))
+    return f"{_times(1.0 / made.value)} × [{_times(low)}, {_times(high)}]"
 
 
-def _verdict(verdict: Verdict, names: tuple[str, str], scale: str) -> str:
-    if verdict.word in ("better", "worse"):
-        return f"on these {scale} {names[0]} is {verdict.word}"
-    if verdict.word == "noise unknown":
-        return "no cell was trained with several seeds, so the difference has no scale and no line is called better"
-    return f"on these {scale} this sweep shows no difference between the two"
+def _times(value: float) -> str:
+    return (
+        f"{value:#.2g}".rstrip(".")
+        if 0.095 <= value < 99.5
+        else format_number(value, 2)
+        if math.isfinite(value)
+        else "∞"
+    )
 
 
-def _exponents(comparison: Comparison) -> str:
-    told = " and ".join(_exponent(line) for line in (comparison.line, comparison.reference))
-    assert comparison.exponent is not None
-    value, (low, high) = comparison.exponent
+def _what_else(one: Comparison, joint: LineComparison) -> str:
+    """What would change the word: further runs, or how small or large the difference is."""
+    margin = joint.verdict.smallest_margin
+    equal = f"equal within ±{margin:.0%}" if margin < _WIDEST_MARGIN else "no margin below a factor of 10 holds"
+    if one.resolution is not None:
+        return f"{equal}; {one.resolution}"
+    if joint.verdict.word == "equivalent":
+        return f"{equal}, less than the margin of {joint.verdict.margin:.0%}"
+    size = "more" if joint.verdict.large else "less"
+    return f"the difference is {size} than {joint.verdict.margin:.0%} of compute"
+
+
+def _beside(one: Comparison, joint: LineComparison) -> Iterator[str]:
+    if joint.shared_exponents is not None:
+        yield f"If the lines share exponents, {one.line.name} needs {_needs(joint.shared_exponents)} there."
+    if joint.assumption is not None:
+        yield f"This rests on an assumption: {joint.assumption}."
+
+
+def _difference(one: Comparison, study: Study) -> str:
+    verdict = one.headline.verdict
+    side = "lower" if verdict.difference_nats < 0 else "higher"
+    low, high = (_SIGNED(bound) for bound in verdict.interval)
+    noise = "" if verdict.sigmas is None else f", {abs(verdict.sigmas):.1f} times the seed noise"
+    word = "" if one.joint is not None else f": {one.word}, by isoFLOP minima"
+    return (
+        f"At an equal training compute of {compute_text(verdict.cost)} {AXES[study.convention]}, {one.line.name} "
+        f"reaches a validation loss {_NATS(abs(verdict.difference_nats))} nats/token {side} than {one.reference.name} "
+        f"(95 % band of the difference {low} to {high}){noise}{word}."
+    )
+
+
+def _matched(made: PairedDifference) -> str:
+    low, high = made.interval
+    shared = f", correlation {made.correlation:.2f}" if made.correlation is not None else ""
+    return f"{_SIGNED(made.difference)} ± {_NATS((high - low) / 2)} nats/token{shared}"
+
+
+def _noise(study: Study) -> Iterator[str]:
+    """The parts of the noise: of the joint law, else of every line."""
+    if isinstance(study.joint, JointComparison):
+        yield f"Noise around the joint law: {study.joint.noise.summary}."
+        return
+    for line in study.lines:
+        if line.law is not None and line.law.parts is not None:
+            yield f"Noise around the law of {line.name}: {line.law.parts.summary}."
+
+
+def _kappa(study: Study) -> Iterator[str]:
+    ranks = study.ranks
+    if ranks is None:
+        return
+    told = ", ".join(
+        f"{_times(value)} [{_times(low)}, {_times(high)}] at rank ratio {ratio:g}"
+        for ratio, (value, (low, high)) in ranks.kappa.items()
+    )
+    word = "rejected" if ranks.test.rejected else "not rejected"
+    yield (
+        f"If factorized parameters were all by which the lines differ, one would be worth κ = {told} plain ones; that "
+        f"law is {word} against a B per line (p {ranks.test.p_value:.2f}, power {ranks.test.power:.2f})."
+    )
+
+
+def _not_compared(study: Study) -> Iterator[str]:
+    """Lines without a comparison, by reason."""
+    for why in dict.fromkeys(study.not_compared.values()):
+        names = ", ".join(name for name, own in study.not_compared.items() if own == why)
+        yield f"{names}: not compared with {study.reference.name}: {' '.join(why.split())}."
+
+
+def _exponents(one: Comparison) -> Iterator[str]:
+    found = exponent_difference(one.line, one.reference)
+    if found is None:
+        return
+    told = " and ".join(_exponent(line) for line in (one.line, one.reference))
+    value, (low, high) = found
     interval = f"{_EXPONENT(value)} with 95 % interval {_EXPONENT(low)} to {_EXPONENT(high)}"
     if low <= 0 <= high:
-        return f"The exponents are too uncertain to compare: N_opt grows as {told} (difference {interval})."
-    return f"The exponents differ: N_opt grows as {told} (difference {interval})."
+        yield f"The exponents are too uncertain to compare: N_opt grows as {told} (difference {interval})."
+    else:
+        yield f"The exponents differ: N_opt grows as {told} (difference {interval})."
 
 
 def _exponent(line: Line) -> str:
@@ -81,24 +169,12 @@ def _exponent(line: Line) -> str:
     return f"C^{line.law.fit.exponents['N']:.2f} [{low:.2f}, {high:.2f}] for {line.name}"
 
 
-def _short(comparison: Comparison) -> str:
-    """A further line in one sentence."""
-    verdict, names = comparison.headline.verdict, (comparison.line.name, comparison.reference.name)
-    low, high = (_SIGNED(bound) for bound in verdict.interval)
-    words = {"better": f"better than {names[1]}", "worse": f"worse than {names[1]}"}
-    word = words.get(verdict.word, f"not told apart from {names[1]}")
-    return (
-        f"At {compute_text(verdict.cost)} FLOPs {names[0]} is {word}: {_SIGNED(verdict.difference_nats)} nats/token "
-        f"({low} to {high}){_noise(verdict)}."
-    )
-
-
 def _axes(comparison: Comparison) -> Iterator[str]:
     """Other costs held equal, where they change the verdict."""
-    main, names = comparison.headline.verdict, (comparison.line.name, comparison.reference.name)
+    names = (comparison.line.name, comparison.reference.name)
     told = []
     for other in (difference.verdict for difference in comparison.other_axes):
-        if other.word != main.word:
+        if other.word != comparison.word:
             low, high = (_SIGNED(bound) for bound in other.interval)
             told.append(
                 f"at equal {AXES[other.axis]} {names[0]} minus {names[1]} is {_SIGNED(other.difference_nats)} "
@@ -120,7 +196,7 @@ def _chosen(comparison: Comparison) -> Iterator[str]:
     heavy = abs(mine - theirs) > 0.5 * abs(comparison.headline.verdict.difference_nats)
     yield (
         f"Choosing the best of several settings lowers the losses of {lines[0].name} by about {_NATS(mine)} and of "
-        f"{lines[1].name} by {_NATS(theirs)} nats/token; differences are as measured, their intervals include it"
+        f"{lines[1].name} by {_NATS(theirs)} nats/token; differences are as measured and include it"
         f"{': here it is more than half of the difference' if heavy else ''}."
     )
 
@@ -151,14 +227,27 @@ def _claim(claim: Claim, pairs: list[Pair]) -> str:
     """How many of the claimed pairs are seen here, and the largest difference among them."""
     holds, turned = (sum(made.outcome == word for made in pairs) for word in ("holds", "reversed"))
     largest = max(pairs, key=lambda made: abs(made.difference))
+    known = [made for made in pairs if made.interval is not None]
+    narrowest = min(known, key=_width) if known else largest
+    precise = "" if narrowest is largest else f", the most precise {_pair(narrowest)}"
     return (
         f"Of the {len(pairs)} pairs in {' < '.join(claim.order)} ({claim.source}), {holds} hold here, {turned} are "
-        f"reversed and {len(pairs) - holds - turned} are not shown; the largest difference is {_pair(largest)}."
+        f"reversed and {len(pairs) - holds - turned} are not shown; the largest difference is {_pair(largest)}"
+        f"{precise}."
     )
 
 
+def _width(made: Pair) -> float:
+    low, high = made.interval or (-math.inf, math.inf)
+    return high - low
+
+
 def _pair(made: Pair) -> str:
-    interval = "" if made.interval is None else " ({} to {})".format(*map(_SIGNED, made.interval))
+    if made.matched is not None:
+        low, high = made.matched.interval
+        interval = f" ± {_NATS((high - low) / 2)} over {made.matched.runs} seeds"
+    else:
+        interval = "" if made.interval is None else " ({} to {})".format(*map(_SIGNED, made.interval))
     sigmas = "" if made.sigmas is None else f", {made.sigmas:+.1f}σ".replace("-", "−")
     return f"{made.first.line} minus {made.second.line} {_SIGNED(made.difference)}{interval}{sigmas}, {made.outcome}"
 

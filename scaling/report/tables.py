@@ -1,4 +1,4 @@
-"""Every table of a study, by name, in the order of the page; here those of differences and of serving.
+"""Every table of a study, by name, in the order of the page; here that of serving.
 
 Losses are nats per token, intervals 95 %, N in the study's convention.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
 from scaling.inference.serving_comparison import ServingRow
-from scaling.laws.comparison import AXES
+from scaling.report.comparison_tables import differences_table, kappa_table, multipliers_table, tests_table
 from scaling.report.law_tables import (
     exponents_table,
     fits_table,
@@ -22,43 +22,10 @@ from scaling.report.law_tables import (
 )
 from scaling.report.rate_tables import RATE_TABLES
 from scaling.report.run_tables import cells_table, dropped_table, selection_table
-from scaling.report.table import Column, Table, compute_text, difference_columns, fixed, significant
+from scaling.report.table import Column, Table, compute_text, fixed, significant
 
 _LINE = Column("line", "line")
 _N = significant(3)
-
-
-def differences_table(study: Study) -> Table:
-    """Every line against the reference, at every common budget and on the other axes."""
-    rows = [
-        (
-            d.line,
-            d.reference,
-            AXES[d.verdict.axis],
-            d.verdict.cost,
-            d.verdict.difference_nats,
-            d.verdict.interval,
-            d.verdict.sigmas,
-            d.verdict.word,
-            f"{d.method}, paired draws" if d.verdict.paired else d.method,
-        )
-        for comparison in study.comparisons
-        for d in (*comparison.by_budget, *comparison.other_axes)
-    ]
-    columns = (
-        _LINE,
-        Column("reference", "against"),
-        Column("axis", "held equal"),
-        Column("cost", "at", compute_text),
-        *difference_columns("loss difference"),
-        Column("verdict", "verdict"),
-        Column("method", "from"),
-    )
-    note = (
-        "Negative: the line is better than the reference. σ is the seed noise; a verdict takes an interval without "
-        "zero and a difference above 2σ."
-    )
-    return Table("differences", "Loss at equal cost", columns, tuple(rows), note)
 
 
 def serving_table(study: Study) -> Table:
@@ -114,7 +81,10 @@ def _serving_row(target: float, row: ServingRow) -> tuple[Any, ...]:
 
 
 TABLES: dict[str, Callable[[Study], Table]] = {
+    "multipliers": multipliers_table,
     "differences": differences_table,
+    "nested_tests": tests_table,
+    "kappa": kappa_table,
     **RATE_TABLES,
     "minima": minima_table,
     "fits": fits_table,

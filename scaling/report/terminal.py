@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from scaling.analysis.lines import Line
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
-from scaling.checks import Check
+from scaling.checks import Check, by_severity
 from scaling.laws.fit_text import report_text
+from scaling.report.comparison_tables import differences_table, kappa_table, multipliers_table, tests_table
 from scaling.report.law_tables import minima_table
 from scaling.report.rate_tables import best_rates_table, claims_table, stability_table
 from scaling.report.summary import answer
 from scaling.report.table import Table
-from scaling.report.tables import differences_table, serving_table
+from scaling.report.tables import serving_table
 
 _SERVING_COLUMNS = {
     "line",
@@ -44,15 +45,16 @@ def fit_text(study: Study, approach: int | None = None) -> str:
     if study.dropped:
         blocks.append(f"{len(study.dropped)} runs are no data points: {_reasons(study)}.")
     if approach is None:
-        blocks.append(checks_text(study.checks))
+        blocks.append(checks_text(study.law_checks))
     return "\n\n".join(block for block in blocks if block)
 
 
 def compare_text(study: Study) -> str:
-    """The answer, the differences at equal cost and at each line's best rate, and what serving costs at equal loss."""
-    made = (differences_table(study), best_rates_table(study), claims_table(study), stability_table(study))
+    """The answer, compute multipliers, differences at equal cost and at each line's best rate, and serving costs."""
+    compared = (multipliers_table(study), differences_table(study), tests_table(study), kappa_table(study))
+    made = (*compared, best_rates_table(study), claims_table(study), stability_table(study))
     tables = [table for table in (*made, serving_extract(study)) if table.rows]
-    checks = checks_text(serving(study).checks)
+    checks = checks_text(by_severity([*study.comparison_checks, *serving(study).checks]))
     return "\n\n".join([*answer(study), *map(table_text, tables), *([checks] if checks else [])])
 
 
@@ -92,7 +94,8 @@ def _law(line: Line) -> str:
     if line.law is None:
         return f"{line.name}: no law. {line.refused}"
     # The line's suspicions stand at the end, with those of the others.
-    text = report_text(line.law.fit, line.law.draws, dropped=line.law.dropped, sensitivity=line.law.sensitivity)
+    law = line.law
+    text = report_text(law.fit, law.draws, dropped=law.dropped, sensitivity=law.sensitivity, parts=law.parts)
     return f"{line.name}\n{text.rstrip()}"
 
 

@@ -66,7 +66,18 @@ def test_the_best_rate_of_every_line_is_found_best_line_first(tuned):
     assert group[2].rates[3].median("largest_matrix_norm") == pytest.approx(3.0 * 4**3)
 
 
-def test_the_interval_is_that_of_a_t_test_with_the_pooled_noise(tuned):
+def test_runs_of_equal_seed_are_paired(tuned):
+    good, _, bad = tunings(tuned)[0]
+    made = pair(good, bad, tuned.noise)
+    reference = stats.ttest_rel(good.best.losses, bad.best.losses).confidence_interval()
+    assert made.interval == pytest.approx((reference.low, reference.high))
+    assert (made.matched.runs, made.word) == (SEEDS, "better")
+
+
+def test_the_interval_of_other_seeds_is_that_of_a_t_test_with_the_pooled_noise():
+    settings = Settings(params_column="params_matmul", convention="exact", bootstrap=0)
+    rows = [replace(row, seed=row.seed + 10 * (row.line == "bad")) for row in tuned_rows()]
+    tuned = study_rows(rows, settings=settings)
     good, same, bad = tunings(tuned)[0]
     losses = [np.array(one.best.losses) for one in (good, same, bad)]
     freedom = 3 * (SEEDS - 1)
@@ -90,12 +101,12 @@ def test_claims_hold_are_reversed_or_not_shown(tuned):
     assert claims_table(tuned).rows[1][-1] == "holds"
 
 
-def test_without_several_seeds_nothing_is_called_better():
+def test_a_single_run_of_each_line_resolves_nothing():
     rows = [row for row in tuned_rows() if row.seed == 1]
     settings = Settings(params_column="params_matmul", convention="exact", bootstrap=0, claims=CLAIMS)
     study = study_rows(rows, settings=settings)
     assert {made.outcome for _, made in claimed_pairs(study, tunings(study)[0])} == {"not shown"}
-    assert {row[-1] for row in best_rates_table(study).rows} == {None, "noise unknown"}
+    assert {row[-1] for row in best_rates_table(study).rows} == {None, "not resolved"}
 
 
 def test_two_rates_are_no_tuning_and_excluded_runs_do_not_count(tuned):

@@ -7,7 +7,7 @@ import pytest
 from laws_cases import HOFFMANN, chinchilla_loss, isoflop_design, isoflop_points, public_points
 
 from scaling.errors import FitError
-from scaling.laws.comparison import compare, judge, paired_bootstrap, verdict_checks
+from scaling.laws.comparison import axes_checks, word_for
 from scaling.laws.draws import bootstrap
 from scaling.laws.fit_checks import fit_checks
 from scaling.laws.fitting import fit
@@ -283,66 +283,17 @@ def test_form_range_grows_with_the_distance_from_the_data():
 # --------------------------------------------------------------------------------------------------------------
 
 
-def paired_lines(gap, noise=0.01, common=0.01, seed=0):
-    params, tokens, budget = isoflop_design(4, 6)
-    rng = np.random.default_rng(seed)
-    shared = common * rng.normal(size=len(params))
-    lines = []
-    for factor in (1.0, 1.0 + gap):
-        loss = (
-            chinchilla_loss(HOFFMANN, params, tokens) * factor * np.exp(shared + noise * rng.normal(size=len(params)))
-        )
-        order = rng.permutation(len(params))
-        points = Points(params, tokens, loss, budget=budget, cell=np.arange(len(params)))
-        lines.append(fit(points.select(order), objective="log_mse"))
-    return lines
-
-
-def test_pairing_removes_what_the_lines_share():
-    a, b = paired_lines(gap=0.0, noise=0.001, common=0.02)
-    first, second = paired_bootstrap(a, b, draws=400)
-    together = compare(
-        frontier(a, draws=first), frontier(b, draws=second), 1e20, axis="6ND", sigma_seed=0.01, paired=True
-    )
-    for line in (a, b):
-        object.__setattr__(line, "points", dataclasses.replace(line.points, cell=None))
-    assert paired_bootstrap(a, b, draws=400) is None
-    third, fourth = (bootstrap(line, draws=400, seed=n, kind="residuals") for n, line in enumerate((a, b)))
-    apart = compare(
-        frontier(a, draws=third), frontier(b, draws=fourth), 1e20, axis="6ND", sigma_seed=0.01, paired=False
-    )
-    assert np.ptp(together.interval) < 0.4 * np.ptp(apart.interval)
-
-
-def test_case_draws_pair_cells_in_any_order():
-    a, b = paired_lines(gap=0.0, noise=0.0, common=0.02)
-    first, second = paired_bootstrap(a, b, draws=50, kind="cases")
-    assert first.exponents["N"] == pytest.approx(second.exponents["N"], abs=1e-6)
-
-
-def test_better_takes_an_interval_and_twice_the_noise():
-    draws = np.random.default_rng(0).normal(size=500)
-
-    def word(difference, spread, sigma):
-        return judge(difference, difference + spread * draws, axis="exact", cost=1e20, sigma_seed=sigma).word
-
-    assert word(-0.1, 0.01, 0.01) == "better"
-    assert word(0.1, 0.01, 0.01) == "worse"
-    assert word(-0.1, 0.1, 0.01) == "no difference shown"
-    assert word(-0.015, 0.001, 0.01) == "no difference shown"
-    assert word(-0.1, 0.01, None) == "noise unknown"
+def test_a_word_takes_an_interval_without_zero():
+    assert word_for((-0.2, -0.1)) == "better"
+    assert word_for((0.1, 0.2)) == "worse"
+    assert word_for((-0.1, 0.2)) == word_for(None) == "not resolved"
 
 
 def test_verdicts_that_disagree_are_checked():
-    draws = np.linspace(-0.01, 0.01, 100)
-    a = judge(-0.1, draws - 0.1, axis="exact", cost=1e20, sigma_seed=0.01)
-    b = judge(0.1, draws + 0.1, axis="device_seconds", cost=100.0, sigma_seed=0.01)
-    assert codes(verdict_checks([a, b])) == {"verdict_depends_on_cost"}
-    assert codes(verdict_checks([a])) == set()
-    assert judge(0.1, draws[:0], axis="exact", cost=1e20, sigma_seed=0.01).word == "no difference shown"
-    unknown = judge(-0.1, draws - 0.1, axis="exact", cost=1e20, sigma_seed=None)
-    assert codes(verdict_checks([unknown])) == {"seed_noise_unknown"}
-    assert a.sigmas == pytest.approx(-10)
+    made = axes_checks({"exact": "better", "device_seconds": "worse"}, ("a", "b"))
+    assert codes(made) == {"verdict_depends_on_cost"}
+    assert "at equal device seconds worse" in made[0].message
+    assert axes_checks({"exact": "better", "device_seconds": "better"}, ("a", "b")) == ()
 
 
 # --- checks: every code on data built to trigger it

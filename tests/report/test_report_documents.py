@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 
+import pytest
+
 from scaling.hardware import DEVICES
 from scaling.inference.cost import Setting, cost
 from scaling.inference.measure import MeasuredCost
-from scaling.report.documents import comparisons_json, finite, fits_json, predictions_json
+from scaling.report.documents import comparisons_json, finite, fits_json, losses_json, predictions_json
 from scaling.report.serving_document import measured_json
 from scaling.run import Shape
 
@@ -45,7 +47,7 @@ def test_the_fit_document_keeps_its_contract(study):
 
 
 def test_the_prediction_document_keeps_its_contract(study):
-    document = json.loads(json.dumps(predictions_json(study, [1e12, 1e22]), allow_nan=False))
+    document = json.loads(json.dumps(predictions_json(study, [1e12, 1e15, 1e22]), allow_nan=False))
     first = document["predictions"][0]
     assert {"family", "rank_ratio", "compute", "N", "D", "loss", "intervals", "checks"} <= set(first)
     low, high = first["intervals"]["N"]
@@ -56,16 +58,55 @@ def test_the_prediction_document_keeps_its_contract(study):
     assert {"extrapolation", "size_extrapolated"} <= codes[3]
     assert document["predictions"][2]["N"] is None
     assert codes[2] == {"no_law"}
+    assert document["predictions"][6]["loss"] is None
+    assert "not_determined" in codes[6]
+
+
+def test_a_prediction_says_what_each_form_says_and_how_it_is_calibrated(study):
+    first = predictions_json(study, [1e12])["predictions"][0]
+    assert {form["law"] for form in first["forms"]} == {"chinchilla", "kaplan", "skaling"}
+    assert sum(form["weight"] for form in first["forms"]) == pytest.approx(1.0)
+    assert set(first["calibration"]) >= {"inflation", "held_out", "share_inside"}
+
+
+def test_the_loss_at_a_size_has_an_interval_of_the_law_and_a_wider_one_of_a_run(study):
+    first = losses_json(study, 2e4, 2e6)["predictions"][0]
+    assert (first["N"], first["D"], first["compute"]) == (2e4, 2e6, None)
+    law, run = (first["intervals"][name] for name in ("loss", "loss_of_run"))
+    assert run[0] < law[0] < first["loss"] < law[1] < run[1]
 
 
 def test_the_comparison_document_prices_lines_at_equal_loss(study):
     document = json.loads(json.dumps(comparisons_json(study), allow_nan=False))
-    assert len(document["comparisons"]) == 3
+    assert len([one for one in document["comparisons"] if one["rows"]]) == 3
     rows = document["comparisons"][0]["rows"]
     assert {row["line"] for row in rows} == {"dense", "low_rank@0.25"}
     assert {row["form"] for row in rows} == {"dense", "factorized", "merged"}
-    assert [check["code"] for check in document["checks"]] == ["not_priced"]
+    assert "not_priced" in {check["code"] for check in document["checks"]}
     assert document["differences"][0]["verdict"] == "worse"
+
+
+def test_the_comparison_document_has_the_multiplier_the_verdict_and_the_law(study):
+    document = json.loads(json.dumps(comparisons_json(study), allow_nan=False))
+    found = [one for one in document["comparisons"] if "compute_multiplier" in one]
+    assert [(one["line"], one["model"]) for one in found] == [("low_rank@0.25", "M3"), ("low_rank@0.5", "M1")]
+    assert [one["line"] for one in document["lines"]] == ["low_rank@0.25", "low_rank@0.5"]
+    first = found[0]
+    low, high = first["compute_multiplier"]["interval"]
+    assert low < first["compute_multiplier"]["value"] < high
+    assert first["verdict"]["margin"] == 0.2
+    assert len(first["verdict"]["simultaneous"]) == 3
+    assert [(test["small"], test["large"]) for test in document["nested_tests"]] == [
+        ("M0", "M1"),
+        ("M1", "M2"),
+        ("M2", "M3"),
+    ]
+
+
+def test_every_fit_has_its_noise_and_its_range(study):
+    first = fits_json(study)["fits"][0]
+    assert {"seed", "scatter", "budget"} <= set(first["noise"])
+    assert first["range"]["N"][0] < first["range"]["N"][1]
 
 
 def test_numbers_that_are_not_finite_become_null():

@@ -52,6 +52,11 @@ class Layout:
         return np.asarray(self.lower < self.upper, dtype=np.bool_)
 
     @property
+    def constrained(self) -> bool:
+        """Whether some parameter was fixed or tied from outside."""
+        return bool(self.fixed or self.tied)
+
+    @property
     def free_count(self) -> int:
         """How many numbers were fitted."""
         return int(self.free.sum())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DifferenceLine:
-    """Loss of one line minus the reference's at equal compute, nats, with 95 % intervals."""
+    """Loss of one line minus the reference's at equal compute, nats, with its 95 % band over all budgets."""
 
     order: int
     name: str
@@ -65,11 +65,11 @@ def difference_figure(data: DifferenceData) -> Figure:
 
 
 def draw_difference(data: DifferenceData, ax: Axes) -> None:
-    """Bars are 95 % intervals; inside the grey band (twice the seed noise) a difference is not significant."""
+    """Bars are the simultaneous 95 % band over budgets; the grey band is the seed noise, as a scale."""
     ax.set_xscale("log")
     ax.axhline(0, color=INK, linewidth=1)
     if data.seed_noise_nats is not None:
-        ax.axhspan(-2 * data.seed_noise_nats, 2 * data.seed_noise_nats, color=GRID, zorder=0)
+        ax.axhspan(-data.seed_noise_nats, data.seed_noise_nats, color=GRID, zorder=0)
     ends = []
     for line in data.lines:
         shift = 1.0 + 0.05 * (line.order - 1.5)
@@ -101,8 +101,8 @@ def draw_difference(data: DifferenceData, ax: Axes) -> None:
 
 def _caption(data: DifferenceData) -> str:
     return (
-        f"Loss minus that of {data.reference} at equal compute, with 95 % intervals. "
-        "Inside the grey band, twice the seed noise, a difference is not significant."
+        f"Loss minus that of {data.reference} at equal compute; bars are the simultaneous 95 % confidence band over "
+        "all budgets. A line is better or worse where its bar excludes zero; grey is ±1 seed standard deviation."
     )
 
 

@@ -29,8 +29,11 @@ def sweep_run(store: Store, run_id: str, *, keep: Keep) -> None:
     if not plain_entries(store.checkpoints(run_id)) or not store.has_result(run_id):
         return
     newest = store.newest(run_id)
-    if newest is not None and newest.last_record().get("event") != "completed" and newest.owner.alive() is False:
-        tidy_run(store, run_id, keep=keep)
+    completed = newest is not None and newest.last_record().get("event") == "completed"
+    if completed or (newest is not None and newest.owner.alive() is False):
+        tidy_run(
+            store, run_id, keep="weights" if completed else keep
+        )  # a worker that completed has kept what it should
 
 
 def sweep_store(store: Path) -> None:

@@ -22,7 +22,9 @@ def tidy_run(store: Store, run_id: str, *, keep: Keep) -> None:
 
 
 def sweep_run(store: Store, run_id: str, *, keep: Keep) -> None:
-    """Remove what a killed worker left of a run: temporary files, and the checkpoints of one that had published."""
+    """Remove what a killed worker left of a run: temporary files, and the checkpoints of one that is finished. A worker
+    that logged `completed` has itself kept or removed the weights.
+    """
     folder = store.folder(run_id)
     for part in (folder, *(folder / name for name in FOLDERS)):
         sweep_temporary(part)

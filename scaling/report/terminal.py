@@ -102,7 +102,7 @@ def _law(line: Line) -> str:
 
 def _extrapolation(line: Line) -> str:
     """How predictions of the line are made, in one line."""
-    made = stacked_forms(line)
+    made = None if line.undetermined else stacked_forms(line)
     if made is None:
         return ""
     told = ", ".join(f"{form.fit.law} {weight:.2f}" for form, weight in zip(made.forms, made.weights, strict=True))

@@ -19,6 +19,7 @@ from scaling.analysis.table_reader import POINT_COLUMNS
 from scaling.analysis.training_costs import PerToken, axes, models_of_rows
 from scaling.errors import FitError
 from scaling.inference.curve import Curve
+from scaling.laws.determination import undetermined_optimum
 from scaling.laws.draws import Draws
 from scaling.laws.extrapolation import Extrapolation, extrapolate
 from scaling.laws.frontier import Frontier, frontier
@@ -78,6 +79,12 @@ class Line:
         reach = max(_REACH, compute / float(self.points.compute.max()))
         span = (float(sizes.min()) / _REACH, float(sizes.max()) * reach)
         return frontier(self.law.fit, draws=draws or self.law.draws, flops_per_token=per_token, params_range=span)
+
+    @property
+    def undetermined(self) -> str | None:
+        """Why no exponent and no compute-optimal model of the line's law is an answer; None where they are."""
+        why = undetermined_optimum(self.law.fit, self.law.draws) if self.law else None
+        return None if why is None else why.reason
 
     @cached_property
     def extrapolation(self) -> Extrapolation | None:

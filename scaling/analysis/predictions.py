@@ -64,7 +64,7 @@ def predict(line: Line, compute: float) -> Prediction:
     if own is None:
         return _refused(line, compute, None, None, _no_law(line))
     single = own.answer(compute)
-    stacked = _stacked(line)
+    stacked = stacked_forms(line)
     answer = single if stacked is None else stacked.at_compute(compute)
     if isinstance(answer, NotDetermined) or isinstance(single, NotDetermined):
         why = answer if isinstance(answer, NotDetermined) else single
@@ -109,7 +109,7 @@ def predict_loss(line: Line, params: float, tokens: float) -> Prediction:
         return _refused(line, None, params, tokens, _no_law(line))
     compute = tokens * float(own.flops_per_token(np.array([params]))[0])
     place = tuple(_of_place(line, own, compute, params))
-    stacked = _stacked(line)
+    stacked = stacked_forms(line)
     answer = undetermined_loss(own.fit, params, tokens) if stacked is None else stacked.at(params, tokens)
     if isinstance(answer, NotDetermined):
         return _refused(line, None, params, tokens, str(answer), place)
@@ -154,7 +154,7 @@ def _refused(
     return Prediction(line, compute, params, tokens, None, why, checks=_with_fit(line, (refused, *found)))
 
 
-def _stacked(line: Line) -> Extrapolation | None:
+def stacked_forms(line: Line) -> Extrapolation | None:
     """The stacked forms, where the line's own law is one of them and all of its parameters were fitted."""
     if line.law is None or line.law.fit.law not in FORMS or line.law.fit.layout.constrained:
         return None

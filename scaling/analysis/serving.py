@@ -38,7 +38,7 @@ _NOTHING = checks.NOT_PRICED("No line has a law over known shapes, so nothing is
 @lru_cache(maxsize=4)
 def serving(study: Study) -> Serving:
     """What serving costs at equal loss, line by line."""
-    priced = [line for line in study.lines if line.frontier is not None and line.curve is not None]
+    priced = [line for line in study.lines if line.frontier and line.curve and not line.undetermined]
     missing = [line for line in study.lines if line not in priced]
     checks = [_missing(line) for line in missing] if priced else [_NOTHING]
     if study.reference not in priced:
@@ -63,7 +63,7 @@ def context_of(study: Study) -> int:
 
 
 def _missing(line: Line) -> Check:
-    reason = "it has no law" if line.frontier is None else "its shapes are unknown"
+    reason = line.undetermined or ("it has no law" if line.frontier is None else "its shapes are unknown")
     return checks.NOT_PRICED(f"{line.name} is not in the comparison at equal loss: {reason}.")
 
 

@@ -15,6 +15,7 @@ from scaling.cli._quantity import Quantity
 if TYPE_CHECKING:
     from scaling.analysis.settings import Settings
     from scaling.analysis.study import Study
+    from scaling.laws.isoflop import Curve
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -30,6 +31,9 @@ class FitOptions:
     bootstrap: int | None = None
     drop_highest: int | None = None
     seed: int | None = None
+    fixed: Mapping[str, float] | None = None
+    tied: Mapping[str, str] | None = None
+    curve: Curve | None = None
 
     def settings(self, written: Settings) -> Settings:
         """`written` with what was chosen in its place."""
@@ -77,6 +81,24 @@ class ColumnNames(click.ParamType[dict[str, str]]):
         return names
 
 
+def _pairs(context: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str] | None:
+    """`NAME=WORD`, given any number of times, as a mapping; None where it was not given."""
+    pairs = [value.partition("=") for value in values]
+    for value, (name, sign, word) in zip(values, pairs, strict=True):
+        if not (name and sign and word):
+            raise click.BadParameter(f"{value!r} is not such as {param.metavar}", context, param)
+    return {name.strip(): word.strip() for name, _, word in pairs} or None
+
+
+def _numbers(context: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float] | None:
+    """`_pairs` with a number on the right."""
+    named = _pairs(context, param, values)
+    try:
+        return None if named is None else {name: float(word) for name, word in named.items()}
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, param) from error
+
+
 def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options of a verb that fits; it takes them as the one argument `options`."""
     options: Sequence[Option] = (
@@ -90,6 +112,25 @@ def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--law", cls=LawOption),
         click.option("--objective", type=click.Choice(["log_huber", "log_mse", "mse", "huber"])),
         click.option("--delta", type=Width(), help="Of the Huber objectives (default 1e-3), or auto."),
+        click.option(
+            "--fix",
+            "fixed",
+            metavar="E=1.69",
+            multiple=True,
+            callback=_numbers,
+            help="Keep a parameter at a value; may be repeated.",
+        ),
+        click.option(
+            "--tie",
+            "tied",
+            metavar="alpha=beta",
+            multiple=True,
+            callback=_pairs,
+            help="Make a parameter equal to another one; may be repeated.",
+        ),
+        click.option(
+            "--curve", type=click.Choice(["parabola", "cubic", "akima"]), help="Of the isoFLOP profiles (approach 2)."
+        ),
         click.option("--bootstrap", type=click.IntRange(0, 100_000), help="Draws for the intervals; 0 for none."),
         click.option("--drop-highest", type=click.IntRange(0), help="Leave out the K highest losses of each line."),
         click.option("--seed", type=click.IntRange(0), help="Of the draws (default 0)."),

@@ -1,4 +1,4 @@
-"""`scaling compare`: lines at equal loss and at equal compute."""
+"""`scaling compare`: lines of a sweep or a table, at equal loss and at equal compute."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scaling.cli._fit_options import FitOptions, study_of
-from scaling.cli._options import json_option, root_option, sweep_argument
+from scaling.cli._fit_options import FitOptions, fit_options, study_of
+from scaling.cli._options import json_option, root_option, table_argument
 from scaling.cli._screen import print_json, print_table
 from scaling.quantity import format_number
 
@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@sweep_argument
+@table_argument
 @click.option("--measure", is_flag=True, help="Also time the largest model of every line here, factorized and merged.")
+@fit_options
 @root_option
 @json_option
-def compare(sweep: Path, measure: bool, root: Path | None, as_json: bool) -> None:
-    """Inference cost of the families at equal loss, and their difference in loss at equal compute."""
+def compare(table: Path, measure: bool, root: Path | None, as_json: bool, options: FitOptions) -> None:
+    """Compute that each line needs for the loss of the reference, loss at equal compute, inference cost at equal loss.
+
+    A table of your own names its lines in a column `family`.
+    """
     from scaling.report.documents import comparisons_json
     from scaling.report.serving_document import measured_json
     from scaling.report.terminal import compare_text
 
-    study = study_of(sweep, root, FitOptions())
+    study = study_of(table, root, options)
     rows = measured_rows(study) if measure else []
     if as_json:
         measured = {"measured": [measured_json(line, row) for line, row in rows]} if measure else {}

@@ -14,10 +14,14 @@ from scaling.cli._quantity import Quantity
 from scaling.cli._screen import print_checks, print_json, print_table
 from scaling.quantity import format_number
 
+_ALWAYS = 8  # columns shown also where nothing fills them
+
 
 @click.command()
 @click.argument("table", metavar="[SWEEP|FILE]", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--compute", "-c", type=Quantity(), multiple=True, help="Training FLOPs; may be repeated.")
+@click.option("--params", "-n", type=Quantity(), help="Parameters N, with --tokens: the loss there.")
+@click.option("--tokens", "-d", type=Quantity(), help="Training tokens D, with --params.")
 @click.option("--published", metavar="NAME", help="Predict from this published law; `scaling laws` lists them.")
 @fit_options
 @root_option
@@ -25,33 +29,55 @@ from scaling.quantity import format_number
 def predict(
     table: Path | None,
     compute: tuple[float, ...],
+    params: float | None,
+    tokens: float | None,
     published: str | None,
     root: Path | None,
     as_json: bool,
     options: FitOptions,
 ) -> None:
-    """Compute-optimal N, D and loss of every line at a training compute, each with an interval."""
+    """Compute-optimal N, D and loss of every line at a training compute, or its loss at N and D, with intervals."""
+    place = _place(compute, params, tokens, published)
     if published is not None and table is not None:
         raise click.UsageError("predict from a sweep or a table, or from a published law, not from both")
     if published is not None:
         document = _predict_published(published, compute)
     elif table is not None:
-        document = _predict_study(table, root, compute, options)
+        document = _predict_study(table, root, compute, place, options)
     else:
         raise click.UsageError("name a sweep or a table, or a published law with --published NAME")
     if as_json:
         print_json(document)
         return
-    header = ("line", "FLOPs", "N", "", "D", "", "loss", "")
-    print_table(header, (_prediction_row(one) for one in document["predictions"]))
+    header = ("line", "FLOPs", "N", "", "D", "", "loss", "", "one run", "forms")
+    rows = [_prediction_row(one) for one in document["predictions"]]
+    kept = [n for n in range(len(header)) if n < _ALWAYS or any(row[n] for row in rows)]
+    print_table([header[n] for n in kept], ([row[n] for n in kept] for row in rows))
     print_checks(Check.from_json(check) for one in document["predictions"] for check in one["checks"])
 
 
-def _predict_study(table: Path, root: Path | None, compute: tuple[float, ...], options: FitOptions) -> dict[str, Any]:
-    from scaling.report.documents import predictions_json
+def _place(
+    compute: tuple[float, ...], params: float | None, tokens: float | None, published: str | None
+) -> tuple[float, float] | None:
+    """N and D, where the loss at a size is asked for."""
+    if params is None and tokens is None:
+        return None
+    if params is None or tokens is None:
+        raise click.UsageError("a loss at a size takes both --params and --tokens")
+    if compute or published:
+        raise click.UsageError("ask at a compute (--compute) or at a size (--params --tokens) of a table, not both")
+    return params, tokens
+
+
+def _predict_study(
+    table: Path, root: Path | None, compute: tuple[float, ...], place: tuple[float, float] | None, options: FitOptions
+) -> dict[str, Any]:
+    from scaling.report.documents import losses_json, predictions_json
 
     study = study_of(table, root, options)
     study.require_law()
+    if place is not None:
+        return losses_json(study, *place)
     targets = compute or study.settings.predict
     if not targets:
         raise click.UsageError("say at which compute: --compute 1e22, or analysis.predict in the sweep")
@@ -76,12 +102,16 @@ def _predict_published(name: str, compute: tuple[float, ...]) -> dict[str, Any]:
 
 
 def _prediction_row(one: dict[str, Any]) -> tuple[object, ...]:
-    shown: list[object] = [one["line"], f"{one['compute']:.3g}"]
+    shown: list[object] = [one["line"], None if one["compute"] is None else f"{one['compute']:.3g}"]
     for name in ("N", "D", "loss"):
-        low_high = one["intervals"].get(name)
         shown.append(None if one[name] is None else _short(name, one[name]))
-        shown.append(f"[{_short(name, low_high[0])}, {_short(name, low_high[1])}]" if low_high else "")
+        shown.append(_pair(name, one["intervals"].get(name)))
+    shown += [_pair("loss", one["intervals"].get("loss_of_run")), _pair("loss", one.get("form_range", {}).get("loss"))]
     return tuple(shown)
+
+
+def _pair(name: str, pair: list[float | None] | None) -> str:
+    return f"[{_short(name, pair[0])}, {_short(name, pair[1])}]" if pair else ""
 
 
 def _short(name: str, value: float | None) -> str:

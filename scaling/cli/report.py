@@ -13,11 +13,13 @@ from scaling.project.table_report import report_of_table
 
 
 @click.command()
-@click.argument("source", metavar="SWEEP|RESULTS", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SWEEP|RESULTS|FILE", type=click.Path(path_type=Path))
 @root_option
 def report(source: Path, root: Path | None) -> None:
-    """Figures, tables and report.html from what is finished now, or from a folder results/<sweep> (its runs.csv)."""
-    if source.is_dir() or source.suffix == ".csv":
-        say_report(report_of_table(source, root))
-    else:
+    """Figures, tables and report.html from what is finished now, from a folder results/<sweep> (its runs.csv), or from
+    a table of your own (lines in a column `family`), into the folder <table>_report beside it.
+    """
+    if source.suffix in (".yaml", ".yml"):
         say_report(open_project(source, root).report())
+    else:
+        say_report(report_of_table(source, root))

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scaling.laws.draws import Draws
+from scaling.laws.determination import undetermined_optimum
+from scaling.laws.draws import Draws, Interval
 from scaling.laws.fitting import Fit
 from scaling.laws.law_intervals import parameter_intervals
 from scaling.laws.noise_parts import NoiseParts
 from scaling.laws.profile_likelihood import profile_intervals
 from scaling.laws.sensitivity import Alternative
 
+UNKNOWN = "–"
 _CORRELATED = 0.9  # rank correlations from here on are printed
 
 
@@ -41,7 +43,7 @@ def report_text(
         blocks += [_draws(told), _correlations(told)]
     elif draws is not None:
         blocks.append("  no intervals: these numbers are not determined")
-    if sensitivity:
+    if sensitivity and undetermined_optimum(fit, draws) is None:
         blocks.append(_sensitivity(sensitivity))
     return "\n".join(block for block in blocks if block) + "\n"
 
@@ -60,18 +62,19 @@ def _heading(fit: Fit, dropped: int) -> str:
 
 def _values(fit: Fit, draws: Draws | None) -> str:
     intervals = parameter_intervals(draws) if draws is not None else {}
-    rows = [(name, value, intervals.get(name)) for name, value in fit.parameters.items()]
-    rows += [
-        (f"{name} ∝ C^", value, None if draws is None else draws.interval(name))
-        for name, value in fit.exponents.items()
-    ]
+    rows: list[tuple[str, float | None, Interval | None]] = []
+    rows += [(name, value, intervals.get(name)) for name, value in fit.parameters.items()]
+    answers = undetermined_optimum(fit, draws) is None
+    for name, value in fit.exponents.items():
+        interval = draws.interval(name) if draws is not None else None
+        rows.append((f"{name} ∝ C^", value if answers else None, interval))
     profiles = profile_intervals(fit)
     head = f"  {'parameter':<16}{'value':>12}"
     head += f"   {'95 % interval':<26}{'half width':>10}" if draws is not None else ""
     lines = [head + ("   95 % by profile" if profiles else "")]
     for name, value, interval in rows:
-        line = f"  {name:<16}{_number(value):>12}"
-        if interval is not None:
+        line = f"  {name:<16}{UNKNOWN if value is None else _number(value):>12}"
+        if interval is not None and value is not None:
             line += f"   {_pair(interval):<26}{_relative(value, interval):>10}"
         lines.append(line + (f"   {_pair(profiles[name])}" if name in profiles else ""))
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from scaling.checks import Check
 from scaling.errors import FitError
+from scaling.laws.determination import undetermined_optimum
 from scaling.laws.draws import Draws, Interval, Kind, bootstrap
 from scaling.laws.envelope import Envelope, envelope
 from scaling.laws.fit_checks import fit_checks
@@ -67,8 +68,11 @@ class LineStudy:
         """The numbers of the `fit` document for approach 1, 2 or 3; family and rank ratio are the caller's."""
         made = self.fit
         parameters: dict[str, float] = dict(made.parameters)
-        intervals, exponents, exponent_intervals = self.intervals, dict(made.exponents), self.exponent_intervals
+        exponents: dict[str, float | None] = dict(made.exponents)
+        intervals, exponent_intervals = self.intervals, self.exponent_intervals
         status, message = str(made.status), made.message
+        if undetermined_optimum(made, self.draws) is not None:
+            exponents, exponent_intervals = dict.fromkeys(exponents), {}
         if approach == 2:
             assert self.isoflop is not None
             parameters, intervals = dict(self.isoflop.coefficients), {}

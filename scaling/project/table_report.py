@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from scaling.errors import ScalingError
 from scaling.results.folder import ResultsFolder
-from scaling.rows import read_runs
 
 if TYPE_CHECKING:
     from scaling.report.html import WrittenReport
@@ -17,6 +16,8 @@ TABLE = "runs.csv"
 
 def report_of_table(table: Path, root: Path | None) -> WrittenReport:
     """The report of a runs.csv, in its folder, with the settings of `sweeps/<folder's name>.yaml` where there is one.
+
+    That of any other table lies in the folder <table>_report beside it.
 
     The devices that serving is priced for are those of the device table, not as measured on this machine: the same
     files give the same bytes anywhere.
@@ -32,12 +33,18 @@ def report_of_table(table: Path, root: Path | None) -> WrittenReport:
     """
     from scaling.analysis.settings import Settings, settings_of
     from scaling.analysis.study import settings_for_table, study_rows
+    from scaling.analysis.table_reader import ForeignRow, read_table
     from scaling.report.html import Context, write_page
     from scaling.sweeps.schema import load_sweep
 
     path = table / TABLE if table.is_dir() else table
+    rows = read_table(path)
+    if rows and isinstance(rows[0], ForeignRow):
+        study = study_rows(rows, settings=settings_for_table(rows, Settings()))
+        study.require_law()
+        folder = path.with_name(f"{path.stem}_report")
+        return write_page(study, folder, Context(path.stem, "", (f"scaling report {path.name}",)))
     place = ResultsFolder.of(path, root)
-    rows = read_runs(path)
     if not any(row.completed for row in rows):
         raise ScalingError("no run of this table is finished", where=str(path), hint="scaling collect SWEEP")
     sweep = load_sweep(place.sweep, root=place.root) if place.sweep.exists() else None

@@ -99,7 +99,7 @@ def exponents_table(study: Study) -> Table:
     """N_opt ∝ C^a by every approach and objective, so that what is choice can be seen beside what is data."""
     rows: list[tuple[Any, ...]] = []
     for line in study.lines:
-        if line.law is None:
+        if line.law is None or line.undetermined:
             continue
         law = line.law
         made = f"{law.fit.law}, {law.fit.objective}{_delta(law.fit.delta)}"

@@ -285,6 +285,8 @@ def _law(line: Line) -> str:
     """The law of a line that is compared with none."""
     if line.law is None:
         return f"{line.name} has no law: {line.refused}."
+    if line.undetermined:
+        return f"{line.name}: the law is not determined: {line.undetermined}."
     if "N" not in line.law.fit.exponents:
         return f"{line.name}: {line.law.fit.message}."
     intervals = line.law.exponent_intervals

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from scaling.analysis.lines import Line
+from scaling.analysis.predictions import stacked_forms
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
 from scaling.checks import Check, by_severity
@@ -96,7 +97,16 @@ def _law(line: Line) -> str:
     # The line's suspicions stand at the end, with those of the others.
     law = line.law
     text = report_text(law.fit, law.draws, dropped=law.dropped, sensitivity=law.sensitivity, parts=law.parts)
-    return f"{line.name}\n{text.rstrip()}"
+    return f"{line.name}\n{text.rstrip()}{_extrapolation(line)}"
+
+
+def _extrapolation(line: Line) -> str:
+    """How predictions of the line are made, in one line."""
+    made = None if line.undetermined else stacked_forms(line)
+    if made is None:
+        return ""
+    told = ", ".join(f"{form.fit.law} {weight:.2f}" for form, weight in zip(made.forms, made.weights, strict=True))
+    return f"\n  predictions: {told}; {made.calibration.text}"
 
 
 def _exponents_by_minima(line: Line) -> str:

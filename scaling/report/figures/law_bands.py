@@ -11,6 +11,7 @@ import numpy as np
 from scaling.analysis.data_points import Cell
 from scaling.analysis.lines import Line
 from scaling.laws.frontier import Optimum
+from scaling.laws.law_intervals import monotone_band
 from scaling.report.figures.axes import Numbers
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def law_band(line: Line, key: str) -> Band | None:
         return None
     values = {"N": [o.params for o in optima], "D": [o.tokens for o in optima], "loss": [o.loss for o in optima]}
     bounds = [o.intervals[key] for o in optima if key in o.intervals]
+    if key == "loss" and bounds:  # loss falls with compute, and so do the ends of its band
+        bounds = list(zip(*monotone_band(*np.array(bounds).T), strict=True))
     compute = tuple(o.compute for o in optima)
     return Band(compute, tuple(values[key]), tuple(low for low, _ in bounds), tuple(high for _, high in bounds))
 
@@ -58,7 +61,7 @@ def cell_compute(cell: Cell) -> float:
 @lru_cache(maxsize=32)
 def _optima(line: Line) -> list[Optimum]:
     """Optima along the line's own compute: the figures of optima and of the frontier read them."""
-    if line.frontier is None:
+    if line.frontier is None or line.undetermined:
         return []
     spent = line.points.compute
     levels = np.geomspace(spent.min() / _BEYOND, spent.max() * _BEYOND, _LEVELS)

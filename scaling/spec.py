@@ -36,7 +36,7 @@ from pydantic_core import PydanticCustomError
 from scaling.errors import SpecError
 from scaling.quantity import DURATION_FORMS, NUMBER_FORMS, parse_duration, parse_number
 
-MAX_BYTES = 1_000_000  # a hand-written sweep is a page; past this the file is not one
+MAX_BYTES = 1_000_000  # a hand-written sweep is a page; a larger file is refused
 MAX_DEPTH = 50
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NODE: Any = yaml.NodeEvent

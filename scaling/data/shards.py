@@ -1,4 +1,4 @@
-"""Prepared data: the tokens of a corpus under the hash of what they are.
+"""Prepared data: the tokens of a corpus, stored under a hash of their content.
 
 `prepare` tokenizes once per store. Two keys are kept apart. The *hash* names the content (tokens, tokenizer,
 validation windows): a result records it, and the same text prepared twice, or elsewhere, has the same one. The
@@ -43,7 +43,7 @@ CHECKED_BLOCKS = 64  # of each file on opening: all of it up to 1 GiB, an even s
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Tokens a run is judged on, with the documents they come from.
+    """Validation tokens, with the documents they come from.
 
     `window_tokens` is how many of them are predicted. A document's bytes are its UTF-8 text and one for the separator
     that ends it.

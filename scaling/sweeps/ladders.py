@@ -61,7 +61,7 @@ class ShapeSpec(Block):
     @model_validator(mode="after")
     def _heads_fit(self) -> ShapeSpec:
         if max(self.width, self.ff_width, self.layers) > 10**6:
-            refuse("a shape of a size nobody trains", allowed="layers, width and ff_width up to 1M")
+            refuse("a shape that is too large", allowed="layers, width and ff_width up to 1M")
         if self.width % self.heads or (self.width // self.heads) % 2:
             fitting = ", ".join(str(n) for n in range(1, self.width // 2 + 1) if self.width % (2 * n) == 0)
             refuse(

@@ -1,4 +1,4 @@
-"""What could be wrong with a law fitted to this plan, said before anything is spent. Codes never change."""
+"""Checks of a plan: what could be wrong with a law fitted to its runs. Codes never change."""
 
 from __future__ import annotations
 
@@ -111,4 +111,4 @@ def _seed_noise(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
         for runs in by_line.values()
         for planned in runs
     ):
-        yield checks.SEED_NOISE_UNKNOWN("No cell has two seeds: no difference will have a scale.")
+        yield checks.SEED_NOISE_UNKNOWN("No cell has two seeds: the seed noise will be unknown.")

@@ -54,7 +54,7 @@ def _ranks() -> Ranks | None:
 
 
 def _submitted(job_id: str, restart: int) -> str | None:
-    """The job's submit time as squeue gives it, in seconds; SLURM sets it anew at a requeue. None where nobody says."""
+    """The job's submit time as squeue gives it, in seconds; SLURM sets it anew at a requeue. None if unknown."""
     key, _, known = os.environ.get(SUBMITTED, "").partition("=")
     if key == f"{job_id}.{restart}":
         return known or None

@@ -1,4 +1,4 @@
-"""The jobs of a store: which of its runs SLURM holds for anybody, how the others ended, and how to cancel our own."""
+"""The jobs of a store: which of its runs are in SLURM jobs of any launch, how the others ended, and cancelling."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StoreJobs:
         return JobsView(held, endings, self.queue.notes, goes_on)
 
     def held(self, run_ids: set[str]) -> dict[str, HeldRun]:
-        """Which of the runs a job of any launch holds. A job that nobody can be asked about holds its runs; one that
+        """Which of the runs a job of any launch holds. A job of unknown state holds its runs; one that
         has seen a run fail does not try it again, and holds the others.
         """
         found: dict[str, HeldRun] = {}
@@ -81,7 +81,7 @@ class StoreJobs:
                 raise RunnerError("SLURM holds a job and does not release it", got=answer.stderr.strip(), hint=hint)
 
     def recover(self) -> None:
-        """Find out what became of intentions whose launcher died before it wrote the job id down.
+        """Look up the jobs of submissions whose launcher died before it wrote the job id.
 
         Raises:
             RunnerError: the controller does not answer.

@@ -1,5 +1,5 @@
-"""What one fitted form says at a place, and how sure it is: log loss, and compute-optimal N, D and loss, each with the
-variance that the noise of the points leaves (the delta method about the optimum).
+"""Predictions of one fitted form: log loss, and compute-optimal N, D and loss, each with the variance that the noise of
+the points leaves (the delta method about the optimum).
 
 With J the Jacobian of log L̂ and σ the noise of one run, the parameters have covariance σ²·(JᵀWJ)⁻¹, W the weights that
 the objective gives to the points. A parameter at its bound is held.

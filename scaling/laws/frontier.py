@@ -61,7 +61,7 @@ def six(params: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """`frontier(...)` of a fit; ask `at(C)`."""
+    """The frontier of a fit: `at(C)` gives the optimum at a compute."""
 
     fit: Fit
     draws: Draws | None

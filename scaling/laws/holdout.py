@@ -64,7 +64,7 @@ class HeldOptimum:
 
 @dataclass(frozen=True, eq=False)
 class HoldOut:
-    """The audit of one line: `refit` without the held-out points, and how each of them was predicted."""
+    """The hold-out of one line: `refit` without the held-out points, and how each of them was predicted."""
 
     refit: Fit
     budget: float | None
@@ -112,7 +112,7 @@ def hold_out(
 
     Args:
         points: one line.
-        law, objective, delta, kind, fixed, tied: as the fit that is audited.
+        law, objective, delta, kind, fixed, tied: as the fit that is validated.
         draws, seed: of the prediction intervals.
         noise: standard deviation of one seed in nats; the unit of `error_sigma`.
         flops_per_token: training FLOPs per token at N, for the optimum; None is 6·N.
@@ -159,7 +159,7 @@ def _held_out(points: Points) -> Flags:
     else:
         held = points.compute > np.quantile(points.compute, 1.0 - _TOP_DECADE_SHARE)
     if held.all() or not held.any():
-        raise FitError("an audit holds out the largest budget", got="one budget", allowed="at least four budgets")
+        raise FitError("validation holds out the largest budget", got="one budget", allowed="at least four budgets")
     return np.asarray(held, dtype=np.bool_)
 
 

@@ -1,7 +1,7 @@
-"""Lines compared in one joint law: compute multipliers with a simultaneous band, and the word it allows.
+"""Lines compared in one joint law: compute multipliers with a simultaneous band, and the verdict it supports.
 
-    made = compare_lines(points, "dense")             # Points with a column `line`
-    made.lines[0].verdict.word, made.lines[0].headline
+    result = compare_lines(points, "dense")           # Points with a column `line`
+    result.lines[0].verdict.word, result.lines[0].headline
 
 At compute C, ℓ is the larger of the two frontier losses; the multiplier of a line is C over the compute at which the
 better line reaches ℓ, inverted for the worse. M3 (A, B, α, β per line, E shared) gives the verdict over all shared

@@ -1,4 +1,4 @@
-"""Everything about one line at once: the law, its draws, approaches 1 and 2, the audit, and what could be wrong.
+"""Everything about one line at once: the law, its draws, approaches 1 and 2, the hold-out, and the checks.
 
 study = study_line(points)                     # Points of one line
 study.fit.parameters, study.intervals, study.checks

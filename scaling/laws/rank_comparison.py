@@ -1,7 +1,7 @@
-"""What a factorized parameter is worth, and whether that is all by which the lines differ.
+"""What a factorized parameter is worth, and whether the lines differ in anything else.
 
-`rank` says that lines differ only in N_eff = N_plain + κ·N_fact. Where a line's data term differs too, κ takes the
-blame: with κ = 1 and B 10 % larger it comes out at .75, its interval excludes 1, and the fit looks fine
+`rank` says that lines differ only in N_eff = N_plain + κ·N_fact. Where a line's data term differs too, κ absorbs
+it: with κ = 1 and B 10 % larger it comes out at .75, its interval excludes 1, and the fit looks fine
 (benchmarks/verdicts.py). So `rank` is tested against `rank` with a B for every line, and the test's power stands beside
 it. Lines with different optimizers differ in more than rank: κ is then of both together.
 """

@@ -1,8 +1,8 @@
-"""A trend in N that the law does not have: is there one, and how small a one would be found?
+"""A test for a trend in N that the law does not have, and the smallest trend it would detect.
 
 The test adds a slope of log L in log N above the mean size. On 35 points a slope of 1 % moves the loss at the largest
-budget by a noise standard deviation and is found in one study of eight, so a trend that is not found is no proof of
-the law: the smallest one that would be, with 80 % power, is printed beside it (benchmarks/verdicts.py).
+budget by a noise standard deviation and is detected in one study of eight, so a trend that is not detected does not
+prove the law: the smallest one that would be, with 80 % power, is printed beside it (benchmarks/verdicts.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tuned cells: several settings tried, one kept, and what the choosing costs.
+"""Tuned cells: several settings tried, one kept, and the selection bias (winner's curse).
 
 A cell that was tuned over (learning rate, weight decay, batch, …) keeps one setting, the one with the lowest mean over
 the seeds that all its settings have. With three or more values of one number the cell's loss is the bottom of a
@@ -10,8 +10,8 @@ The best of k near-equal settings is too low by the expected minimum of k normal
 for 5, σ the noise of a setting's mean), a clear winner by nothing. How much it is in a given cell is found by choosing
 again and again: K is the rule above, p how the settings differ with seed noise taken out (`_profiles`), ε fresh noise;
 then K(p + ε) − K(p) is the error of choosing, and its mean the bias. The bias is reported, never subtracted from a
-loss. The draws of a bootstrap are of where the truth may be: the fitted loss minus an error of choosing, so that the
-interval holds both the bias and the uncertainty of the choice.
+loss. A bootstrap draw is the fitted loss minus an error of choosing, so that the interval holds both the bias and the
+uncertainty of the choice.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def bootstrap_tuned(fit: Fit, deviations: Array) -> Draws:
 
 def selection_checks(choices: Sequence[Selection]) -> tuple[Check, ...]:
     """Of the tuned cells of one line: `rate_at_edge` where the best value was the first or last one tried,
-    `selection_bias` where choosing lowered the losses, `selection_bias_unknown` where that has no scale.
+    `selection_bias` where choosing lowered the losses, `selection_bias_unknown` without seed noise.
     """
     found = []
     tuned = [choice for choice in choices if choice.settings > 1]

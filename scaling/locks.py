@@ -67,11 +67,11 @@ def _rights(folder: Path) -> str:
     """Owner, group and rights of a folder, as `ls -ld` shows them."""
     place = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     try:
-        found = place.stat()
+        info = place.stat()
         owner, group = place.owner(), place.group()
     except (OSError, KeyError):
         return f"{place} is not yours"
-    return f"{place} belongs to user {owner} and group {group} with rights {stat.filemode(found.st_mode)}"
+    return f"{place} belongs to user {owner} and group {group} with rights {stat.filemode(info.st_mode)}"
 
 
 def _has_flock(path: Path) -> bool:

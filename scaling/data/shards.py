@@ -170,10 +170,10 @@ def _fingerprint(ref: DataRef, sources: Mapping[str, Corpus]) -> str:
 def _named(store: Path, key: str) -> Path | None:
     """The folder that the sources `key` gave, whether or not it is there; None where nothing says so."""
     try:
-        found = read_record(store / "data" / "sources" / f"{key}.json").values["hash"]
+        name = read_record(store / "data" / "sources" / f"{key}.json").values["hash"]
     except (FileNotFoundError, DamagedRecord, KeyError):
         return None
-    return store / "data" / found if isinstance(found, str) else None
+    return store / "data" / name if isinstance(name, str) else None
 
 
 def _lookup(store: Path, key: str) -> TokenData | None:
@@ -205,11 +205,11 @@ def _build(ref: DataRef, sources: Mapping[str, Corpus], key: str, *, root: Path,
             **counted,
         }
         write_atomic(folder / "description.json", sealed(description))
-        found = content_hash(content)
-        _make_way(data / found)
-        building.publish(folder, data / found)
-    write_atomic(data / "sources" / f"{key}.json", sealed({"hash": found}))
-    return open_data(store, found)
+        hash_now = content_hash(content)
+        _make_way(data / hash_now)
+        building.publish(folder, data / hash_now)
+    write_atomic(data / "sources" / f"{key}.json", sealed({"hash": hash_now}))
+    return open_data(store, hash_now)
 
 
 def _make_way(folder: Path) -> None:

@@ -204,7 +204,7 @@ def _tiktoken(name: str, source: str) -> Tokenizer:
         hint = "pip install 'scaling-orchestrator[tiktoken]' (or: pip install tiktoken)"
         raise DataError(f"the tokenizer {name} needs the package tiktoken", hint=hint) from error
     if source not in tiktoken.list_encoding_names():
-        known = ", ".join(tiktoken.list_encoding_names())
-        raise DataError("unknown tiktoken vocabulary", where="data.tokenizer", got=source, allowed=known)
+        names = ", ".join(tiktoken.list_encoding_names())
+        raise DataError("unknown tiktoken vocabulary", where="data.tokenizer", got=source, allowed=names)
     encoding = tiktoken.get_encoding(source)
     return Tokenizer(name, encoding.n_vocab, encoding.eot_token, None, encoding.encode_ordinary_batch)

@@ -209,14 +209,14 @@ def draw_residuals(
     scaled = residuals * (sigma / rms) if rms > 0 else residuals
     points, count = len(residuals), int(group.max()) + 1
     if count < points:
-        drawn = scaled * rng.choice([-1.0, 1.0], size=(draws, count))[:, group]
+        error = scaled * rng.choice([-1.0, 1.0], size=(draws, count))[:, group]
     else:
         kernel = points**-0.2  # the rate of Silverman's rule, in units of sigma
         places = rng.integers(points, size=(draws, points))
         if order is not None:
             places = np.argsort(order)[places][:, order]
-        drawn = np.sqrt(1.0 - kernel**2) * scaled[places]
-        drawn += kernel * sigma * (rng.normal(size=(draws, points)) if smooth is None else smooth)
+        error = np.sqrt(1.0 - kernel**2) * scaled[places]
+        error += kernel * sigma * (rng.normal(size=(draws, points)) if smooth is None else smooth)
     freedom = max(count - fit.layout.free_count, _LEAST_FREEDOM)
-    drawn *= np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
-    return np.exp(np.log(fit.points.loss) - fit.residuals + drawn), fit.points.weights
+    error *= np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
+    return np.exp(np.log(fit.points.loss) - fit.residuals + error), fit.points.weights

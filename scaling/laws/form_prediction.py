@@ -67,9 +67,9 @@ class FormPrediction:
         steps = (_STEP * np.sqrt(np.maximum(values, 0.0)) * axes).T
         layout, vector = self.fit.layout, self.fit.vector
         ends = np.clip(np.concatenate([vector[None], vector + steps, vector - steps]), layout.lower, layout.upper)
-        found = np.log(np.maximum(frontier.minima(compute, ends), _TINIEST))
-        slopes = (found[:, 1 : 1 + len(steps)] - found[:, 1 + len(steps) :]) / (2.0 * _STEP)
-        return Moments(found[:, 0], (slopes**2).sum(axis=1))
+        minimum = np.log(np.maximum(frontier.minima(compute, ends), _TINIEST))
+        slopes = (minimum[:, 1 : 1 + len(steps)] - minimum[:, 1 + len(steps) :]) / (2.0 * _STEP)
+        return Moments(minimum[:, 0], (slopes**2).sum(axis=1))
 
 
 def point_weights(fit: Fit) -> Array:

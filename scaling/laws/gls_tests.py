@@ -126,8 +126,8 @@ def _independent(inside: Array, extra: Array) -> Array:
     scaled = extra[:, length > 0] / length[length > 0]
     rest = scaled - basis @ (basis.T @ scaled)
     left, singular, _ = np.linalg.svd(rest, full_matrices=False)
-    found: Array = left[:, singular > 1e-7]
-    return found
+    directions: Array = left[:, singular > 1e-7]
+    return directions
 
 
 def _upper_tail(statistic: Array, k: int, freedom: int) -> Array:

@@ -125,12 +125,12 @@ def hold_out(
     kept, held = points.select(~held_rows), points.select(held_rows)
     refit = fit(kept, law, objective=objective, delta=delta, fixed=fixed, tied=tied)
     if trials is None:
-        drawn = bootstrap(refit, draws=draws, seed=seed, kind=kind, noise=_relative(noise, kept))
+        sample = bootstrap(refit, draws=draws, seed=seed, kind=kind, noise=_relative(noise, kept))
     else:
-        drawn = bootstrap_tuned(refit, tuned_deviations(trials, refit, draws=draws, seed=seed, sigma=noise))
+        sample = bootstrap_tuned(refit, tuned_deviations(trials, refit, draws=draws, seed=seed, sigma=noise))
     predicted = refit.predict(held)
     sigma = max(refit.sigma_log, _relative(noise, held) or 0.0)
-    spread = np.exp(System(refit.layout, held).log_loss(drawn.vectors))
+    spread = np.exp(System(refit.layout, held).log_loss(sample.vectors))
     rng = np.random.default_rng(seed + 1)
     spread = spread * np.exp(sigma * rng.normal(size=spread.shape))
     low, high = np.quantile(spread, [0.025, 0.975], axis=0) if len(spread) else (predicted * np.nan, predicted * np.nan)
@@ -150,7 +150,7 @@ def hold_out(
         for i in range(len(held))
     )
     budget = float(held.budget.max()) if held.budget is not None else None
-    return HoldOut(refit, budget, runs, _optimum(refit, kept, held, flops_per_token), drawn.unreliable)
+    return HoldOut(refit, budget, runs, _optimum(refit, kept, held, flops_per_token), sample.unreliable)
 
 
 def _held_out(points: Points) -> Flags:

@@ -127,11 +127,11 @@ class NoiseParts:
         """Every part with its interval."""
         nodes, sigma = self.draw_nodes(np.random.default_rng(0), _SUMMARY_DRAWS)
         scatter = nodes[:, SCATTER]
-        known = self.groups.scatter is not None
+        has_seeds = self.groups.scatter is not None
         budgets = 0 if self.groups.budget is None else int(self.groups.budget.max()) + 1
         return NoiseSummary(
-            seed=self._part(sigma * np.sqrt(1.0 - scatter)) if known else None,
-            scatter=self._part(sigma * np.sqrt(scatter) if known else sigma),
+            seed=self._part(sigma * np.sqrt(1.0 - scatter)) if has_seeds else None,
+            scatter=self._part(sigma * np.sqrt(scatter) if has_seeds else sigma),
             budget=self._budget_part(sigma * nodes[:, BUDGET], budgets) if budgets else None,
             line_budget=self._budget_part(sigma * nodes[:, LINE_BUDGET], budgets)
             if self.groups.line_budget is not None

@@ -66,8 +66,8 @@ def pack(
 
 
 def _total(times: Iterable[float | None]) -> float | None:
-    known = list(times)
-    return None if None in known else sum(time for time in known if time is not None)
+    seconds = list(times)
+    return None if None in seconds else sum(time for time in seconds if time is not None)
 
 
 def _balance(seconds: Mapping[str, float], count: int) -> list[list[str]]:

@@ -251,8 +251,8 @@ def current_job(name: str | None = None) -> JobEnvironment | None:
         name: of the scheduler to ask before the built-in ones.
     """
     asked = dict.fromkeys([name, *BUILT_IN] if name else BUILT_IN)
-    environments = (scheduler_class(known).environment() for known in asked)
-    return next((found for found in environments if found is not None), None)
+    environments = (scheduler_class(name_asked).environment() for name_asked in asked)
+    return next((environment for environment in environments if environment is not None), None)
 
 
 def join_ranks(environment: JobEnvironment | None) -> None:

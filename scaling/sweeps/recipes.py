@@ -176,11 +176,11 @@ def _reader(key: Key) -> Callable[[Any], Any]:
             if given == "recipe":
                 continue
             if given not in constants:
-                known = ", ".join(constants)
+                names = ", ".join(constants)
                 refuse(
                     f"recipe '{name}' has no '{given}'",
                     at=given,
-                    allowed=known,
+                    allowed=names,
                     hint=did_you_mean(given, list(constants)),
                 )
             try:

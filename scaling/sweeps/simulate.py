@@ -118,8 +118,8 @@ def _simulate_line(
         fitted = fit(points.with_loss(truth))
     except FitError as error:
         return Expected(line, len(runs), None, goal, None, None, None, error.what)
-    drawn = truth * np.exp(noise * np.random.default_rng(0).standard_normal((studies, len(runs))))
-    draws = refit(fitted, drawn, np.ones(len(runs)), kind="residuals")
+    losses = truth * np.exp(noise * np.random.default_rng(0).standard_normal((studies, len(runs))))
+    draws = refit(fitted, losses, np.ones(len(runs)), kind="residuals")
     optimum = frontier(fitted, draws=draws, flops_per_token=flops_per_token(points)).at(goal)
     low, high = draws.exponent_intervals()["N"]
     return Expected(

@@ -35,13 +35,13 @@ class StoreJobs:
         """Which of the runs a job of any launch holds. A job of unknown state holds its runs; one that
         has seen a run fail does not try it again, and holds the others.
         """
-        found: dict[str, HeldRun] = {}
+        held: dict[str, HeldRun] = {}
         for submitted, job_id, state, task in self._elements(run_ids):
             if state.active is not False:
                 waiting = (run_id for run_id in task if run_id in run_ids and not self._failed_in(run_id, job_id))
                 stuck = state.reason == _STUCK
-                found |= {run_id: HeldRun(submitted.launch, job_id, state, stuck) for run_id in waiting}
-        return found
+                held |= {run_id: HeldRun(submitted.launch, job_id, state, stuck) for run_id in waiting}
+        return held
 
     def endings(self, run_ids: set[str]) -> dict[str, str]:
         """How the last job of each run ended, with the last line of its log; asks accounting once."""
@@ -115,9 +115,9 @@ class StoreJobs:
 
     def _elements(self, run_ids: set[str]) -> Iterator[tuple[Submitted, str, JobState, tuple[str, ...]]]:
         """Every array element that trains one of the runs, oldest first, by one query."""
-        known = [s for s in all_submitted(self.store) if s.job_id and run_ids & s.submission.runs]
-        self.queue.poll(submitted.job_id for submitted in known if submitted.job_id)
-        for submitted in known:
+        submissions = [s for s in all_submitted(self.store) if s.job_id and run_ids & s.submission.runs]
+        self.queue.poll(submitted.job_id for submitted in submissions if submitted.job_id)
+        for submitted in submissions:
             for job_id, task in zip(submitted.element_ids(), submitted.submission.tasks, strict=True):
                 state = self.queue.state(job_id)
                 yield submitted, job_id, state if _is_ours(state, submitted) else JobState("ENDED", False), task

@@ -158,8 +158,8 @@ def probe_with_log(profile: Runner, store: Path, *, wait_seconds: int) -> tuple[
         answer = run_command([*srun, "bash", "-c", script])
     finally:
         token.unlink(missing_ok=True)
-    found = [line[6:] for line in answer.stdout.splitlines() if line.startswith("PROBE ")]
-    return (json.loads(found[0]) if found else None), answer.stderr.strip()
+    lines = [line[6:] for line in answer.stdout.splitlines() if line.startswith("PROBE ")]
+    return (json.loads(lines[0]) if lines else None), answer.stderr.strip()
 
 
 def file_system(path: Path) -> str:

@@ -74,10 +74,10 @@ class SlurmQueue:
         if stale:
             answer = self._ask(",".join(sorted(stale, key=int)))
             now = self._clock()  # a query of a dead controller takes longer than an answer is cached
-            found: dict[str, dict[str, JobState]] = {job: {} for job in stale}
+            result: dict[str, dict[str, JobState]] = {job: {} for job in stale}
             for job_id, state in answer.items():
-                found.get(job_id.partition("_")[0], {})[job_id] = state
-            self._seen |= {job: (now, {"*": answer.get("*", GONE)} | states) for job, states in found.items()}
+                result.get(job_id.partition("_")[0], {})[job_id] = state
+            self._seen |= {job: (now, {"*": answer.get("*", GONE)} | states) for job, states in result.items()}
         return {job_id: state for job in jobs for job_id, state in self._seen[job][1].items() if job_id != "*"}
 
     def state(self, job_id: str) -> JobState:
@@ -136,13 +136,13 @@ def _fields(text: str, count: int) -> list[tuple[str, ...]]:
 
 def _by_element(text: str) -> dict[str, str]:
     """Job or array element -> its state. Accounting has one row, ``9_[0-3,7%2]``, for elements that never started."""
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     for job, state in _fields(text, 2):
         array = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", job)
         ranges = [part.split("-") for part in array[2].split(",")] if array else []
         places = [place for ends in ranges for place in range(int(ends[0]), int(ends[-1]) + 1)]
-        found |= dict.fromkeys([f"{array[1]}_{place}" for place in places] if array else [job], state)
-    return found
+        states |= dict.fromkeys([f"{array[1]}_{place}" for place in places] if array else [job], state)
+    return states
 
 
 def _live(state: str, reason: str, submitted: str, name: str) -> JobState:

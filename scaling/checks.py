@@ -194,7 +194,7 @@ MIN_STARTS_AGREEMENT = Threshold(
 MIN_POINTS_PER_PARAMETER = Threshold(
     5,
     "points per parameter",
-    "results/benchmarks/laws_coverage.md: below it some 95 % intervals held the truth in less than 93 % of cases",
+    "results/benchmarks/laws_coverage.md: below it some 95 % intervals covered the truth in less than 93 % of cases",
 )
 MAX_E_WIDTH = Threshold(
     0.5, "of E, width of its interval", "assumption: a wider interval says no more than that E is positive"
@@ -202,7 +202,7 @@ MAX_E_WIDTH = Threshold(
 MAX_UNEXPLAINED = Threshold(
     0.5,
     "of the median deviation of log loss left by the law",
-    "assumption: a law that leaves more is not worth its parameters",
+    "assumption: a law that leaves more explains too little",
 )
 MAX_RESIDUAL = Threshold(12, "median |residuals|", "8 standard deviations for normal residuals")
 MAX_EXPONENT_DIFFERENCE = Threshold(

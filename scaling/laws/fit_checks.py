@@ -79,7 +79,7 @@ def _of_points(points: Points, fit: Fit) -> Iterator[Check]:
         message = f"{count} points for {parameters} parameters: with so few points a 95 % interval is too narrow"
         yield checks.FEW_POINTS(message)
     budgets = budget_levels(points)
-    if budgets < checks.MIN_AUDIT_BUDGETS.value:
+    if budgets < checks.MIN_HOLDOUT_BUDGETS.value:
         yield checks.FEW_BUDGETS(f"{budgets} compute budgets: too few to test the curvature in compute")
     rows = np.column_stack([points.params, points.tokens, points.loss])
     repeated = count - len(np.unique(rows, axis=0))

@@ -188,7 +188,7 @@ def study_line(
                 tied=tied,
             )
 
-        held = _or_reason(skipped, "audit", run_holdout)
+        held = _or_reason(skipped, "hold-out", run_holdout)
     row = objective_row(kept, law, fixed=fixed, tied=tied) if with_sensitivity else ()
     others = {
         name: fit(other, law, objective=objective, delta=delta, fixed=fixed, tied=tied)

@@ -54,10 +54,10 @@ def _few_budgets(sweep: Sweep, by_line: dict[str, list[PlannedRun]]) -> Iterator
     if sweep.grid.kind != "isoflop":
         return
     budgets = {line: len({planned.budget for planned in runs}) for line, runs in by_line.items()}
-    if few := [f"{line} {count}" for line, count in budgets.items() if count < checks.MIN_AUDIT_BUDGETS.value]:
+    if few := [f"{line} {count}" for line, count in budgets.items() if count < checks.MIN_HOLDOUT_BUDGETS.value]:
         message = (
             f"Fewer than {checks.MIN_LAW_BUDGETS.value:g} compute budgets give no law, and fewer than "
-            f"{checks.MIN_AUDIT_BUDGETS.value:g} leave none to hold out and predict: {', '.join(few)}."
+            f"{checks.MIN_HOLDOUT_BUDGETS.value:g} leave none to hold out and predict: {', '.join(few)}."
         )
         yield checks.FEW_BUDGETS(message)
 

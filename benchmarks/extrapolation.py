@@ -82,15 +82,15 @@ class Score:
 
 def old(kept: Points, held: Points, minima: tuple[Minimum, ...]) -> Score:
     begin, score = time.process_time(), Score()
-    made = fit(kept)
-    drawn = bootstrap(made, draws=DRAWS, kind="residuals")
+    result = fit(kept)
+    sample = bootstrap(result, draws=DRAWS, kind="residuals")
     rng = np.random.default_rng(1)
-    spread = np.exp(System(made.layout, held).log_loss(drawn.vectors))
-    spread *= np.exp(made.sigma_log * rng.normal(size=spread.shape))
+    spread = np.exp(System(result.layout, held).log_loss(sample.vectors))
+    spread *= np.exp(result.sigma_log * rng.normal(size=spread.shape))
     low, high = np.quantile(spread, [0.025, 0.975], axis=0)
-    score.add(made.predict(held), low, high, held.loss)
+    score.add(result.predict(held), low, high, held.loss)
     for minimum in minima:
-        intervals = frontier(made, draws=drawn).at(minimum.budget).intervals
+        intervals = frontier(result, draws=sample).at(minimum.budget).intervals
         score.minima.append(_inside(minimum, intervals))
     score.seconds = time.process_time() - begin
     return score

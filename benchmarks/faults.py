@@ -180,8 +180,8 @@ class World:
         left += [path for path in self.scaling.glob("store/*/checkpoints/*") if not path.name.endswith(".bad")]
         if left:
             self.problems.append(f"left over: {left[0].name}")
-        told = self.log.read_text(errors="replace")
-        self.problems += ["traceback" for words in UNEXPECTED if words in told]
+        log = self.log.read_text(errors="replace")
+        self.problems += ["traceback" for words in UNEXPECTED if words in log]
 
 
 LAUNCH = ("launch", "sweeps/faults.yaml", "--runner", "runner.yaml", "--yes")

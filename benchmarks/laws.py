@@ -122,11 +122,11 @@ def scipy_least_squares(data: tuple[np.ndarray, ...], repeats: int) -> list:
     ]
 
 
-def scipy_bootstrap(made: Fit, data: tuple[np.ndarray, ...], draws: int, sample: int) -> float:
-    p = made.parameters
+def scipy_bootstrap(fit: Fit, data: tuple[np.ndarray, ...], draws: int, sample: int) -> float:
+    p = fit.parameters
     start = np.array([np.log(p["A"]), p["alpha"], np.log(p["B"]), p["beta"], np.log(p["E"])])
     rng = np.random.default_rng(0)
-    count = len(made.points)
+    count = len(fit.points)
     begin = time.process_time()
     for _ in range(sample):
         weight = rng.multinomial(count, np.full(count, 1 / count)).astype(float)
@@ -143,7 +143,7 @@ def chinchilla_package(points: Points) -> list | None:
         return None
     grid = {"e": (0.5, 1.0), "a": (5.0, 10.0), "b": (5.0, 10.0), "alpha": (0.3, 0.6), "beta": (0.3,)}
     with tempfile.TemporaryDirectory() as folder:
-        made = Chinchilla(
+        model = Chinchilla(
             folder,
             param_grid=grid,
             seed_ranges={"C": (1e18, 1e22), "N_to_D": (1e-2, 1.0)},
@@ -152,11 +152,11 @@ def chinchilla_package(points: Points) -> list | None:
             log_level=40,
         )
         for n, d, loss in zip(points.params, points.tokens, points.loss, strict=True):
-            made.database.append(N=float(n), D=float(d), loss=float(loss))
+            model.database.append(N=float(n), D=float(d), loss=float(loss))
         begin = time.process_time()
-        made.fit(parallel=False, simulation=True)
+        model.fit(parallel=False, simulation=True)
         seconds = (time.process_time() - begin) * 3125 / 16
-    v = [np.log(float(made.A)), float(made.alpha), np.log(float(made.B)), float(made.beta), np.log(float(made.E))]
+    v = [np.log(float(model.A)), float(model.alpha), np.log(float(model.B)), float(model.beta), np.log(float(model.E))]
     n, d, target = np.log(points.params), np.log(points.tokens), np.log(points.loss)
     value, _ = objective(np.array(v), n, d, target, np.ones(len(n)))
     return ["PyPI chinchilla, 3,125 starts (timed on 16, extrapolated)", seconds, value]
@@ -247,10 +247,10 @@ def speed(sample: int) -> str:
     points = Points(*columns).drop_highest(5)
     data = (np.log(points.params), np.log(points.tokens), np.log(points.loss), np.ones(len(points)))
 
-    made = fit(points)
+    result = fit(points)
     ours = median_seconds(lambda: fit(points), 61)
-    table = [["ours: grid, projection, 3 polished starts", ours, made.objective_value]]
-    table += [scipy_fit(data, made.objective_value, sample), scipy_least_squares(data, 9)]
+    table = [["ours: grid, projection, 3 polished starts", ours, result.objective_value]]
+    table += [scipy_fit(data, result.objective_value, sample), scipy_least_squares(data, 9)]
     package = chinchilla_package(points)
     table += [package] if package else []
     lines = [
@@ -266,8 +266,8 @@ def speed(sample: int) -> str:
         *(f"| {name} | {seconds:.4g} | {seconds / ours:.3g} | {value:.10f} |" for name, seconds, value in table),
     ]
     draws = 4000
-    own = median_seconds(lambda: bootstrap(made, draws=draws), 5)
-    rival = scipy_bootstrap(made, data, draws, sample)
+    own = median_seconds(lambda: bootstrap(result, draws=draws), 5)
+    rival = scipy_bootstrap(result, data, draws, sample)
     lines += [
         "",
         f"## {draws:,} case bootstraps",

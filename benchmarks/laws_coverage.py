@@ -51,11 +51,11 @@ def coverage(law: str, budgets: int, sizes: int, noise: float, objective: str, k
     unreliable = 0
     for seed in range(studies):
         loss = clean * np.exp(noise * np.random.default_rng(seed).normal(size=len(clean)))
-        made = fit(Points(params, tokens, loss, budget=budget), objective=objective, polished=3)
-        drawn = bootstrap(made, draws=draws, seed=seed, kind=kind)
-        unreliable += drawn.unreliable
-        intervals = {name: drawn.interval(name) for name in ("alpha", "beta", "E", "N")}
-        intervals["loss"] = frontier(made, draws=drawn).at(target).intervals["loss"]
+        result = fit(Points(params, tokens, loss, budget=budget), objective=objective, polished=3)
+        sample = bootstrap(result, draws=draws, seed=seed, kind=kind)
+        unreliable += sample.unreliable
+        intervals = {name: sample.interval(name) for name in ("alpha", "beta", "E", "N")}
+        intervals["loss"] = frontier(result, draws=sample).at(target).intervals["loss"]
         for name, (low, high) in intervals.items():
             inside[name] += low <= truth[name] <= high
     return {name: count / studies for name, count in inside.items()}, unreliable / studies

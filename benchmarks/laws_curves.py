@@ -70,10 +70,10 @@ def measure(law: tuple[float, ...], clean: Points, curve: Curve, noise: float, s
     errors, widths, inside = [], [], 0
     for seed in range(studies):
         draw = np.random.default_rng(seed).normal(size=len(clean))
-        made = isoflop(clean.with_loss(clean.loss * np.exp(noise * draw)), curve=curve, draws=DRAWS, seed=seed)
-        if made.exponents:
-            low, high = made.exponent_intervals["N"]
-            errors.append(made.exponents["N"] - truth)
+        result = isoflop(clean.with_loss(clean.loss * np.exp(noise * draw)), curve=curve, draws=DRAWS, seed=seed)
+        if result.exponents:
+            low, high = result.exponent_intervals["N"]
+            errors.append(result.exponents["N"] - truth)
             widths.append((high - low) / 2)
             inside += low <= truth <= high
     rmse, given = float(np.sqrt(np.mean(np.square(errors)))), len(errors)

@@ -63,11 +63,11 @@ def rows(budgets: int, sizes: int, sigma: float, outliers: bool, kind: Kind, stu
         rng = np.random.default_rng((seed, budgets, sizes))
         points = Points(params, tokens, clean * np.exp(noise_of(rng, sigma, outliers, len(clean))), budget=budget)
         for name, objective, delta in CHOICES:
-            made = fit(points, objective=objective, delta=delta, polished=6)
-            drawn = bootstrap(made, draws=draws, seed=seed, kind=kind)
-            best = frontier(made, draws=drawn).at(target)
-            values = made.parameters | {"N": made.exponents["N"], "loss": best.loss}
-            intervals = {q: drawn.interval(q) for q in QUANTITIES[:-1]} | {"loss": best.intervals["loss"]}
+            result = fit(points, objective=objective, delta=delta, polished=6)
+            sample = bootstrap(result, draws=draws, seed=seed, kind=kind)
+            best = frontier(result, draws=sample).at(target)
+            values = result.parameters | {"N": result.exponents["N"], "loss": best.loss}
+            intervals = {q: sample.interval(q) for q in QUANTITIES[:-1]} | {"loss": best.intervals["loss"]}
             found[name].append([(values[q], *intervals[q]) for q in QUANTITIES])
     design, how = f"{budgets}×{sizes}", "outliers" if outliers else "clean"
     lines = []

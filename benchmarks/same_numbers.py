@@ -132,9 +132,9 @@ def main() -> int:
     if sys.argv[1:] == ["record"]:
         GOLDEN.write_text(json.dumps(document, sort_keys=True, indent=0) + "\n")
         return 0
-    found = list(differences(json.loads(GOLDEN.read_text()), document))
-    print("\n".join(found[:50]) or "nothing moved")
-    return 1 if found else 0
+    changes = list(differences(json.loads(GOLDEN.read_text()), document))
+    print("\n".join(changes[:50]) or "nothing moved")
+    return 1 if changes else 0
 
 
 if __name__ == "__main__":

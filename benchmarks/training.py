@@ -358,8 +358,8 @@ def main() -> int:
     if options.gpu:
         if not torch.cuda.is_available():
             sys.exit(f"--gpu needs a CUDA GPU; torch {torch.__version__} sees none here")
-        made = gpu(options.shapes, options.rounds, options.steps)
-        write("training-gpu", made, torch.cuda.get_device_name())
+        result = gpu(options.shapes, options.rounds, options.steps)
+        write("training-gpu", result, torch.cuda.get_device_name())
         return 0
     write("training-cpu", cpu(options.rounds, options.steps), "one CPU core")
     return 0

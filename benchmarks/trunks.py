@@ -60,8 +60,8 @@ def rows(
             assert loss == branch_loss, (planned.cell, loss, branch_loss)
             seconds = [seconds[0] + took, seconds[1] + shared]
         lengths = [planned.run.steps for planned in branches]
-        made = sum(planned.own_steps for planned in branches)
-        yield branches[0].cell.shape, lengths, made, *seconds, 1 - made / sum(lengths)
+        steps = sum(planned.own_steps for planned in branches)
+        yield branches[0].cell.shape, lengths, steps, *seconds, 1 - steps / sum(lengths)
 
 
 def main() -> None:

@@ -111,9 +111,9 @@ def old_words(points: Points, levels, rng_seed: int, draws: int) -> list[str]:
     frontiers = []
     for i, own in enumerate(lines.values()):
         sigma = seed_noise(own)
-        made = fit(own, polished=3)
-        drawn = bootstrap(made, draws=draws, seed=rng_seed + i, kind="residuals", noise=sigma.sigma_log)
-        frontiers.append(frontier(made, draws=drawn))
+        result = fit(own, polished=3)
+        sample = bootstrap(result, draws=draws, seed=rng_seed + i, kind="residuals", noise=sigma.sigma_log)
+        frontiers.append(frontier(result, draws=sample))
     sigma = seed_noise(points).sigma
     words = []
     for compute in levels:
@@ -136,14 +136,14 @@ def two_lines(levels, sizes: int, kind: str, parts: dict[str, float], studies: i
         rng = np.random.default_rng(study)
         points = points_of(g, clean * np.exp(noise(g, rng, **parts)))
         old += any(word != "not resolved" for word in old_words(points, levels, study, draws))
-        made = compare_lines(points, "line 0", draws=draws, seed=study).lines[0]
-        verdict = made.verdict
+        result = compare_lines(points, "line 0", draws=draws, seed=study).lines[0]
+        verdict = result.verdict
         any_word += any(word in ("better", "worse") for word in verdict.words)
         signs = {"better": 1, "worse": -1}
         wrong += any(signs.get(word, 0) * t < 0 for word, t in zip(verdict.words, truth, strict=True))
         equal += verdict.word == "equivalent"
         held += bool((np.abs(verdict.band.estimate - truth) <= verdict.band.simultaneous).all())
-        low, high = made.headline.interval
+        low, high = result.headline.interval
         centre_held += low <= np.exp(np.median(truth)) <= high
         widths.append(np.log(high / low) / 2)
         margins.append(verdict.smallest_margin)
@@ -178,21 +178,21 @@ def one_line(p, levels, sizes: int, sigma: float, share: float, trend: float, st
         rng = np.random.default_rng(study)
         points = points_of(g, clean * np.exp(noise(g, rng, **parts)))
         points = Points(points.params, points.tokens, points.loss, budget=points.budget)
-        made = fit(points, polished=3)
-        intervals = {"old": old_intervals(made, bootstrap(made, draws=draws, seed=study, kind="residuals"), top)}
-        made = fit(points, objective="log_mse", polished=3)
-        noise_of = noise_parts(made)
-        drawn = part_draws(made, noise_of, draws=draws, seed=study)
-        curve = frontier(made, draws=drawn)
+        result = fit(points, polished=3)
+        intervals = {"old": old_intervals(result, bootstrap(result, draws=draws, seed=study, kind="residuals"), top)}
+        result = fit(points, objective="log_mse", polished=3)
+        noise_of = noise_parts(result)
+        sample = part_draws(result, noise_of, draws=draws, seed=study)
+        curve = frontier(result, draws=sample)
         intervals["new"] = {
-            "alpha": drawn.interval("alpha"),
-            "E": floor_interval(drawn),
+            "alpha": sample.interval("alpha"),
+            "E": floor_interval(sample),
             "1x": frontier_loss_interval(curve, top),
             "100x": frontier_loss_interval(curve, 100 * top),
             "run": run_loss_interval(curve, noise_of, top, seed=study),
         }
         if trend:
-            found.append(smallest_found(noise_of, made, beyond))
+            found.append(smallest_found(noise_of, result, beyond))
         truth["run"] = there * np.exp(sigma * rng.normal())
         for way, named in intervals.items():
             above[way] += named["E"][1] > points.loss.min()
@@ -204,11 +204,11 @@ def one_line(p, levels, sizes: int, sigma: float, share: float, trend: float, st
     return shares, widths, {way: count / studies for way, count in above.items()}, np.median(found) if found else None
 
 
-def old_intervals(made, drawn, top: float):
-    curve = frontier(made, draws=drawn)
+def old_intervals(result, sample, top: float):
+    curve = frontier(result, draws=sample)
     return {
-        "alpha": drawn.interval("alpha"),
-        "E": drawn.interval("E"),
+        "alpha": sample.interval("alpha"),
+        "E": sample.interval("E"),
         "1x": curve.at(top).intervals["loss"],
         "100x": curve.at(100 * top).intervals["loss"],
         "run": curve.at(top).intervals["loss"],
@@ -232,12 +232,12 @@ def rank_row(levels, sizes: int, sigma: float, factor: float, studies: int, draw
     kappas, excluded, rejected, powers = [], 0, 0, []
     for study in range(studies):
         loss = clean * np.exp(sigma * np.random.default_rng(study).normal(size=len(clean)))
-        made = compare_ranks(Points(g.params, g.tokens, loss, budget=g.compute, **columns), draws=draws, seed=study)
-        value, (low, high) = made.kappa[0.25]
+        result = compare_ranks(Points(g.params, g.tokens, loss, budget=g.compute, **columns), draws=draws, seed=study)
+        value, (low, high) = result.kappa[0.25]
         kappas.append(value)
         excluded += not low <= 1 <= high
-        rejected += made.test.rejected
-        powers.append(made.test.power)
+        rejected += result.test.rejected
+        powers.append(result.test.power)
     shares = f"{excluded / studies:.2f}", f"{rejected / studies:.2f}", f"{np.median(powers):.2f}"
     return [f"{np.median(kappas):.3f}", *shares]
 

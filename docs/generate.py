@@ -109,20 +109,20 @@ PAGES: dict[str, Callable[[], str]] = {
 
 def blocks(root: type[Block]) -> dict[type[Block], list[str]]:
     """Every block below `root` with the paths at which it occurs, in the order of the file."""
-    found: dict[type[Block], list[str]] = {}
+    paths_of: dict[type[Block], list[str]] = {}
     waiting: list[tuple[type[Block], str]] = [(root, "")]
     while waiting:
         block, path = waiting.pop(0)
-        known = found.setdefault(block, [])
-        if path in known:
+        paths = paths_of.setdefault(block, [])
+        if path in paths:
             continue
-        known.append(path)
+        paths.append(path)
         inner: list[tuple[type[Block], str]] = []
         for name, field in block.model_fields.items():
             place = f"{path}.{name}".lstrip(".")
             inner += [(kind, place + suffix) for kind, suffix in _nested(field.annotation, field.metadata)]
         waiting = inner + waiting
-    return found
+    return paths_of
 
 
 def undescribed_columns() -> list[str]:
@@ -173,14 +173,14 @@ def _descriptions(kind: type[Any]) -> dict[str, str]:
 
 def _annotations(block: type[Block]) -> dict[str, ast.expr]:
     """Key -> its annotation as it is written, with the bounds of `= Field(...)`."""
-    found: dict[str, ast.expr] = {}
+    annotations: dict[str, ast.expr] = {}
     for body in _class_bodies(block):
         for field in body:
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 parts = [field.annotation, *([field.value] if isinstance(field.value, ast.Call) else [])]
                 whole = ast.Subscript(ast.Name("Annotated"), ast.Tuple(parts))
-                found[field.target.id] = whole if len(parts) > 1 else field.annotation
-    return found
+                annotations[field.target.id] = whole if len(parts) > 1 else field.annotation
+    return annotations
 
 
 def _block_section(block: type[Block], paths: list[str]) -> str:

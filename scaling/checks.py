@@ -77,7 +77,7 @@ MAX_EMBEDDING_SHARE = Threshold(0.5, "of params_total in embedding and head", "a
 MIN_LAW_BUDGETS = Threshold(
     3, "compute budgets", "on two isoFLOP budgets N and D move together, so no law is identified"
 )
-MIN_AUDIT_BUDGETS = Threshold(4, "compute budgets", "a law needs three, and a hold-out test one more")
+MIN_HOLDOUT_BUDGETS = Threshold(4, "compute budgets", "a law needs three, and a hold-out test one more")
 MIN_RATES = Threshold(3, "learning rates per cell", "the best of three can have a worse one on either side")
 MIN_STEP_SECONDS = Threshold(
     1e-3,
@@ -112,7 +112,7 @@ FEW_BUDGETS = CheckCode(
     "warning",
     "There are too few compute budgets to hold one out, or to identify a law at all.",
     "Add budgets to the grid, best at both ends of its range.",
-    (MIN_LAW_BUDGETS, MIN_AUDIT_BUDGETS),
+    (MIN_LAW_BUDGETS, MIN_HOLDOUT_BUDGETS),
 )
 FEW_STEPS = CheckCode(
     "few_steps",
@@ -194,7 +194,7 @@ MIN_STARTS_AGREEMENT = Threshold(
 MIN_POINTS_PER_PARAMETER = Threshold(
     5,
     "points per parameter",
-    "results/benchmarks/laws_coverage.md: below it some 95 % intervals held the truth in less than 93 % of cases",
+    "results/benchmarks/laws_coverage.md: below it some 95 % intervals covered the truth in less than 93 % of cases",
 )
 MAX_E_WIDTH = Threshold(
     0.5, "of E, width of its interval", "assumption: a wider interval says no more than that E is positive"
@@ -202,7 +202,7 @@ MAX_E_WIDTH = Threshold(
 MAX_UNEXPLAINED = Threshold(
     0.5,
     "of the median deviation of log loss left by the law",
-    "assumption: a law that leaves more is not worth its parameters",
+    "assumption: a law that leaves more explains too little",
 )
 MAX_RESIDUAL = Threshold(12, "median |residuals|", "8 standard deviations for normal residuals")
 MAX_EXPONENT_DIFFERENCE = Threshold(
@@ -322,7 +322,7 @@ OUTLIERS = CheckCode(
 RESIDUALS_EXCEED_NOISE = CheckCode(
     "residuals_exceed_noise",
     "warning",
-    "The law misses its points by more than seed noise explains, so its form is too stiff.",
+    "The law misses its points by more than seed noise explains, so its form does not fit.",
     "Try another form (--law), or restrict the range of the data.",
     (MAX_NOISE_RATIO,),
 )

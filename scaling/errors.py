@@ -1,4 +1,4 @@
-"""What a user can get wrong, said so that it can be put right.
+"""Errors for users: what is wrong, and what to do about it.
 
 Every error a user meets is a `ScalingError`: what is wrong, where, what was found, what is allowed, and the next
 command. The command line prints it without a traceback. A broken invariant of our own is an `assert`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ScalingError(Exception):
-    """A mistake or a state of the world the user must see.
+    """An error that the user has to act on.
 
     Args:
         what: one sentence, without the place.
@@ -49,11 +49,11 @@ class ScalingError(Exception):
 
 
 class SpecError(ScalingError):
-    """A sweep or runner file that cannot be read as one."""
+    """An invalid sweep or runner file."""
 
 
 class PlanError(ScalingError):
-    """A sweep that reads well and cannot be planned."""
+    """A valid sweep file that cannot be planned."""
 
 
 class DataError(ScalingError):
@@ -61,15 +61,15 @@ class DataError(ScalingError):
 
 
 class StoreError(ScalingError):
-    """A store that is damaged, unwritable, or holds another thing than expected."""
+    """A store that is damaged, not writable, or does not hold what was expected."""
 
 
 class DamagedRecord(StoreError):
-    """A durable record that cannot be believed: cut, changed, of another run, or with values that cannot be."""
+    """A damaged record: truncated, changed, of another run, or with invalid values."""
 
 
 class NewerRecord(StoreError):
-    """A durable record that a later version of scaling wrote; it is left as it is."""
+    """A record that a later version of scaling wrote; it is left as it is."""
 
 
 class TrainingError(ScalingError):
@@ -77,8 +77,8 @@ class TrainingError(ScalingError):
 
 
 class FitError(ScalingError):
-    """Points from which the asked law cannot be identified."""
+    """Points that do not determine the requested law."""
 
 
 class RunnerError(ScalingError):
-    """A place that cannot execute what it was asked to."""
+    """A scheduler or a machine that cannot run what was requested."""

@@ -1,10 +1,10 @@
-"""The few ways a file comes into being here.
+"""Atomic writes, and reads that follow no symbolic link.
 
 A file is written to a temporary name in its own folder, flushed to the disk, and renamed or linked: a reader sees
 all of it or nothing. `create_exclusive` links, so of many writers one wins, on NFS too.
 What is read back is a regular file: no symbolic link is followed at the end of a path, and nothing that would block.
-`fault_hook` is the one place where a test can interrupt the world: it is called by name before every step that
-another process could observe, and before every write and flush.
+`fault_hook` is where a test can interrupt a write: it is called with a name before every step that another process
+could observe, and before every write and flush.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_atomic(path: Path, text: str | bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the name `path` when the block ends without an error, and leaves no trace otherwise."""
+    """A binary file that takes the name `path` when the block ends without an error, and is removed otherwise."""
     with _temporary(path, 0o666) as (temporary, file):
         yield file
         _flush(file, path.name)
@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def create_exclusive(path: Path, text: str, *, mode: int = 0o666) -> bool:
     """Create `path` with all of `text`, or return False where it exists already. Exactly one of many callers gets
-    True. The process's umask takes its bits from `mode`.
+    True. `mode` is reduced by the process's umask.
     """
     with _temporary(path, mode) as (temporary, file):
         file.write(text.encode())

@@ -27,7 +27,7 @@ def hold(path: Path, *, timeout_s: float = -1.0, what: str = "another process ho
     Args:
         path: the lock file; its folder exists.
         timeout_s: how long to wait for another holder; negative: until it is free.
-        what: what to say where the wait was in vain.
+        what: the text of the error when the time is over.
 
     Raises:
         StoreError: another process kept it longer than `timeout_s`.
@@ -48,8 +48,8 @@ def hold(path: Path, *, timeout_s: float = -1.0, what: str = "another process ho
 
 
 def unwritable(folder: Path, error: OSError) -> StoreError:
-    """That a store or a project's folder cannot be written, and what to do about it; `folder` where the error names
-    none.
+    """The error for a store or a project's folder that cannot be written, with what to do about it; `folder` where
+    the error names none.
     """
     if error.filename is not None:
         folder = Path(str(error.filename)).parent
@@ -64,14 +64,14 @@ def unwritable(folder: Path, error: OSError) -> StoreError:
 
 
 def _rights(folder: Path) -> str:
-    """Whose a folder is, as `ls -ld` says it."""
+    """Owner, group and rights of a folder, as `ls -ld` shows them."""
     place = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     try:
-        found = place.stat()
+        info = place.stat()
         owner, group = place.owner(), place.group()
     except (OSError, KeyError):
         return f"{place} is not yours"
-    return f"{place} belongs to user {owner} and group {group} with rights {stat.filemode(found.st_mode)}"
+    return f"{place} belongs to user {owner} and group {group} with rights {stat.filemode(info.st_mode)}"
 
 
 def _has_flock(path: Path) -> bool:

@@ -39,7 +39,7 @@ def parse_number(value: object) -> float | int:
     number = float(digits) * factor
     if not math.isfinite(number):
         raise ValueError("not a finite number")
-    # 1.3 * 10**9 is whole; 0.1 + 0.2 style dust from the product is not kept.
+    # 1.3 * 10**9 is whole; the rounding error of the product is removed.
     nearest = round(number)
     if factor > 1 and abs(number - nearest) < 1e-6:
         return nearest

@@ -1,4 +1,4 @@
-"""Durable records: JSON documents that prove themselves.
+"""Records: JSON documents that carry a checksum.
 
 A record names its format (`schema_version`) and its run (`run_id`), and its last key is a checksum over every byte
 before it. What 0.1 wrote is format 1: no checksum, no run. A record that fails is damaged: `set_aside` gives it a name
@@ -39,7 +39,7 @@ def sealed(values: dict[str, Any], *, run_id: str | None = None, indent: int | N
 
 
 def read_record(path: Path, *, run_id: str | None = None) -> Record:
-    """The record at `path`, checked as far as it says itself; its reader checks what it means.
+    """The record at `path`, with its format, run and checksum checked; the caller checks its values.
 
     Args:
         path: where it lies; a symbolic link is not followed.
@@ -49,7 +49,7 @@ def read_record(path: Path, *, run_id: str | None = None) -> Record:
         FileNotFoundError: as it is.
         DamagedRecord: it is cut, changed, no JSON, not finite, of another run, or no regular file.
         NewerRecord: a later version of scaling wrote it.
-        StoreError: it cannot be read for a reason that says nothing about its content.
+        StoreError: it cannot be read for another reason (its rights, an error of the disk).
     """
     data = record_bytes(path)
     try:

@@ -376,15 +376,15 @@ def checked_row(kind: type[Row], where: str, values: Mapping[str, object], *, ne
     Raises:
         DataError: a value that no law could use, with the row and the column.
     """
-    known = {name: _value(f"{where}: {name}", name, values.get(name)) for name in columns_of(kind)}
+    cells = {name: _value(f"{where}: {name}", name, values.get(name)) for name in columns_of(kind)}
     for name in needed:
-        if known[name] is None:
+        if cells[name] is None:
             raise DataError("a value is missing", where=f"{where}: {name}", allowed="a positive number")
-    for name in _POSITIVE & known.keys():
-        if known[name] is not None and not known[name] > 0:
-            got = known[name]
+    for name in _POSITIVE & cells.keys():
+        if cells[name] is not None and not cells[name] > 0:
+            got = cells[name]
             raise DataError("a value is not positive", where=f"{where}: {name}", got=got, allowed="a number above 0")
-    return kind(**known, sets=tuple(_sets(where, values)))
+    return kind(**cells, sets=tuple(_sets(where, values)))
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:

@@ -1,4 +1,4 @@
-"""Shape, Run and Result: the values that cross the whole system, and the identity of a run.
+"""Shape, Run and Result: the values that all parts exchange, and the identity of a run.
 
 A run is a pure function of its settings. Its **id** is the first 16 hex digits of the SHA-256 of the canonical JSON
 of exactly the settings that change its loss. Labels (sweep, family, budget), the runner, the device, paths and the
@@ -222,7 +222,7 @@ class Result:
     diagnostics: Mapping[str, float] = field(default_factory=dict)  # spectral norms (final, largest), MFU
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary; a non-finite number is an error of ours."""
+        """A plain dictionary; asserts that every number is finite."""
         values = dataclasses.asdict(self)
         assert all(math.isfinite(v) for v in values.values() if isinstance(v, float)), values
         return values
@@ -230,8 +230,8 @@ class Result:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Result:
         """The result that `to_json` wrote; fields this version does not know are ignored."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: v for k, v in values.items() if k in known})
+        names = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: v for k, v in values.items() if k in names})
 
 
 def id_of_settings(settings: object) -> str:

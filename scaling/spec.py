@@ -36,7 +36,7 @@ from pydantic_core import PydanticCustomError
 from scaling.errors import SpecError
 from scaling.quantity import DURATION_FORMS, NUMBER_FORMS, parse_duration, parse_number
 
-MAX_BYTES = 1_000_000  # a hand-written sweep is a page; past this the file is not one
+MAX_BYTES = 1_000_000  # a hand-written sweep is a page; a larger file is refused
 MAX_DEPTH = 50
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NODE: Any = yaml.NodeEvent
@@ -99,8 +99,8 @@ def parse_yaml(text: str, path: Path) -> YamlDocument:
         raise SpecError("not YAML: a character that a text file does not have", where=f"{path}:1") from error
     if not isinstance(value, dict):
         kinds = {type(None): "an empty file", list: "a list", str: "text without keys"}
-        found = kinds.get(type(value), repr(value))
-        raise SpecError("not a file of `key: value` lines", where=f"{path}:1", got=found)
+        kind = kinds.get(type(value), repr(value))
+        raise SpecError("not a file of `key: value` lines", where=f"{path}:1", got=kind)
     return YamlDocument(path, value, lines)
 
 
@@ -181,8 +181,8 @@ def either(known: Callable[[Any], Any], other: Any) -> Any:
     """The type of a key whose value `known` reads; what it answers None to is read as `other`. One error, not two."""
 
     def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        found = known(value)
-        return handler(value) if found is None else found
+        value_read = known(value)
+        return handler(value) if value_read is None else value_read
 
     return Annotated[other, WrapValidator(read)]
 
@@ -336,7 +336,7 @@ def _explain(document: YamlDocument, mistake: Any) -> tuple[int, SpecError]:
         hint = did_you_mean(got, re.findall(r"'([^']+)'", allowed))
     elif kind in _FOUND:
         what, allowed = "a value of the wrong kind", _FOUND[kind]
-    known = document.known(place)
-    return document.lines.get(known, 1), SpecError(
+    path = document.known(place)
+    return document.lines.get(path, 1), SpecError(
         what, where=document.where(place), got=got, allowed=allowed, hint=hint
     )

@@ -1,4 +1,4 @@
-"""What finished runs mean, as numbers: from a table of losses to laws, comparisons, predictions and serving costs.
+"""Analysis of finished runs: from a table of losses to laws, comparisons, predictions and serving costs.
 
 | module            | idea                                                                              |
 |-------------------|-----------------------------------------------------------------------------------|

@@ -1,9 +1,9 @@
 """Cells: which runs become data points, and why the others do not.
 
 A cell is one (line, budget or token multiple, shape). Runs of a cell that differ only in the seed are all data
-points: together they say what one seed is worth. Where a hyperparameter was tuned over, one setting is kept
-(`laws.tuning_bias`), and the runs of the others stay with the cell: every bootstrap draw chooses again. Nothing
-disappears: a row that is no data point is listed with the reason.
+points: together they give the seed noise. Where a hyperparameter was tuned over, one setting is kept
+(`laws.tuning_bias`), and the runs of the others stay with the cell: every bootstrap draw chooses again. A row
+that is no data point is listed with the reason.
 """
 
 from __future__ import annotations

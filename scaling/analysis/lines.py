@@ -1,4 +1,4 @@
-"""One line of a study: its points, its law, and everything that is asked of them.
+"""One line of a study: its points, its law, its frontier and its costs.
 
 `laws.study_line` does the numerics. Here the points are made from cells, FLOPs per token from the shapes, and a line
 whose points determine no parametric law still has its isoFLOP minima, with the reason beside them.

@@ -1,8 +1,8 @@
-"""Rates: what every line does at each learning rate it was tried at.
+"""Rates: loss and stability of every line at each learning rate it was tried at.
 
 Where the runs of a line at one shape and number of tokens have at least three rates, they say more than which rate is
 best: how the lines compare at their best, each tuned on its own, and how they behave above it. A rule that bounds its
-updates should lose little at 2 and 4 times its best rate; one that does not lets the matrices swell. Norms are those
+updates should lose little at 2 and 4 times its best rate; one that does not lets the matrices grow. Norms are those
 of `training.stability`, losses nats per token.
 
 A difference between two lines is one of means over seeds. Where all their runs match by seed, its 95 % interval is
@@ -133,7 +133,7 @@ class Pair:
 
     @property
     def outcome(self) -> str:
-        """What becomes of a claim that `first` is better."""
+        """Whether a claim that `first` is better holds here."""
         return {"better": "holds", "worse": "reversed"}.get(self.word, "not shown")
 
 

@@ -1,7 +1,7 @@
 """Serving cost at equal loss: the lines of a study that have a law, handed to `inference.serving_comparison`.
 
 Target losses are what the worst of the lines can reach with each budget. Prices are for the context the models were
-trained with: a model that saw 128 tokens at a time is not asked to remember 2,048.
+trained with: a model trained on 128 tokens at a time is not priced at 2,048.
 """
 
 from __future__ import annotations

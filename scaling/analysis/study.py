@@ -115,7 +115,7 @@ class Study:
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
-        """What could be wrong, over all lines; a line's own suspicions name it."""
+        """Checks of all lines; those of one line name it."""
         return tuple(by_severity([*self.law_checks, *self.comparison_checks]))
 
     @cached_property

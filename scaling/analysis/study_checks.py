@@ -1,7 +1,7 @@
-"""What could be wrong with a study, beyond what the points of one line can show: how its runs were trained and
+"""Checks of a study that need more than the points of one line: how its runs were trained and
 compared.
 
-The suspicions of one line come from `laws.fit_checks`; here are those that need the table. Codes are stable.
+The checks of one line are in `laws.fit_checks`; here are those that need the table. Codes are stable.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def _of_lines(lines: Sequence[Line]) -> Iterator[Check]:
     for why, names in refused.items():
         yield checks.NO_LAW(f"No parametric law for {', '.join(names)}: {why}.")
     for line in lines:
-        if line.law and (reason := line.law.skipped.get("audit")):
-            message = f"{line.name}: the law was not tried on a held-out budget: {reason.splitlines()[0]}."
+        if line.law and (reason := line.law.skipped.get("hold-out")):
+            message = f"{line.name}: the law was not validated on a held-out budget: {reason.splitlines()[0]}."
             yield checks.NOT_AUDITED(message)
         for check in selection_checks(line.choices):
             yield replace(check, message=f"{line.name}: {_sentence(check.message)}")
@@ -105,7 +105,7 @@ def _of_noise(lines: Sequence[Line], noise: SeedNoise | None) -> Iterator[Check]
         if line.law and line.law.fit.sigma_log > highest > 0:
             message = (
                 f"{line.name}: the law misses its points by {line.law.fit.sigma_log:.2%} (sd), more than seed noise "
-                f"explains ({highest:.2%} at most): its form is too stiff here."
+                f"explains ({highest:.2%} at most): its form does not fit here."
             )
             yield checks.RESIDUALS_EXCEED_NOISE(message)
     if noise is None:

@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _unexpected(error: Exception) -> ScalingError:
-    """What to say of an error that nobody handled."""
+    """The message of an unexpected error."""
     if isinstance(error, OSError) and error.errno in STATES and error.filename is not None:
         return unwritable(Path(str(error.filename)).parent, error)
     return ScalingError(

@@ -1,4 +1,4 @@
-"""What a person sees: tables and messages. Standard output holds the answer, standard error everything said on the
+"""Terminal output: tables and messages. Standard output holds the answer, standard error everything said on the
 way.
 """
 

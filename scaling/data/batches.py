@@ -1,8 +1,8 @@
-"""Which tokens a step sees: a permutation without memory.
+"""Which tokens a step sees: a permutation that is computed, not stored.
 
 The training tokens are cut into n sequences of T + 1 tokens that overlap by one. Sequence k of a run is number
 perm_e(k mod n) in epoch e = k // n, where perm_e is a bijection of [0, n) computed from (seed, e) alone: a Feistel
-network on a grid of a × a ≥ n squares, with additions modulo a in place of exclusive-or, that walks on while the
+network on a grid of a × a ≥ n squares, with additions modulo a in place of exclusive-or, applied again while the
 result is not below n (Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains"). So any process can ask for
 any batch: nothing is stored, resumed or communicated, each sequence is seen once per epoch, and equal seeds see equal
 data whatever the model and the number of ranks. Integers only: every machine agrees.

@@ -70,7 +70,7 @@ def folder(data: Path, key: str) -> Iterator[Path]:
 
 
 def publish(made: Path, final: Path) -> None:
-    """Give the folder its name: the hash of its content, so where another process was first, its folder is as good."""
+    """Rename the folder to the hash of its content; where another process was first, its folder is the same."""
     fault(f"publish {final.name}")
     try:
         made.rename(final)

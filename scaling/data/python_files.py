@@ -39,18 +39,18 @@ def installed_packages() -> dict[str, tuple[str, Path]]:
     Raises:
         DataError: none is installed.
     """
-    found = {}
+    packages = {}
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None:
-            found[name] = (importlib.metadata.version(name), Path(spec.origin).parent)
-    if not found:
+            packages[name] = (importlib.metadata.version(name), Path(spec.origin).parent)
+    if not packages:
         raise DataError(
             "none of the packages of the corpus python-packages is installed",
             allowed=", ".join(PACKAGES),
             hint="use corpus: python-stdlib, or a path to text",
         )
-    return found
+    return packages
 
 
 def standard_library() -> dict[str, tuple[str, Path]]:

@@ -1,7 +1,7 @@
 """Texts in files: plain text, JSON lines, Parquet, and data sets of the Hugging Face hub.
 
-Text is UTF-8. Bytes that are not become U+FFFD and are counted, so that one bad file in a million does not stop a
-launch and is not hidden either. A record without text is an error that names the file and the line: a guess would
+Text is UTF-8. Bytes that are not become U+FFFD and are counted, so that one bad file does not stop a launch and is
+reported. A record without text is an error that names the file and the line: a guess would
 train on the wrong column.
 """
 

@@ -1,4 +1,4 @@
-"""Prepared data: the tokens of a corpus under the hash of what they are.
+"""Prepared data: the tokens of a corpus, stored under a hash of their content.
 
 `prepare` tokenizes once per store. Two keys are kept apart. The *hash* names the content (tokens, tokenizer,
 validation windows): a result records it, and the same text prepared twice, or elsewhere, has the same one. The
@@ -43,7 +43,7 @@ CHECKED_BLOCKS = 64  # of each file on opening: all of it up to 1 GiB, an even s
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Tokens a run is judged on, with the documents they come from.
+    """Validation tokens, with the documents they come from.
 
     `window_tokens` is how many of them are predicted. A document's bytes are its UTF-8 text and one for the separator
     that ends it.
@@ -170,10 +170,10 @@ def _fingerprint(ref: DataRef, sources: Mapping[str, Corpus]) -> str:
 def _named(store: Path, key: str) -> Path | None:
     """The folder that the sources `key` gave, whether or not it is there; None where nothing says so."""
     try:
-        found = read_record(store / "data" / "sources" / f"{key}.json").values["hash"]
+        name = read_record(store / "data" / "sources" / f"{key}.json").values["hash"]
     except (FileNotFoundError, DamagedRecord, KeyError):
         return None
-    return store / "data" / found if isinstance(found, str) else None
+    return store / "data" / name if isinstance(name, str) else None
 
 
 def _lookup(store: Path, key: str) -> TokenData | None:
@@ -205,11 +205,11 @@ def _build(ref: DataRef, sources: Mapping[str, Corpus], key: str, *, root: Path,
             **counted,
         }
         write_atomic(folder / "description.json", sealed(description))
-        found = content_hash(content)
-        _make_way(data / found)
-        building.publish(folder, data / found)
-    write_atomic(data / "sources" / f"{key}.json", sealed({"hash": found}))
-    return open_data(store, found)
+        hash_now = content_hash(content)
+        _make_way(data / hash_now)
+        building.publish(folder, data / hash_now)
+    write_atomic(data / "sources" / f"{key}.json", sealed({"hash": hash_now}))
+    return open_data(store, hash_now)
 
 
 def _make_way(folder: Path) -> None:

@@ -37,7 +37,7 @@ class Tokenizer:
     name: str
     vocab_size: int
     separator: int
-    definition: str | None  # bpe, hf: the whole tokenizer as JSON; None where the name says everything
+    definition: str | None  # bpe, hf: the whole tokenizer as JSON; None where the name is enough
     _encode: Callable[[Sequence[str]], Iterable[Sequence[int] | NDArray[np.uint8]]] = field(repr=False)
 
     @property
@@ -187,7 +187,7 @@ def _hugging_face(name: str, source: str, root: Path) -> Tokenizer:
             model = tokenizers.Tokenizer.from_file(os.fspath(file))
         else:
             model = tokenizers.Tokenizer.from_pretrained(source)
-    except Exception as error:  # the library raises plain Exception for whatever went wrong
+    except Exception as error:  # the library raises plain Exception for every error
         raise DataError(
             "the tokenizer cannot be loaded",
             where="data.tokenizer",
@@ -204,7 +204,7 @@ def _tiktoken(name: str, source: str) -> Tokenizer:
         hint = "pip install 'scaling-orchestrator[tiktoken]' (or: pip install tiktoken)"
         raise DataError(f"the tokenizer {name} needs the package tiktoken", hint=hint) from error
     if source not in tiktoken.list_encoding_names():
-        known = ", ".join(tiktoken.list_encoding_names())
-        raise DataError("unknown tiktoken vocabulary", where="data.tokenizer", got=source, allowed=known)
+        names = ", ".join(tiktoken.list_encoding_names())
+        raise DataError("unknown tiktoken vocabulary", where="data.tokenizer", got=source, allowed=names)
     encoding = tiktoken.get_encoding(source)
     return Tokenizer(name, encoding.n_vocab, encoding.eot_token, None, encoding.encode_ordinary_batch)

@@ -1,7 +1,7 @@
 """The price of serving one model on one device, kernel by kernel.
 
-A step is a list of kernels, and each takes max(FLOPs / rate, bytes / bandwidth, t_min): it computes, moves memory, or
-is over before it began (a roofline, Williams et al. 2009, with a floor per launch). A dense layer launches seven
+A step is a list of kernels, and each takes max(FLOPs / rate, bytes / bandwidth, t_min): it is bound by arithmetic, by
+memory, or by its launch (a roofline, Williams et al. 2009, with a floor per launch). A dense layer launches seven
 matrix products; a low-rank one fourteen thinner ones with rank-r intermediates between them; the same model merged
 (W = A·B) launches seven again, and multiplies by all of W. So low rank saves FLOPs and weight bytes, pays in
 launches, and leaves the keys and values as they are.

@@ -1,8 +1,8 @@
 """A ladder as a curve: the quantities of its shapes as functions of a continuous N.
 
-A law speaks of N; a price needs depth, width and rank. Between two shapes of the ladder (at one rank ratio) every
-positive quantity is taken to be a power of N, that is, interpolated in log–log. Beyond the ends it goes on with the
-power fitted to the whole ladder, and the row says that it is extrapolated.
+A law is a function of N; a price needs a shape and ranks. Between two shapes of the ladder (at one rank ratio) every
+positive quantity is taken to be a power of N, that is, interpolated in log–log. Beyond the ends the power fitted to
+the whole ladder is used, and the row says that it is extrapolated.
 """
 
 from __future__ import annotations

@@ -189,11 +189,11 @@ def _smallest(line: LineLaw, draws: LawDraws, target: float, budget: float, grid
 
 
 def _reached(params: FloatArray, tokens: FloatArray, flops: FloatArray) -> TrainedDraws:
-    found = np.isfinite(params[:, 0])
-    return TrainedDraws(params[found, 0], tokens[found, 0], flops[found, 0], int((~found).sum()))
+    reached = np.isfinite(params[:, 0])
+    return TrainedDraws(params[reached, 0], tokens[reached, 0], flops[reached, 0], int((~reached).sum()))
 
 
-def _only(found: TrainedDraws) -> Trained | None:
-    if found.unreached:
+def _only(kept: TrainedDraws) -> Trained | None:
+    if kept.unreached:
         return None
-    return Trained(float(found.params[0]), float(found.tokens[0]), float(found.flops[0]))
+    return Trained(float(kept.params[0]), float(kept.tokens[0]), float(kept.flops[0]))

@@ -1,6 +1,6 @@
 """Greedy decoding with a cache, in the form a model was trained in or merged.
 
-A prompt is run once and leaves its keys and values behind; each new token is then one pass over one position. A
+A prompt is run once and fills the cache with its keys and values; each new token is then one pass over one position. A
 factorized model can be merged first, W = A·B: the same function in other arithmetic, so its tokens agree up to
 rounding.
 

@@ -60,11 +60,11 @@ def measure(shape: Shape, ranks: Ranks, setting: Setting, *, device: str = "cpu"
         for form, model in models.items():
             times[form].append(_once(model, tokens, device))
     measured_on = device if device == "cpu" else torch.cuda.get_device_name(device)
-    found = []
+    rows = []
     for form, measured in times.items():
         prefill, decode = (min(seconds) for seconds in zip(*measured, strict=True))
-        found.append(MeasuredCost(cost(shape, ranks, setting, form), decode, prefill, measured_on))
-    return found
+        rows.append(MeasuredCost(cost(shape, ranks, setting, form), decode, prefill, measured_on))
+    return rows
 
 
 @torch.inference_mode()

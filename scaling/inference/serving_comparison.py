@@ -140,8 +140,8 @@ def compare(lines: Sequence[LineLaw], *, target_loss: float, settings: Sequence[
         rows += _equal_budget(reached, priced, target_loss, max(t.flops for t in trained))
         rows += _lifetime(priced, target_loss, max(t.tokens for t in trained))
         points = list(_break_even(lines[0], priced, target_loss))
-    found = tuple(_checks(rows, own, target_loss))
-    return ServingComparison(target_loss, tuple(_with_ratios(rows, lines[0].name)), tuple(points), found)
+    checks = tuple(_checks(rows, own, target_loss))
+    return ServingComparison(target_loss, tuple(_with_ratios(rows, lines[0].name)), tuple(points), checks)
 
 
 def target_losses(lines: Sequence[LineLaw], budgets: Sequence[float]) -> list[float]:

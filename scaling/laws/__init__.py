@@ -1,4 +1,4 @@
-"""Scaling laws: points in, a law with honest uncertainty out. A small numerical library: no torch, no pandas, no files.
+"""Scaling laws: points in, a law with its uncertainty out. A small numerical library: no torch, no pandas, no files.
 
 `line_study.study_line(points)` answers for one line at once. Underneath, one idea per module:
 
@@ -18,20 +18,20 @@
     noise_groups        which runs share which part of their noise, and the covariance that follows
     noise_parts         seed, scatter, budget and line × budget with their uncertainty; draws that carry them
     law_intervals       intervals of E below the lowest loss, frontier bands that fall with compute
-    tuning_bias         tuned cells: the chosen setting and the bias of choosing
+    tuning_bias         tuned cells: the chosen setting and its selection bias
     holdout             prediction of the largest budget from the others
     frontier            compute-optimal N, D and loss
-    form_prediction     what one form says at a place, and how sure it is
-    rolling_holdouts    what hold-outs say of forms: weights and calibration
+    form_prediction     predictions of one form with their variance
+    rolling_holdouts    hold-outs of several budgets: weights and calibration of forms
     extrapolation       predictions of stacked forms with calibrated intervals
     sensitivity         exponents under other objectives; the form range
     comparison          is one line better than another
     joint_models        M0 to M3: nested laws over several lines
     line_frontiers      loss at a cost and cost of a loss, for one line of a joint law
     compute_multiplier  how much less compute a line needs for a loss
-    line_comparison     one line against a reference: multiplier, band over budgets, word
+    line_comparison     one line against a reference: multiplier, band over budgets, verdict
     joint_comparison    `compare_lines`: all lines against a reference in one joint law
-    simultaneous        sup-t bands and the words they allow
+    simultaneous        sup-t bands and the verdicts they support
     gls_tests           a law inside a larger one, tested under the parts of the noise, with power
     rank_comparison     kappa, tested against a data term per line
     size_trend          a trend in N that the law does not have
@@ -39,8 +39,8 @@
     resolving           which further runs would resolve a verdict
     fit_checks          what could be wrong with a law
     published           the catalogue of published laws
-    fit_text            a fit as a scientist would paste it
+    fit_text            a fit as text for a paper
     solver/             the numerics: parameters and constraints, objective terms, start grid, Newton, identifiability
 
-Laws of one budget, two budgets, one rank ratio … are refused in words (`FitError`), never fitted as if they were good.
+Laws of one budget, two budgets, one rank ratio … are refused with a reason (`FitError`).
 """

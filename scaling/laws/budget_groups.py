@@ -16,7 +16,7 @@ from scaling.laws.points import Array, Points
 _CUT = 0.08  # assumption: neighbours in sorted log FLOPs further apart than this belong to two budgets
 _WIDTH = 0.2  # assumption: the widest budget, in log FLOPs (±10 %)
 _APART = 2.0  # assumption: gaps between budgets are this many times the widest budget
-_SIZES = 3  # a valley takes three sizes
+_SIZES = 3  # an isoFLOP minimum takes three sizes
 _MOST = 0.8  # share of the points that must lie in clusters of three sizes or more
 MIN_BUDGETS = 2
 

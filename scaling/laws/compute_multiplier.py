@@ -79,8 +79,8 @@ class PairOfFrontiers:
 def multiplier_at(pair: PairOfFrontiers, cost: float, costs: Array, model: ModelName) -> Multiplier:
     """The multiplier at `cost`, from frontiers of the fit (first) and of its draws; `costs` [m] are those shared."""
     logs = pair.log_multiplier(cost)
-    made = band(logs[:1], logs[1:, None])
-    reach = float(made.pointwise[0])
+    at_cost = band(logs[:1], logs[1:, None])
+    reach = float(at_cost.pointwise[0])
     low, high = (float(np.exp(np.clip(logs[0] + side, -LARGEST_LOG, LARGEST_LOG))) for side in (-reach, reach))
     inside = costs.min() * (1.0 - SAME_COMPUTE) <= cost <= costs.max() * (1.0 + SAME_COMPUTE)
     return Multiplier(cost, float(np.exp(logs[0])), (low, high), model, not inside)

@@ -1,7 +1,7 @@
 """What a set of points does not determine, as a value: `NotDetermined` stands where a number would have been printed.
 
 A bootstrap shares the design of its points, so its intervals cannot show that N hardly varied, or that a form turned a
-term into a wall. Those are judged from the design and the parameters (`solver.identifiability`), and no exponent, no
+term into a step. Those are judged from the design and the parameters (`solver.identifiability`), and no exponent, no
 optimum and no extrapolation along that variable is given.
 """
 
@@ -28,7 +28,7 @@ class NotDetermined:
 
 
 def undetermined_optimum(fit: Fit, draws: Draws | None = None) -> NotDetermined | None:
-    """Why exponents and compute-optimal N, D and loss of `fit` are not an answer; None where they are."""
+    """Why exponents and compute-optimal N, D and loss of `fit` are not determined; None where they are."""
     what = "the compute-optimal model"
     if fit.status in ("degenerate", "not_converged"):
         return NotDetermined(what, fit.message)
@@ -38,7 +38,7 @@ def undetermined_optimum(fit: Fit, draws: Draws | None = None) -> NotDetermined 
 
 
 def undetermined_loss(fit: Fit, params: float, tokens: float) -> NotDetermined | None:
-    """Why the loss of `fit` at (N, D) is not an answer: such a law is read only where its points lie."""
+    """Why the loss of `fit` at (N, D) is not determined: such a law is read only where its points lie."""
     why = undetermined_optimum(fit)
     if why is None:
         return None

@@ -1,19 +1,19 @@
-"""Uncertainty by drawing the data again and refitting: every draw is a full fit of the exact objective, all of them
-in one batch.
+"""Bootstrap: the data are drawn again and refitted. Every draw is a full fit of the exact objective, all of them in one
+batch.
 
 Two kinds of draw, for two kinds of data:
 
-- `cases`: points drawn with replacement (as multinomial weights). For a table found somewhere, whose points could
-  have been others. This is what the replication of Hoffmann et al. did.
-- `residuals`: the design stays, the noise is drawn again: log L* = log L̂ + ε*. For a grid somebody planned. The ε*
+- `cases`: points drawn with replacement (as multinomial weights). For a table of observations, whose points are a
+  sample. This is what the replication of Hoffmann et al. did.
+- `residuals`: the design stays, the noise is drawn again: log L* = log L̂ + ε*. For a designed grid. The ε*
   are the fit's own residuals, centred, inflated by sqrt(n/(n − p)) for the parameters that were fitted to them, and
   scaled up to the seed noise where that is larger (a law that passes too close to its points has fitted their noise).
 
 Intervals are percentiles, for `residuals` made as wide on one side as on the other (`Draws.around`).
 
 Points that share a trunk are one run read at several horizons: they are drawn together, under `residuals` with one
-sign for the whole trunk. A draw that does not converge, or ends at a bound, is counted; above 5 % the interval is not
-to be relied on.
+sign for the whole trunk. A draw that does not converge, or ends at a bound, is counted; above 5 % the interval is
+unreliable.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Draws:
         percentiles on both sides of the estimate (of its log, if `in_log`).
 
         A skewed estimator misses the truth mostly on the side to which its draws reach least, so that percentiles of a
-        small design hold less than they promise: E of 15 or 20 points .90, by this rule .96
+        small design cover less than 95 %: E of 15 or 20 points .90, by this rule .96
         (benchmarks/laws_coverage.py).
         """
         low, high = percentile_interval(values, level)
@@ -198,7 +198,7 @@ def draw_residuals(
     """Losses [draws, points] and weights [points]: new noise on the fitted law.
 
     Residuals are drawn smoothly (a robust fit passes exactly through as many points as it has parameters, and those
-    zeros drawn again would make every draw too sure of itself), and each draw has a noise level of its own, as
+    zeros drawn again would make the intervals too narrow), and each draw has a noise level of its own, as
     uncertain as n − p residuals leave it, so that intervals widen as Student's t does. Two lines are paired by
     drawing both with one seed: with `order` point i takes the residual drawn for place order[i], and the smoothing
     noise is `smooth` [draws, points], standard normal, instead of new.
@@ -209,14 +209,14 @@ def draw_residuals(
     scaled = residuals * (sigma / rms) if rms > 0 else residuals
     points, count = len(residuals), int(group.max()) + 1
     if count < points:
-        drawn = scaled * rng.choice([-1.0, 1.0], size=(draws, count))[:, group]
+        error = scaled * rng.choice([-1.0, 1.0], size=(draws, count))[:, group]
     else:
         kernel = points**-0.2  # the rate of Silverman's rule, in units of sigma
         places = rng.integers(points, size=(draws, points))
         if order is not None:
             places = np.argsort(order)[places][:, order]
-        drawn = np.sqrt(1.0 - kernel**2) * scaled[places]
-        drawn += kernel * sigma * (rng.normal(size=(draws, points)) if smooth is None else smooth)
+        error = np.sqrt(1.0 - kernel**2) * scaled[places]
+        error += kernel * sigma * (rng.normal(size=(draws, points)) if smooth is None else smooth)
     freedom = max(count - fit.layout.free_count, _LEAST_FREEDOM)
-    drawn *= np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
-    return np.exp(np.log(fit.points.loss) - fit.residuals + drawn), fit.points.weights
+    error *= np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
+    return np.exp(np.log(fit.points.loss) - fit.residuals + error), fit.points.weights

@@ -56,7 +56,7 @@ def envelope(points: Points) -> Envelope:
     whole = _trace(points, sizes)
     if whole is None:
         raise FitError(
-            "the envelope has no inside: the smallest or the largest shape wins nearly everywhere",
+            "the envelope has no interior: the smallest or the largest shape wins nearly everywhere",
             allowed=f"at least {MIN_WINNERS} shapes that win between them",
         )
     compute, params, tokens, loss, exponents = whole

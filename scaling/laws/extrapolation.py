@@ -204,8 +204,8 @@ def _fitted(
     skipped: dict[str, str] = {}
     for law in laws:
         try:
-            made = fitted.get(law)
-            full[law] = recipe.with_noise(made, groups) if made else recipe.predictor(points, law, groups)
+            result = fitted.get(law)
+            full[law] = recipe.with_noise(result, groups) if result else recipe.predictor(points, law, groups)
         except FitError as error:
             skipped[law] = error.what
     if not full:
@@ -220,8 +220,8 @@ def _groups(points: Points) -> tuple[Array, str]:
     """A level of compute for every point, ascending, and where it comes from."""
     if points.budget is not None:
         return points.budget, "budget"
-    if (found := recognised_budgets(points).budget) is not None:
-        return found, "FLOPs"
+    if (budgets := recognised_budgets(points).budget) is not None:
+        return budgets, "FLOPs"
     count = int(np.clip(len(points) // _GROUP_SIZE, 1, _GROUPS))
     edges = np.quantile(points.compute, np.linspace(0.0, 1.0, count + 1)[1:-1])
     return np.searchsorted(edges, points.compute, side="left").astype(np.float64), "compute"

@@ -1,4 +1,4 @@
-"""What could be wrong with a law: every suspicion a stable code and a sentence.
+"""Checks of a law: each has a stable code and a message.
 
 Only what points and fits can show is here; checks of plans, training and corpora belong to the stages that know them.
 """
@@ -35,7 +35,7 @@ def fit_checks(
     conventions: Mapping[str, Fit] | None = None,
     compute: Sequence[float] = (),
 ) -> tuple[Check, ...]:
-    """Everything that can be suspected of `fit`.
+    """Every check of `fit`.
 
     Args:
         fit: the law.
@@ -68,7 +68,7 @@ def _of_solution(fit: Fit) -> Iterator[Check]:
         yield checks.FIT_AT_BOUND(f"{', '.join(fit.bounds_hit)} ended at a bound; the interval is one-sided at best")
     if fit.starts_agreement < checks.MIN_STARTS_AGREEMENT.value:
         message = (
-            f"only {fit.starts_agreement:.0%} of the starts reach the best optimum: the objective has many valleys"
+            f"only {fit.starts_agreement:.0%} of the starts reach the best optimum: the objective has many local minima"
         )
         yield checks.STARTS_DISAGREE(message)
 
@@ -76,11 +76,11 @@ def _of_solution(fit: Fit) -> Iterator[Check]:
 def _of_points(points: Points, fit: Fit) -> Iterator[Check]:
     count, parameters = len(points), fit.layout.free_count
     if count < checks.MIN_POINTS_PER_PARAMETER.value * parameters:
-        message = f"{count} points for {parameters} parameters: a 95 % interval from so few holds the truth less often"
+        message = f"{count} points for {parameters} parameters: with so few points a 95 % interval is too narrow"
         yield checks.FEW_POINTS(message)
     budgets = budget_levels(points)
-    if budgets < checks.MIN_AUDIT_BUDGETS.value:
-        yield checks.FEW_BUDGETS(f"{budgets} compute budgets: curvature in compute is hardly tested")
+    if budgets < checks.MIN_HOLDOUT_BUDGETS.value:
+        yield checks.FEW_BUDGETS(f"{budgets} compute budgets: too few to test the curvature in compute")
     rows = np.column_stack([points.params, points.tokens, points.loss])
     repeated = count - len(np.unique(rows, axis=0))
     if repeated:
@@ -113,12 +113,12 @@ def _of_floor(fit: Fit, draws: Draws | None) -> Iterator[Check]:
             continue
         low, high = parameter_intervals(draws)[name] if draws is not None else (value, value)
         if high - low > checks.MAX_E_WIDTH.value * value:
-            message = f"{name} = {value:.3g} ({low:.3g} to {high:.3g}): do not read it as a limit of this data"
+            message = f"{name} = {value:.3g} ({low:.3g} to {high:.3g}): it is not a measured limit of this data"
             yield checks.E_NOT_IDENTIFIED(message)
     if draws is not None and draws.unreliable:
         message = (
             f"of {draws.drawn} draws {draws.failed} failed and {draws.at_bound} ended at a bound of a parameter: its "
-            "intervals are not to be relied on"
+            "intervals are unreliable"
         )
         yield checks.INTERVAL_UNRELIABLE(message)
 
@@ -167,11 +167,11 @@ def _of_choices(
 
 def _of_noise(fit: Fit, noise: SeedNoise | None) -> Iterator[Check]:
     if noise is None:
-        message = "no cell has several seeds: differences of losses have no scale"
+        message = "no cell has several seeds: the seed noise is unknown"
         yield checks.SEED_NOISE_UNKNOWN(message)
     elif fit.sigma_log > checks.MAX_NOISE_RATIO.value * noise.sigma_log and noise.sigma_log > 0:
         sizes = f"{fit.sigma_log:.3g} in log loss against seed noise of {noise.sigma_log:.3g}"
-        message = f"residuals of {sizes}: the form is too stiff"
+        message = f"residuals of {sizes}: the form does not fit"
         yield checks.RESIDUALS_EXCEED_NOISE(message)
 
 

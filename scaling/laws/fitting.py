@@ -149,17 +149,17 @@ def fit(
     system = System(layout, points)
     count = polished or int(np.clip((_POLISHED_AT / len(points)) ** 2, *_POLISHED))
     start = layout.vector(near.parameters)[None] if near else _starts(system, chosen, count)
-    made = _result(form, chosen, system, _polish(system, start, chosen))
+    result = _result(form, chosen, system, _polish(system, start, chosen))
     if delta != "auto" or chosen.delta is None:
-        return made
+        return result
     for last in (False, True):
-        width = automatic_width(_residual(made, chosen), layout.free_count)
+        width = automatic_width(_residual(result, chosen), layout.free_count)
         chosen = objective_named(objective, width)
-        start = made.vector[None]
+        start = result.vector[None]
         if last and not near:
             start = np.concatenate([start, _starts(system, chosen, count)])
-        made = _result(form, chosen, system, _polish(system, start, chosen))
-    return replace(made, automatic_delta=True)
+        result = _result(form, chosen, system, _polish(system, start, chosen))
+    return replace(result, automatic_delta=True)
 
 
 def _residual(made: Fit, chosen: Objective) -> Array:

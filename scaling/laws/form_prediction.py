@@ -1,5 +1,5 @@
-"""What one fitted form says at a place, and how sure it is: log loss, and compute-optimal N, D and loss, each with the
-variance that the noise of the points leaves (the delta method about the optimum).
+"""Predictions of one fitted form: log loss, and compute-optimal N, D and loss, each with the variance that the noise of
+the points leaves (the delta method about the optimum).
 
 With J the Jacobian of log L̂ and σ the noise of one run, the parameters have covariance σ²·(JᵀWJ)⁻¹, W the weights that
 the objective gives to the points. A parameter at its bound is held.
@@ -67,9 +67,9 @@ class FormPrediction:
         steps = (_STEP * np.sqrt(np.maximum(values, 0.0)) * axes).T
         layout, vector = self.fit.layout, self.fit.vector
         ends = np.clip(np.concatenate([vector[None], vector + steps, vector - steps]), layout.lower, layout.upper)
-        found = np.log(np.maximum(frontier.minima(compute, ends), _TINIEST))
-        slopes = (found[:, 1 : 1 + len(steps)] - found[:, 1 + len(steps) :]) / (2.0 * _STEP)
-        return Moments(found[:, 0], (slopes**2).sum(axis=1))
+        minimum = np.log(np.maximum(frontier.minima(compute, ends), _TINIEST))
+        slopes = (minimum[:, 1 : 1 + len(steps)] - minimum[:, 1 + len(steps) :]) / (2.0 * _STEP)
+        return Moments(minimum[:, 0], (slopes**2).sum(axis=1))
 
 
 def point_weights(fit: Fit) -> Array:

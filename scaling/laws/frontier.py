@@ -61,7 +61,7 @@ def six(params: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """`frontier(...)` of a fit; ask `at(C)`."""
+    """The frontier of a fit: `at(C)` gives the optimum at a compute."""
 
     fit: Fit
     draws: Draws | None
@@ -76,8 +76,8 @@ class Frontier:
         best = self._minimum(compute, self.fit.vector[None])
         slope = float(self._slope(compute, self.fit.vector[None])[0])
         params, tokens, loss = (float(values[0]) for values in best)
-        drawn = self.draws is not None and len(self.draws.vectors)
-        intervals = self._intervals(compute, (params, tokens, loss, slope)) if drawn else {}
+        with_draws = self.draws is not None and len(self.draws.vectors)
+        intervals = self._intervals(compute, (params, tokens, loss, slope)) if with_draws else {}
         return Optimum(compute, params, tokens, loss, slope, not self.holds(params), intervals)
 
     def holds(self, params: float) -> bool:
@@ -123,8 +123,8 @@ class Frontier:
         vectors = self.draws.vectors
         values = (*self._minimum(compute, vectors), self._slope(compute, vectors))
         return {
-            name: self.draws.around(drawn, value, in_log=name in ("N", "D"))
-            for name, drawn, value in zip(("N", "D", "loss", "slope"), values, best, strict=True)
+            name: self.draws.around(sample, value, in_log=name in ("N", "D"))
+            for name, sample, value in zip(("N", "D", "loss", "slope"), values, best, strict=True)
         }
 
     def _slope(self, compute: float, vectors: Array) -> Array:

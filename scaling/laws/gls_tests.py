@@ -5,8 +5,8 @@ Both laws are linearised at the smaller one's optimum. At each node of the varia
     F = ((r'P_small r − r'P_large r) / k) / (r'P_large r / ν)
 
 has its p-value from F(k, ν); the p-value shown is their mean over the posterior of the nodes. The power against a
-change h of the log losses is the mean of the non-central F with h'P_small h / σ². A test that does not reject has not
-shown that the laws are equal: the power says what it would have found.
+change h of the log losses is the mean of the non-central F with h'P_small h / σ². A test that does not reject does not
+show that the laws are equal: the power says which change it would detect.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def _independent(inside: Array, extra: Array) -> Array:
     scaled = extra[:, length > 0] / length[length > 0]
     rest = scaled - basis @ (basis.T @ scaled)
     left, singular, _ = np.linalg.svd(rest, full_matrices=False)
-    found: Array = left[:, singular > 1e-7]
-    return found
+    directions: Array = left[:, singular > 1e-7]
+    return directions
 
 
 def _upper_tail(statistic: Array, k: int, freedom: int) -> Array:

@@ -64,7 +64,7 @@ class HeldOptimum:
 
 @dataclass(frozen=True, eq=False)
 class HoldOut:
-    """The audit of one line: `refit` without the held-out points, and how each of them was predicted."""
+    """The hold-out of one line: `refit` without the held-out points, and how each of them was predicted."""
 
     refit: Fit
     budget: float | None
@@ -112,7 +112,7 @@ def hold_out(
 
     Args:
         points: one line.
-        law, objective, delta, kind, fixed, tied: as the fit that is audited.
+        law, objective, delta, kind, fixed, tied: as the fit that is validated.
         draws, seed: of the prediction intervals.
         noise: standard deviation of one seed in nats; the unit of `error_sigma`.
         flops_per_token: training FLOPs per token at N, for the optimum; None is 6·N.
@@ -125,12 +125,12 @@ def hold_out(
     kept, held = points.select(~held_rows), points.select(held_rows)
     refit = fit(kept, law, objective=objective, delta=delta, fixed=fixed, tied=tied)
     if trials is None:
-        drawn = bootstrap(refit, draws=draws, seed=seed, kind=kind, noise=_relative(noise, kept))
+        sample = bootstrap(refit, draws=draws, seed=seed, kind=kind, noise=_relative(noise, kept))
     else:
-        drawn = bootstrap_tuned(refit, tuned_deviations(trials, refit, draws=draws, seed=seed, sigma=noise))
+        sample = bootstrap_tuned(refit, tuned_deviations(trials, refit, draws=draws, seed=seed, sigma=noise))
     predicted = refit.predict(held)
     sigma = max(refit.sigma_log, _relative(noise, held) or 0.0)
-    spread = np.exp(System(refit.layout, held).log_loss(drawn.vectors))
+    spread = np.exp(System(refit.layout, held).log_loss(sample.vectors))
     rng = np.random.default_rng(seed + 1)
     spread = spread * np.exp(sigma * rng.normal(size=spread.shape))
     low, high = np.quantile(spread, [0.025, 0.975], axis=0) if len(spread) else (predicted * np.nan, predicted * np.nan)
@@ -150,7 +150,7 @@ def hold_out(
         for i in range(len(held))
     )
     budget = float(held.budget.max()) if held.budget is not None else None
-    return HoldOut(refit, budget, runs, _optimum(refit, kept, held, flops_per_token), drawn.unreliable)
+    return HoldOut(refit, budget, runs, _optimum(refit, kept, held, flops_per_token), sample.unreliable)
 
 
 def _held_out(points: Points) -> Flags:
@@ -159,7 +159,7 @@ def _held_out(points: Points) -> Flags:
     else:
         held = points.compute > np.quantile(points.compute, 1.0 - _TOP_DECADE_SHARE)
     if held.all() or not held.any():
-        raise FitError("an audit holds out the largest budget", got="one budget", allowed="at least four budgets")
+        raise FitError("validation holds out the largest budget", got="one budget", allowed="at least four budgets")
     return np.asarray(held, dtype=np.bool_)
 
 

@@ -118,14 +118,14 @@ def isoflop(
     """
     recognised = ""
     if points.budget is None:
-        found = recognised_budgets(points)
-        if found.budget is None:
+        inferred = recognised_budgets(points)
+        if inferred.budget is None:
             raise FitError(
-                f"approach 2 needs the compute budget of every point, and {found.reason}",
+                f"approach 2 needs the compute budget of every point, and {inferred.reason}",
                 got="no column budget",
                 allowed="points on isoFLOP profiles",
             )
-        points, recognised = replace(points, budget=found.budget), f"; {found.reason}"
+        points, recognised = replace(points, budget=inferred.budget), f"; {inferred.reason}"
     assert points.budget is not None
     if curve not in CURVES:
         raise FitError("unknown curve", got=curve, allowed=", ".join(CURVES))
@@ -147,13 +147,13 @@ def isoflop(
         message += recognised
         return IsoFlop(curve, minima, {}, {}, {}, message)
     log_compute = np.log([valley.budget for valley in good])
-    exponents, intervals, coefficients, drawn = {}, {}, {}, {}
+    exponents, intervals, coefficients, samples = {}, {}, {}, {}
     for name, table in (("N", [v.log_params for v in good]), ("D", [v.log_tokens for v in good])):
         slopes, offset = _power_law(log_compute, np.array(table), rng)
-        exponents[name], coefficients[name], drawn[name] = float(slopes[0]), float(np.exp(offset)), slopes[1:]
+        exponents[name], coefficients[name], samples[name] = float(slopes[0]), float(np.exp(offset)), slopes[1:]
         intervals[name] = percentile_interval(slopes[1:][np.isfinite(slopes[1:])])
     message = f"{len(good)} of {len(minima)} budgets have a bracketed minimum{recognised}"
-    return IsoFlop(curve, minima, exponents, intervals, coefficients, message, drawn)
+    return IsoFlop(curve, minima, exponents, intervals, coefficients, message, samples)
 
 
 def _power_law(log_compute: Array, bottoms: Array, rng: np.random.Generator) -> tuple[Array, float]:
@@ -162,12 +162,12 @@ def _power_law(log_compute: Array, bottoms: Array, rng: np.random.Generator) -> 
     slope = float(x @ bottoms[:, 0] / (x @ x))
     rest = bottoms[:, 0] - bottoms[:, 0].mean() - slope * x
     scatter = float(rest @ rest) / (len(x) - 2)
-    drawn = bottoms[:, 1:]
+    samples = bottoms[:, 1:]
     # A draw without a bottom at one budget keeps the data's own there: it carries no information about the spread.
-    drawn = np.where(np.isfinite(drawn), drawn, bottoms[:, :1])
-    explained = float(drawn.var(axis=1).mean()) if drawn.shape[1] else 0.0
-    drawn = drawn + rng.normal(size=drawn.shape) * np.sqrt(max(0.0, scatter - explained))
-    slopes = np.concatenate([[slope], x @ drawn / (x @ x)])
+    samples = np.where(np.isfinite(samples), samples, bottoms[:, :1])
+    explained = float(samples.var(axis=1).mean()) if samples.shape[1] else 0.0
+    samples = samples + rng.normal(size=samples.shape) * np.sqrt(max(0.0, scatter - explained))
+    slopes = np.concatenate([[slope], x @ samples / (x @ x)])
     return slopes, float(bottoms[:, 0].mean() - slope * log_compute.mean())
 
 
@@ -203,7 +203,7 @@ def _valley(group: Points, curve: Curve, deviations: Callable[[], Array]) -> _Va
     if not (np.isfinite(log_params[0]) and np.isfinite(log_tokens[0])):
         reason = _reason(group, lowest)
         return _Valley(budget, log_params, log_tokens, loss, Minimum(budget, *plain, len(group), False, reason))
-    drawn = [percentile_interval(table[1:][np.isfinite(table[1:])]) for table in (log_params, log_tokens, loss)]
+    intervals = [percentile_interval(table[1:][np.isfinite(table[1:])]) for table in (log_params, log_tokens, loss)]
     minimum = Minimum(
         budget,
         float(np.exp(log_params[0])),
@@ -212,9 +212,9 @@ def _valley(group: Points, curve: Curve, deviations: Callable[[], Array]) -> _Va
         len(group),
         True,
         None,
-        (float(np.exp(drawn[0][0])), float(np.exp(drawn[0][1]))),
-        (float(np.exp(drawn[1][0])), float(np.exp(drawn[1][1]))),
-        drawn[2],
+        (float(np.exp(intervals[0][0])), float(np.exp(intervals[0][1]))),
+        (float(np.exp(intervals[1][0])), float(np.exp(intervals[1][1]))),
+        intervals[2],
     )
     return _Valley(budget, log_params, log_tokens, loss, minimum)
 

@@ -1,7 +1,7 @@
-"""Lines compared in one joint law: compute multipliers with a simultaneous band, and the word it allows.
+"""Lines compared in one joint law: compute multipliers with a simultaneous band, and the verdict it supports.
 
-    made = compare_lines(points, "dense")             # Points with a column `line`
-    made.lines[0].verdict.word, made.lines[0].headline
+    result = compare_lines(points, "dense")           # Points with a column `line`
+    result.lines[0].verdict.word, result.lines[0].headline
 
 At compute C, ℓ is the larger of the two frontier losses; the multiplier of a line is C over the compute at which the
 better line reaches ℓ, inverted for the worse. M3 (A, B, α, β per line, E shared) gives the verdict over all shared
@@ -107,7 +107,7 @@ def compare_lines(
             left_out[name] = str(error)
     if not compared:
         raise FitError("no line can be compared", got="; ".join(f"{name}: {why}" for name, why in left_out.items()))
-    tests = model_tests({name: made.fit for name, made in models.items()}, largest.parts, reference)
+    tests = model_tests({name: model.fit for name, model in models.items()}, largest.parts, reference)
     return JointComparison(reference, tuple(compared), models, tests, largest.parts, left_out)
 
 
@@ -119,8 +119,8 @@ class _Settings:
     seed: int
 
     def model(self, points: Points, model: ModelName) -> JointFit:
-        made = fit_model(points, model, objective=self.objective, delta=self.delta)
-        return JointFit(model, made, self.draws, self.seed)
+        result = fit_model(points, model, objective=self.objective, delta=self.delta)
+        return JointFit(model, result, self.draws, self.seed)
 
 
 def _of_lines(points: Points, names: list[str]) -> Points:

@@ -36,7 +36,7 @@ MEANING: dict[ModelName, str] = {
     "M3": "A, B, alpha and beta per line, E shared",
 }
 _POLISHED = 5  # starts: the lines fitted alone are one of them
-# The changes whose power is printed: assumptions of what a reader would want found.
+# The changes whose power is printed: assumptions of what is worth detecting.
 _WORTH = 0.20  # of compute: the margin of an equivalent line
 _DATA_TERM = 0.10  # of B
 _EXPONENT = 0.05  # of α; published lines differ by less

@@ -1,4 +1,4 @@
-"""Intervals that hold nothing impossible.
+"""Intervals without impossible values.
 
 The irreducible loss lies below every loss that was reached, so its draws are mirrored on log(min L − E): the interval
 ends below min L however skewed they are. The frontier falls with compute, so a band over compute is made monotone: no

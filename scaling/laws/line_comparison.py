@@ -1,4 +1,4 @@
-"""One line against a reference under a joint law: the multiplier, the band over budgets and its word.
+"""One line against a reference under a joint law: the multiplier, the band over budgets and its verdict.
 
 A comparison keeps the fit and its draws, so that it can be asked at any cost and on any cost axis without refitting.
 """

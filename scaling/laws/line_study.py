@@ -1,4 +1,4 @@
-"""Everything about one line at once: the law, its draws, approaches 1 and 2, the audit, and what could be wrong.
+"""Everything about one line at once: the law, its draws, approaches 1 and 2, the hold-out, and the checks.
 
 study = study_line(points)                     # Points of one line
 study.fit.parameters, study.intervals, study.checks
@@ -192,7 +192,7 @@ def study_line(
                 tied=tied,
             )
 
-        held = _or_reason(skipped, "audit", run_holdout)
+        held = _or_reason(skipped, "hold-out", run_holdout)
     row = objective_row(kept, law, fixed=fixed, tied=tied) if with_sensitivity else ()
     others = {
         name: fit(other, law, objective=objective, delta=delta, fixed=fixed, tied=tied)

@@ -89,7 +89,7 @@ class NoiseGroups:
         own, parts = self.variances(nodes)
         spread: Array = own[:, None, None] * (columns.T @ columns)
         for variance, codes in zip(parts.T, self.codes, strict=True):
-            if codes is None:  # a part the design has not: every run has it for itself
+            if codes is None:  # a part that the design does not have: every run has it for itself
                 spread = spread + variance[:, None, None] * (columns.T @ columns)
             else:
                 totals = np.zeros((int(codes.max()) + 1, columns.shape[1]))

@@ -66,7 +66,7 @@ class NoiseSummary:
     matched: Part | None
 
     def to_json(self) -> dict[str, object]:
-        """Each part as value and interval in nats (`matched` a share); null where the design has not the part."""
+        """Each part as value and interval in nats (`matched` a share); null where the design does not have the part."""
         named = {name: getattr(self, name) for name in ("seed", "scatter", "budget", "line_budget", "matched")}
         return {
             name: None if part is None else {"value": part.value, "interval": list(part.interval)}
@@ -127,11 +127,11 @@ class NoiseParts:
         """Every part with its interval."""
         nodes, sigma = self.draw_nodes(np.random.default_rng(0), _SUMMARY_DRAWS)
         scatter = nodes[:, SCATTER]
-        known = self.groups.scatter is not None
+        has_seeds = self.groups.scatter is not None
         budgets = 0 if self.groups.budget is None else int(self.groups.budget.max()) + 1
         return NoiseSummary(
-            seed=self._part(sigma * np.sqrt(1.0 - scatter)) if known else None,
-            scatter=self._part(sigma * np.sqrt(scatter) if known else sigma),
+            seed=self._part(sigma * np.sqrt(1.0 - scatter)) if has_seeds else None,
+            scatter=self._part(sigma * np.sqrt(scatter) if has_seeds else sigma),
             budget=self._budget_part(sigma * nodes[:, BUDGET], budgets) if budgets else None,
             line_budget=self._budget_part(sigma * nodes[:, LINE_BUDGET], budgets)
             if self.groups.line_budget is not None
@@ -215,7 +215,7 @@ def project_out(gram: Array) -> tuple[Array, Array]:
 
 
 def _axes(groups: NoiseGroups) -> list[Array]:
-    """Values of φ, ω, b and m; a part that the design has not stays at zero."""
+    """Values of φ, ω, b and m; a part that the design does not have stays at zero."""
     of_part = {SHARED: _SHARES, SCATTER: _SHARES, BUDGET: _RATIOS, LINE_BUDGET: _RATIOS}
     return [np.zeros(1) if codes is None else of_part[part] for part, codes in enumerate(groups.codes)]
 

@@ -46,10 +46,10 @@ class OptimaLaws:
         """
         if not (np.isfinite(compute) and compute > 0):
             raise FitError("compute is a positive number of FLOPs", got=compute)
-        found = {name: self.coefficients[name] * compute**slope for name, slope in self.exponents.items()}
+        values = {name: self.coefficients[name] * compute**slope for name, slope in self.exponents.items()}
         if self.loss is not None:
-            found["loss"] = float(self.loss.loss(found["N"], found["D"], compute))
-        return found
+            values["loss"] = float(self.loss.loss(values["N"], values["D"], compute))
+        return values
 
 
 def are_optima(points: Points) -> bool:

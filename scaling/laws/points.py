@@ -3,7 +3,7 @@
 A point says how large a model was (`params`), how long it trained (`tokens`) and where it ended (`loss`). Everything
 else is optional and only asked for by the method that needs it: isoFLOP minima need `budget`, paired draws need `cell`
 or `seed`, the rank laws need `factorized_params`. Which of the three parameter counts `params` holds is the caller's
-choice and is carried in `params_column`, because an exponent without its convention is not a result.
+choice and is carried in `params_column`, because an exponent depends on the convention.
 """
 
 from __future__ import annotations
@@ -117,14 +117,14 @@ class Points:
 
     @cached_property
     def range(self) -> Range:
-        """Over what the points reach."""
+        """The range of the points."""
         columns = (self.params, self.tokens, self.tokens / self.params)
         params, tokens, ratio = ((float(column.min()), float(column.max())) for column in columns)
         return Range(params, tokens, ratio)
 
     @property
     def designed(self) -> bool:
-        """Whether the budgets hold two points or more each, on average: a grid somebody chose, no column of compute."""
+        """Whether the budgets hold two points or more each, on average: a designed grid, not a column of compute."""
         return self.budget is not None and 2 * len(np.unique(self.budget)) <= len(self)
 
     def select(self, rows: Indices | npt.NDArray[np.bool_] | Sequence[int]) -> Points:

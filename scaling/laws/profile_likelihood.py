@@ -1,9 +1,9 @@
-"""Profile-likelihood intervals under `log_mse`: the second opinion beside the bootstrap.
+"""Profile-likelihood intervals under `log_mse`: a check of the bootstrap.
 
 With normal noise in log loss the deviance of a value v of one parameter, all others re-optimised, is
 n·log(S(v)/S_min), S the sum of squared residuals. The 95 % interval is where it stays below F(1, n − p) scaled, which
 for many points is the χ² bound 3.84. Unlike a bootstrap it may be open: a parameter that can run away without the
-residuals growing has no upper end, and that is said as infinity.
+residuals growing has no upper end, which is reported as infinity.
 
 Only parameters have a profile here. The exponents of the frontier and its optima are functions of several; holding one
 of them is a constraint this solver does not have, and their intervals are those of the bootstrap.

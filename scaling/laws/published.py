@@ -110,18 +110,18 @@ class Published:
 
     def checks(self, compute: float) -> tuple[Check, ...]:
         """`extrapolation` or `outside_published_range` beyond the published range, `anchored_law` for prefactors."""
-        found = []
+        result = []
         if self.compute_range is not None:
             beyond = math.log10(compute / self.compute_range[1]) if compute > 0 else 0.0
             if beyond > 0 or compute < self.compute_range[0]:
                 low, high = self.compute_range
                 message = f"{compute:.1e} FLOPs lies outside {low:.0e} to {high:.0e}, where {self.name} was fitted"
                 far = beyond > checks.MAX_DECADES.value
-                found.append((checks.EXTRAPOLATION if far else checks.OUTSIDE_PUBLISHED_RANGE)(message))
+                result.append((checks.EXTRAPOLATION if far else checks.OUTSIDE_PUBLISHED_RANGE)(message))
         if self.anchored:
             message = f"{self.name} was published as exponents; its prefactors are anchored at one published row"
-            found.append(checks.ANCHORED_LAW(message))
-        return tuple(found)
+            result.append(checks.ANCHORED_LAW(message))
+        return tuple(result)
 
     @property
     def gives(self) -> str:

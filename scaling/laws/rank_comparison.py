@@ -1,7 +1,7 @@
-"""What a factorized parameter is worth, and whether that is all by which the lines differ.
+"""What a factorized parameter is worth, and whether the lines differ in anything else.
 
-`rank` says that lines differ only in N_eff = N_plain + κ·N_fact. Where a line's data term differs too, κ takes the
-blame: with κ = 1 and B 10 % larger it comes out at .75, its interval excludes 1, and the fit looks fine
+`rank` says that lines differ only in N_eff = N_plain + κ·N_fact. Where a line's data term differs too, κ absorbs
+it: with κ = 1 and B 10 % larger it comes out at .75, its interval excludes 1, and the fit looks fine
 (benchmarks/verdicts.py). So `rank` is tested against `rank` with a B for every line, and the test's power stands beside
 it. Lines with different optimizers differ in more than rank: κ is then of both together.
 """
@@ -105,16 +105,16 @@ def _test(small: Fit, large: Fit, parts: NoiseParts) -> NestedTest:
     return min(tests, key=lambda test: test.power)
 
 
-def _kappas(made: Fit, parts: NoiseParts, draws: int, seed: int) -> dict[float, tuple[float, Interval]]:
+def _kappas(fit: Fit, parts: NoiseParts, draws: int, seed: int) -> dict[float, tuple[float, Interval]]:
     """κ of every ratio with its interval, which ends where the solver's search ends."""
-    intervals = parameter_intervals(part_draws(made, parts, draws=draws, seed=seed))
+    intervals = parameter_intervals(part_draws(fit, parts, draws=draws, seed=seed))
     kappas = {}
-    for ratio in made.layout.ratios:
+    for ratio in fit.layout.ratios:
         name = f"kappa@{ratio:g}"
-        place = made.layout.index(name)
-        least, most = float(np.exp(made.layout.lower[place])), float(np.exp(made.layout.upper[place]))
+        place = fit.layout.index(name)
+        least, most = float(np.exp(fit.layout.lower[place])), float(np.exp(fit.layout.upper[place]))
         low, high = intervals[name]
-        kappas[ratio] = made.parameters[name], (max(low, least), min(high, most))
+        kappas[ratio] = fit.parameters[name], (max(low, least), min(high, most))
     return kappas
 
 
@@ -122,6 +122,6 @@ def _gamma(points: Points, objective: str, delta: float | None, draws: int, seed
     ratios = points.rank_ratio[~np.isnan(points.rank_ratio)] if points.rank_ratio is not None else np.empty(0)
     if points.relative_rank is None or len(np.unique(ratios)) < _RATIOS_FOR_POWER:
         return None
-    made = fit(points, RANK_POWER, objective=objective, delta=delta)
-    drawn = part_draws(made, noise_parts(made), draws=draws, seed=seed)
-    return made.parameters["gamma"], drawn.interval("gamma")
+    result = fit(points, RANK_POWER, objective=objective, delta=delta)
+    sample = part_draws(result, noise_parts(result), draws=draws, seed=seed)
+    return result.parameters["gamma"], sample.interval("gamma")

@@ -1,4 +1,4 @@
-"""Before a law of repeated tokens: how large a model the distinct tokens of each run deserve.
+"""Compute-optimal parameters of the distinct tokens of each run, which `data_constrained` reads.
 
 `data_constrained` compares N with U_N, the compute-optimal parameters of the U distinct tokens under the same law with
 nothing repeated (Muennighoff et al. 2305.16264, section 3.1). A table without that column gets it from the law itself.
@@ -36,7 +36,7 @@ def with_unique_params(
 ) -> Points:
     """The points with `unique_params` = min(N, U_N) such that `data_constrained`, fitted to them, gives the same U_N.
 
-    The first guess is `chinchilla` fitted to the runs that repeat no token. Draws and audits made later hold U_N.
+    The first guess is `chinchilla` fitted to the runs that repeat no token. Later draws and hold-outs keep this U_N.
 
     Raises:
         FitError: no `unique_tokens`, too few runs of at most one epoch for a first guess, or U_N does not settle.

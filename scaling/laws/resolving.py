@@ -1,10 +1,10 @@
-"""Which further runs would turn "not resolved" into a word.
+"""Which further runs would turn "not resolved" into another verdict.
 
 Two kinds of further runs are tried: more seeds in every cell of both lines, and further budgets above the present ones
 with the sizes of the largest. The spread of the log multipliers under the larger design is that of the linearised fit
 at the nodes of the noise posterior; the band shrinks with it. What the estimate will then be is simulated from the
 present draws: a design that leaves the share q of a standard deviation moves the estimate by √(1 − q²) of a draw's
-deviation. The chance of a word is the share of draws in which the moved estimate with the shrunken band has one.
+deviation. The chance of a verdict is the share of draws in which the moved estimate with the narrower band has one.
 
 This is an approximation: the law stays linear in its parameters, and the critical value of the band stays.
 """
@@ -26,7 +26,7 @@ from scaling.laws.simultaneous import Band, BandVerdict
 from scaling.laws.solver.newton import Flags
 from scaling.laws.solver.objective_terms import System
 
-ENOUGH = 0.80  # chance of a word that counts as resolving
+ENOUGH = 0.80  # chance of a verdict from which a design resolves the comparison
 SEEDS = (1, 3, 7)  # further seeds of every cell: 2, 4 and 8 times the runs (assumption of what is in reach)
 BUDGETS = (1, 2, 3)  # further budgets above (assumption)
 _NODES = 64  # of the noise posterior, over which a spread is averaged
@@ -41,7 +41,7 @@ class FurtherRuns:
     Attributes:
         kind: `seeds` in every cell, or `budgets` above the present ones. count: how many.
         runs: further runs of both lines. compute: their FLOPs, counted as 6·N·D.
-        chance: that the verdict then has a word other than "not resolved".
+        chance: that the verdict then is another than "not resolved".
     """
 
     kind: Literal["seeds", "budgets"]
@@ -59,7 +59,7 @@ class FurtherRuns:
 
 @dataclass(frozen=True)
 class Resolution:
-    """Everything that was tried, and the cheapest that has a word in 80 % of the draws (None: none in reach)."""
+    """Everything that was tried, and the cheapest that gives a verdict in 80 % of the draws (None: none in reach)."""
 
     tried: tuple[FurtherRuns, ...]
 
@@ -92,7 +92,7 @@ def what_would_resolve(compared: LineComparison) -> Resolution:
 
 
 def _chance(compared: LineComparison, left: Array) -> float:
-    """Share of draws with a word once the standard deviations are `left` [m] times the present ones."""
+    """Share of draws with a verdict once the standard deviations are `left` [m] times the present ones."""
     verdict = compared.verdict
     pair = compared.joint.pair(compared.line, compared.reference, compared.cost_per_token)
     logs = np.stack([pair.log_multiplier(float(cost)) for cost in compared.costs], axis=1)[1:]

@@ -108,12 +108,12 @@ class Recipe:
             FitError: the points do not determine the law.
         """
         start = near if len(points) > _ONE_VALLEY else None
-        made = fit(points, law, objective=self.objective, delta=self.delta, polished=_POLISHED, near=start)
-        return self.with_noise(made, groups)
+        result = fit(points, law, objective=self.objective, delta=self.delta, polished=_POLISHED, near=start)
+        return self.with_noise(result, groups)
 
-    def with_noise(self, made: Fit, groups: Array | None) -> FormPrediction:
+    def with_noise(self, fit: Fit, groups: Array | None) -> FormPrediction:
         """A fit with the noise of one run."""
-        return FormPrediction(made, noise_of_run(made, groups, self.seed_noise))
+        return FormPrediction(fit, noise_of_run(fit, groups, self.seed_noise))
 
     def frontier(self, form: FormPrediction) -> Frontier:
         """The frontier of one form."""
@@ -151,14 +151,14 @@ def roll(
 def _minima(forms: Sequence[FormPrediction], held: Points, recipe: Recipe) -> list[HeldOutMinimum]:
     """The bracketed isoFLOP minima of the held-out budgets, beside every form's optimum, where all forms have one."""
     along = [recipe.frontier(form) for form in forms]
-    found = []
+    rows = []
     for minimum in isoflop(held, draws=0).bracketed:
         best = [form.log_optimum(one, minimum.budget) for form, one in zip(forms, along, strict=True)]
         if not all(one.holds(float(np.exp(own.mean[0]))) for one, own in zip(along, best, strict=True)):
             continue
         means, variances = np.array([own.mean[0] for own in best]), np.array([own.variance[0] for own in best])
-        found.append(HeldOutMinimum(float(np.log(minimum.params)), means, variances))
-    return found
+        rows.append(HeldOutMinimum(float(np.log(minimum.params)), means, variances))
+    return rows
 
 
 def noise_of(forms: Sequence[FormPrediction]) -> Array:

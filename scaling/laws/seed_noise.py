@@ -1,4 +1,4 @@
-"""What one seed is worth: the scale against which every difference of losses is read.
+"""Seed noise: the standard deviation of one seed, with which every difference of losses is compared.
 
 Cells trained with several seeds give the standard deviation of one seed, pooled over cells with n − 1 degrees of
 freedom each.

@@ -45,8 +45,8 @@ def objective_row(
     """Exponents at δ 1e-4, 1e-3, 1e-2 and under `log_mse`, as printed beside every fit."""
     choices = []
     for name, delta in ROW:
-        made = fit(points, law, objective=name, delta=delta, fixed=fixed, tied=tied)
-        choices.append(Alternative(name, delta, made.exponents, made.status))
+        result = fit(points, law, objective=name, delta=delta, fixed=fixed, tied=tied)
+        choices.append(Alternative(name, delta, result.exponents, result.status))
     return tuple(choices)
 
 
@@ -61,8 +61,8 @@ class FormRange:
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Name -> (smallest, largest) over the members that give it."""
         names = dict.fromkeys(name for values in self.members.values() for name in values)
-        found = {name: [values[name] for values in self.members.values() if name in values] for name in names}
-        return {name: (min(values), max(values)) for name, values in found.items()}
+        values_of = {name: [values[name] for values in self.members.values() if name in values] for name in names}
+        return {name: (min(values), max(values)) for name, values in values_of.items()}
 
 
 def form_range(
@@ -90,7 +90,7 @@ def form_range(
     for label, (variant, name, delta) in variants.items():
         own = variant.name == form.name
         try:
-            made = fit(
+            result = fit(
                 fitted.points,
                 variant,
                 objective=name,
@@ -100,7 +100,7 @@ def form_range(
             )
         except FitError:
             continue
-        best = frontier(made, flops_per_token=flops_per_token, params_range=params_range).answer(compute)
+        best = frontier(result, flops_per_token=flops_per_token, params_range=params_range).answer(compute)
         if isinstance(best, NotDetermined):
             continue
         members[label] = {"N": best.params, "D": best.tokens, "loss": best.loss}

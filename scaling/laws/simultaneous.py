@@ -1,8 +1,8 @@
-"""Bands that hold over several budgets at once, and the words they allow.
+"""Bands that hold over several budgets at once, and the verdicts they support.
 
 With the deviation of every draw from the estimate in units of its 68.3 % quantile at each budget, the critical value is
 the 95 % quantile over draws of the largest of them (sup-t; Montiel Olea and Plagborg-Møller 2019): about 2.4 for three
-to six budgets. The band alone decides the word; how large a difference is stands beside it.
+to six budgets. The band alone decides the verdict; the size of the difference is reported beside it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class BandVerdict:
 
     @cached_property
     def words(self) -> tuple[VerdictWord, ...]:
-        """The word at each budget."""
+        """The verdict at each budget."""
         ends = zip(self.band.lower.tolist(), self.band.upper.tolist(), strict=True)
         return tuple(_word(low, high, self.margin) for low, high in ends)
 

@@ -1,8 +1,8 @@
-"""A trend in N that the law does not have: is there one, and how small a one would be found?
+"""A test for a trend in N that the law does not have, and the smallest trend it would detect.
 
 The test adds a slope of log L in log N above the mean size. On 35 points a slope of 1 % moves the loss at the largest
-budget by a noise standard deviation and is found in one study of eight, so a trend that is not found is no proof of
-the law: the smallest one that would be, with 80 % power, is printed beside it (benchmarks/verdicts.py).
+budget by a noise standard deviation and is detected in one study of eight, so a trend that is not detected does not
+prove the law: the smallest one that would be, with 80 % power, is printed beside it (benchmarks/verdicts.py).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class SizeTrend:
     reach: float
 
     def __str__(self) -> str:
-        found = "a trend in N that the law does not have" if self.test.rejected else "no trend in N found"
+        message = "a trend in N that the law does not have" if self.test.rejected else "no trend in N found"
         return (
-            f"{found} (p {self.test.p_value:.3f}); the smallest one found with 80 % power is "
+            f"{message} (p {self.test.p_value:.3f}); the smallest one found with 80 % power is "
             f"{np.expm1(self.smallest * self.reach):.1%} of the loss at the largest size"
         )
 
@@ -50,9 +50,9 @@ def size_trend(fit: Fit, parts: NoiseParts) -> SizeTrend:
     log_size = np.log(fit.points.params) - np.log(fit.points.params).mean()
     above = np.maximum(log_size, 0.0)
     words = f"{_ALTERNATIVE:.0%} of the loss per unit of log N above the mean size"
-    made = nested_test(
+    test = nested_test(
         fit, parts, above[:, None], _ALTERNATIVE * above, names=(fit.law, f"{fit.law} with a trend"), alternative=words
     )
-    if not made.extra:
+    if not test.extra:
         raise FitError("a trend takes one more parameter than the law", got=f"{len(fit.points)} points")
-    return SizeTrend(made, smallest_found(parts, fit, above), float(log_size.max()))
+    return SizeTrend(test, smallest_found(parts, fit, above), float(log_size.max()))

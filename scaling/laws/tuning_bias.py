@@ -1,4 +1,4 @@
-"""Tuned cells: several settings tried, one kept, and what the choosing costs.
+"""Tuned cells: several settings tried, one kept, and the selection bias (winner's curse).
 
 A cell that was tuned over (learning rate, weight decay, batch, …) keeps one setting, the one with the lowest mean over
 the seeds that all its settings have. With three or more values of one number the cell's loss is the bottom of a
@@ -10,8 +10,8 @@ The best of k near-equal settings is too low by the expected minimum of k normal
 for 5, σ the noise of a setting's mean), a clear winner by nothing. How much it is in a given cell is found by choosing
 again and again: K is the rule above, p how the settings differ with seed noise taken out (`_profiles`), ε fresh noise;
 then K(p + ε) − K(p) is the error of choosing, and its mean the bias. The bias is reported, never subtracted from a
-loss. The draws of a bootstrap are of where the truth may be: the fitted loss minus an error of choosing, so that the
-interval holds both the bias and the uncertainty of the choice.
+loss. A bootstrap draw is the fitted loss minus an error of choosing, so that the interval holds both the bias and the
+uncertainty of the choice.
 """
 
 from __future__ import annotations
@@ -176,32 +176,33 @@ def bootstrap_tuned(fit: Fit, deviations: Array) -> Draws:
 
 def selection_checks(choices: Sequence[Selection]) -> tuple[Check, ...]:
     """Of the tuned cells of one line: `rate_at_edge` where the best value was the first or last one tried,
-    `selection_bias` where choosing lowered the losses, `selection_bias_unknown` where that has no scale.
+    `selection_bias` where choosing lowered the losses, `selection_bias_unknown` without seed noise.
     """
-    found = []
+    result = []
     tuned = [choice for choice in choices if choice.settings > 1]
     edge = [choice.cell for choice in tuned if choice.at_edge]
     if edge:
         where = f"{len(edge)} of {len(tuned)} tuned cells ({', '.join(edge[:3])}{', …' if len(edge) > 3 else ''})"
         message = f"the best hyperparameter is the first or last one tried in {where}: better ones may lie beyond"
-        found.append(checks.RATE_AT_EDGE(message))
-    known = [choice for choice in tuned if choice.bias_nats is not None and choice.noise_nats is not None]
-    if known:
-        biases = [choice.bias_nats or 0.0 for choice in known]
-        most = max(expected_minimum(choice.settings) * (choice.noise_nats or 0.0) for choice in known)
+        result.append(checks.RATE_AT_EDGE(message))
+    with_bias = [choice for choice in tuned if choice.bias_nats is not None and choice.noise_nats is not None]
+    if with_bias:
+        biases = [choice.bias_nats or 0.0 for choice in with_bias]
+        most_settings = max(choice.settings for choice in with_bias)
+        most = max(expected_minimum(choice.settings) * (choice.noise_nats or 0.0) for choice in with_bias)
         message = (
-            f"the best of up to {max(choice.settings for choice in known)} settings was kept in {len(known)} cells, "
+            f"the best of up to {most_settings} settings was kept in {len(with_bias)} cells, "
             f"which lowered their losses by {np.mean(biases):.4f} nats on average, {max(biases):.4f} at most "
             f"({most:.4f} if the settings were equally good); the losses are as measured, the intervals include it"
         )
-        found.append(checks.SELECTION_BIAS(message))
+        result.append(checks.SELECTION_BIAS(message))
     elif tuned:
         message = (
             f"the best of up to {max(choice.settings for choice in tuned)} settings was kept in {len(tuned)} cells: "
             "such losses are too low, by an amount that only several seeds of one setting could tell"
         )
-        found.append(checks.SELECTION_BIAS_UNKNOWN(message))
-    return tuple(found)
+        result.append(checks.SELECTION_BIAS_UNKNOWN(message))
+    return tuple(result)
 
 
 def _keys(points: Points) -> Texts:
@@ -248,10 +249,10 @@ def _choose_cell(
         errors = _errors(cell, loss, profile, np.full(_REPLAYS, sigma), np.random.default_rng(0))
         bias = max(0.0, -float(errors.mean())) if len(cell.settings) > 1 else 0.0
     kept = float(loss[rows].mean() + shift)
-    known = None if noise is None else float(noise)
+    known_sigma = None if noise is None else float(noise)
     setting, parabola = cell.settings[best], shift != 0.0
     return Selection(
-        cell.name, setting, kept, shift, len(means), contenders, known, bias, bool(at_edge), parabola
+        cell.name, setting, kept, shift, len(means), contenders, known_sigma, bias, bool(at_edge), parabola
     ), rows
 
 
@@ -260,15 +261,15 @@ def _errors(cell: _TunedCell, loss: Array, profile: Array, sigma: Array, rng: np
     `profile` and one is chosen again; fresh seeds of the winner alone dilute the error of choosing.
     """
     counts = np.array([len(own) for own in cell.shared])
-    drawn = sigma[:, None] / np.sqrt(counts) * rng.normal(size=(len(sigma), len(counts)))
-    best, kept = _keep(profile + drawn, cell.log_values)
+    noise = sigma[:, None] / np.sqrt(counts) * rng.normal(size=(len(sigma), len(counts)))
+    best, kept = _keep(profile + noise, cell.log_values)
     errors = kept - _keep(profile[None], cell.log_values)[1]
     chosen = int(_keep(cell.means(loss)[None], cell.log_values)[0][0])
     fresh = len(cell.runs[chosen]) - len(cell.shared[chosen])
     if fresh:
         share = fresh / len(cell.runs[chosen])
         again = sigma / np.sqrt(fresh) * rng.normal(size=len(sigma))
-        errors = errors + share * (again - drawn[np.arange(len(best)), best])
+        errors = errors + share * (again - noise[np.arange(len(best)), best])
     return np.asarray(errors)
 
 

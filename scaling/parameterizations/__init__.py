@@ -69,14 +69,14 @@ def structures(shape: Shape, ranks: Ranks, *, guided: bool = False) -> dict[str,
     """
     if ranks is None:
         return dict.fromkeys(shape.matrices(), DENSE)
-    found: dict[str, Parameterization] = {}
+    result: dict[str, Parameterization] = {}
     for name, (outputs, inputs) in shape.matrices().items():
-        found[name] = LowRank(ranks.get(name, 0), guided=guided)
-        if allowed := found[name].problem(outputs, inputs):
+        result[name] = LowRank(ranks.get(name, 0), guided=guided)
+        if allowed := result[name].problem(outputs, inputs):
             raise TrainingError(
                 "A low-rank run needs a possible rank for every matrix.",
                 where=f"ranks.{name}",
                 got=ranks.get(name),
                 allowed=allowed,
             )
-    return found
+    return result

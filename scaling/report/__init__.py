@@ -1,4 +1,4 @@
-"""What a person sees of a study: figures, tables, sentences, JSON documents, the terminal and one page.
+"""The output of a study: figures, tables, sentences, JSON documents, the terminal and one page.
 
 | module               | idea                                                             |
 |----------------------|------------------------------------------------------------------|

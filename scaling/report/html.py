@@ -45,7 +45,7 @@ _RUN_TABLES = ("cells", "dropped")
 
 @dataclass(frozen=True)
 class Context:
-    """What the report says that the table of runs does not hold.
+    """What the report shows that is not in the table of runs.
 
     Args:
         sweep, question: as the sweep file has them.

@@ -96,7 +96,7 @@ def together_table(study: Study) -> Table:
 
 
 def exponents_table(study: Study) -> Table:
-    """N_opt ∝ C^a by every approach and objective, so that what is choice can be seen beside what is data."""
+    """N_opt ∝ C^a by every approach and objective, which shows how much depends on the choice of them."""
     rows: list[tuple[Any, ...]] = []
     for line in study.lines:
         if line.law is None or line.undetermined:

@@ -1,4 +1,4 @@
-"""The tables of a sweep that tuned its rates: lines at their best, claimed orders, and what happens above."""
+"""The tables of a sweep that tuned its rates: lines at their best rates, claimed orders, and stability above."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def best_rates_table(study: Study) -> Table:
 
 
 def claims_table(study: Study) -> Table:
-    """What becomes of every claimed order."""
+    """Whether every claimed order holds here."""
     rows = []
     for group in tunings(study):
         for claim, made in claimed_pairs(study, group):

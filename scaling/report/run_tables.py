@@ -52,7 +52,7 @@ def cells_table(study: Study) -> Table:
 
 
 def selection_table(study: Study) -> Table:
-    """What was kept of every tuned cell, and what choosing cost."""
+    """The setting kept in every tuned cell, and its selection bias."""
     rows = []
     for line in study.lines:
         cells = {f"{cell.line} {cell.label}": cell for cell in line.cells}

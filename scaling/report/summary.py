@@ -3,7 +3,7 @@
 A sweep compares lines, so the answer is the compute that a line needs for the loss of the reference, with its interval
 and the word that the band over all budgets allows, and what would change that word. Loss differences and exponents
 come second: at a small scale they rarely differ by more than their intervals, and the sentence says so. Lines whose
-rates were tuned at one shape are compared at their best rates, held against claimed orders, and pushed above.
+rates were tuned at one shape are compared at their best rates, with claimed orders, and above their best rates.
 """
 
 from __future__ import annotations
@@ -185,12 +185,12 @@ def _axes(comparison: Comparison) -> Iterator[str]:
 
 
 def _chosen(comparison: Comparison) -> Iterator[str]:
-    """What choosing the best of several settings does to a difference."""
+    """The selection bias of a difference between tuned lines."""
     lines = (comparison.line, comparison.reference)
     if not any(line.choices for line in lines):
         return
     if any(choice.bias_nats is None for line in lines for choice in line.choices):
-        yield "Some cells keep the best of several settings: without seed noise nobody knows how much that lowers them."
+        yield "Some cells keep the best of several settings: without seed noise the selection bias is unknown."
         return
     mine, theirs = (sum(choice.bias_nats or 0.0 for choice in line.choices) / len(line.cells) for line in lines)
     heavy = abs(mine - theirs) > 0.5 * abs(comparison.headline.verdict.difference_nats)
@@ -253,7 +253,7 @@ def _pair(made: Pair) -> str:
 
 
 def _above(group: list[Tuned]) -> Iterator[str]:
-    """What lies at the largest multiple of the best rate that was tried in every line."""
+    """Norms and losses at the largest multiple of the best rate that was tried in every line."""
     shared = [multiple for multiple in MULTIPLES[1:] if all(tuned.at(multiple) for tuned in group)]
     if not shared:
         return

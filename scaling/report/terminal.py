@@ -1,4 +1,4 @@
-"""A study in a terminal: the fit of every line as `laws.fit_text` says it, the differences, and the cost of serving."""
+"""A study in a terminal: the fit of every line by `laws.fit_text`, the differences, and the cost of serving."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SERVING_COLUMNS = {
 
 
 def fit_text(study: Study, approach: int | None = None) -> str:
-    """Every line's law; the isoFLOP minima; what could be wrong. `approach` keeps only that one."""
+    """Every line's law; the isoFLOP minima; the checks. `approach` keeps only that one."""
     blocks = []
     if approach in (None, 3):
         blocks += [report_text(*study.together).rstrip()] if study.together else []
@@ -86,7 +86,7 @@ def table_text(table: Table) -> str:
 
 
 def checks_text(checks: Sequence[Check]) -> str:
-    """One suspicion a line; empty where there is none."""
+    """One check a line; empty where there is none."""
     lines = [f"  {check.severity}: {check.message} [{check.code}]" for check in checks]
     return "\n".join(["What could be wrong:", *lines]) if lines else ""
 
@@ -94,7 +94,7 @@ def checks_text(checks: Sequence[Check]) -> str:
 def _law(line: Line) -> str:
     if line.law is None:
         return f"{line.name}: no law. {line.refused}"
-    # The line's suspicions stand at the end, with those of the others.
+    # The line's checks stand at the end, with those of the others.
     law = line.law
     text = report_text(law.fit, law.draws, dropped=law.dropped, sensitivity=law.sensitivity, parts=law.parts)
     return f"{line.name}\n{text.rstrip()}{_extrapolation(line)}"

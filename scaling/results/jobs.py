@@ -32,7 +32,7 @@ class JobState:
 
     Attributes:
         state: its word, ``PENDING``.
-        active: whether the job may still run; None where nobody can say.
+        active: whether the job may still run; None where it is unknown.
         reason: why it waits.
         name: of the job; empty where the scheduler does not say.
         submitted: as in `JobRef`; empty where the scheduler does not say.

@@ -1,4 +1,4 @@
-"""Launches: what was asked for, frozen, so that every later verb speaks of the same runs.
+"""Launches: the runs of a sweep, frozen, so that every later command uses the same runs.
 
     <root>/.scaling/launches/<sweep>/<n>.json
     <root>/.scaling/launches/<sweep>/<n>/        its work list, and the files of its scheduler

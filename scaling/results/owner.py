@@ -60,7 +60,7 @@ class Owner:
 
     @classmethod
     def unknown(cls) -> Owner:
-        """Whoever wrote a claim that cannot be read; nobody here can tell whether it lives."""
+        """The owner of a claim that cannot be read; whether it is alive is unknown."""
         return cls("an unknown host", "", "", "", 0, "", None, 0, "unknown")
 
     @property

@@ -1,10 +1,10 @@
-"""Status: derived from the store and the scheduler each time somebody asks, never stored.
+"""Status: derived from the store and the scheduler at every call, never stored.
 
 result (of today's corpus) -> completed | diverged      a result of another corpus -> stale
 newest attempt alive       -> running
 a scheduler job holds it   -> queued
 newest attempt dead        -> stopped where it was asked to and left a checkpoint, else failed, with its message
-a result nobody believes   -> damaged, until the next launch sets it aside
+an invalid result          -> damaged, until the next launch sets it aside
 otherwise                  -> planned
 """
 
@@ -93,7 +93,7 @@ def _unfinished(
     job_active: JobActive | None,
     ending: str | None,
 ) -> RunStatus:
-    """The status of a run without a result, or with one that cannot be believed."""
+    """The status of a run without a result, or with an invalid one."""
     run_id = row.id
     attempt = store.newest(run_id)
     record = attempt.last_record() if attempt else {}

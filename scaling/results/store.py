@@ -71,7 +71,7 @@ class Attempt:
         return self.folder / "attempts" / f"{self.number:04d}.error.json"
 
     def owns(self) -> bool:
-        """True until somebody has taken the run over."""
+        """True until another worker has taken the run over."""
         higher = self.folder / "attempts" / f"{self.number + 1:04d}.json"
         return not os.path.lexists(higher) and not os.path.lexists(f"{higher}.bad")
 
@@ -157,7 +157,7 @@ class Store:
             raise StoreError("no such run in the store", where=where, hint="scaling launch SWEEP") from None
 
     def result(self, run_id: str) -> Result | None:
-        """The published result; None where there is none, or none that can be believed."""
+        """The published result; None where there is none, or none that is valid."""
         try:
             published = self.published(run_id)
         except StoreError:
@@ -168,7 +168,7 @@ class Store:
         """The result and who trained the run to its end; None where there is none yet.
 
         Raises:
-            DamagedRecord: it cannot be believed.
+            DamagedRecord: it is damaged or invalid.
             NewerRecord: a later version wrote it.
             StoreError: it cannot be read.
         """
@@ -231,7 +231,7 @@ class Store:
         return f"set aside in {folder}: {', '.join(aside)}" if aside else None
 
     def is_alive(self, attempt: Attempt, *, seen_by: Owner | None = None, job_active: JobActive | None = None) -> bool:
-        """Whether somebody may still be working on `attempt`; doubt counts as life until the heartbeat has stopped.
+        """Whether a worker may still be on `attempt`; an unknown owner counts as alive until its heartbeat has stopped.
 
         Args:
             attempt: the newest attempt of a run.

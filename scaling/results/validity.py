@@ -1,4 +1,4 @@
-"""What a result must say to be believed: of its run, finite, in nats, after the planned steps."""
+"""Checks of a result: of its run, finite, in nats, after the planned steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOSSES = ("loss_nats", "loss_se_nats", "loss_per_byte_nats", "last_finite_loss_
 
 
 def problem(result: Result) -> str | None:
-    """Why no training can have reported this, in words; None where one can have."""
+    """Why the result is invalid; None where it is valid."""
     values = vars(result)
     if result.status not in ("completed", "diverged"):
         return f"status: {result.status!r}"

@@ -14,7 +14,7 @@ from scaling.runners.scheduler import Cancelled, JobEnvironment, JobsView, Order
 
 
 class ExternalScheduler(Scheduler):
-    """A launch whose workers are started by hand, or by a scheduler that knows nothing of it."""
+    """A launch whose workers are started by hand, or by a scheduler that this package does not know."""
 
     keys = frozenset()
 
@@ -23,7 +23,7 @@ class ExternalScheduler(Scheduler):
         return [shlex.join(order.worker)]
 
     def submit(self, work: Sequence[Work], order: Order) -> Outcome:
-        """Leave the runs to whoever starts workers."""
+        """Start nothing: the workers are started by the user."""
         message = f"start as many workers as you like: {shlex.join(order.worker)}"
         return Outcome(tuple(run.run_id for run in work), {}, (), messages=(message,) if work else ())
 
@@ -41,5 +41,5 @@ class ExternalScheduler(Scheduler):
 
     @classmethod
     def environment(cls) -> JobEnvironment | None:
-        """None: its workers are nobody's jobs."""
+        """None: its workers are in no job that is known here."""
         return None

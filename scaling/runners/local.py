@@ -78,7 +78,7 @@ class LocalScheduler(Scheduler):
 
     @classmethod
     def environment(cls) -> JobEnvironment | None:
-        """None: what runs here is nobody's job."""
+        """None: a worker on this machine is in no job."""
         return None
 
     def leave(self, *, interrupted: bool) -> None:

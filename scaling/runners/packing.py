@@ -1,8 +1,8 @@
 """Packing: short runs share a scheduler task, so that a thousand one-minute runs are not a thousand jobs.
 
 Runs are placed longest first, each into the task with the least predicted work so far (Graham's LPT rule, SIAM J. Appl.
-Math. 17, 1969: never worse than 4/3 of the best balance). A run as long as the target, or one whose time nobody can
-predict, has a task to itself. The branches of a trunk are placed as if they were one run, because each goes on from
+Math. 17, 1969: never worse than 4/3 of the best balance). A run as long as the target, or one of unknown
+length, has a task to itself. The branches of a trunk are placed as if they were one run, because each goes on from
 where the one before began its decay.
 """
 
@@ -66,8 +66,8 @@ def pack(
 
 
 def _total(times: Iterable[float | None]) -> float | None:
-    known = list(times)
-    return None if None in known else sum(time for time in known if time is not None)
+    seconds = list(times)
+    return None if None in seconds else sum(time for time in seconds if time is not None)
 
 
 def _balance(seconds: Mapping[str, float], count: int) -> list[list[str]]:

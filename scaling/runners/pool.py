@@ -19,7 +19,7 @@ from typing import IO
 
 from scaling.runners.worker import EXIT_STOPPED
 
-MAX_RESTARTS = 3  # per slot, after a worker was killed by a signal nobody here sent
+MAX_RESTARTS = 3  # per slot, after a worker was killed by a signal from outside
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -93,7 +93,7 @@ class LocalPool:
         return codes
 
     def stopped(self) -> bool:
-        """True where a worker was told to stop by somebody else (`scaling cancel`, a shutdown)."""
+        """True where a worker was asked to stop from outside (`scaling cancel`, a shutdown)."""
         return any(slot.process is not None and slot.process.poll() == EXIT_STOPPED for slot in self._slots)
 
     def failures(self) -> list[str]:

@@ -77,14 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_as_program() -> int:
-    """`main`, and no stop signal after it."""
+    """`main`, with stop signals ignored after it."""
     status = main()
     ignore_stop_signals()
     return status
 
 
 def ignore_stop_signals() -> None:
-    """The interpreter's last moments would give the stop signals back their deadly default."""
+    """While it shuts down, the interpreter would restore the default action of the stop signals, which kills."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -2,7 +2,7 @@
 
 The same page describes a workstation (`runner: local`), a cluster partition (`runner: slurm`), a place where something
 else starts the workers (`runner: external`), and what a user's own scheduler needs (`runner: module:Class`). Keys that
-the scheduler does not read are errors: a time limit that nothing enforces would be a lie.
+the scheduler does not read are errors: a time limit that nothing enforces would mislead.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The seam between a launch and whatever starts its processes.
+"""The interface between a launch and what starts its processes.
 
-A scheduler is five answers: what it would submit (`scripts`), `submit`, which runs its jobs hold (`poll`), `cancel`,
-and which of its jobs this very process is in (`environment`). All coordination between workers is in the store, so a
-scheduler starts processes and knows nothing of training: the least it has to start is `Order.worker`, the complete
-command of one worker (`scaling work`), as often as runs shall train side by side.
+A scheduler has five methods: the text it would submit (`scripts`), `submit`, which runs its jobs hold (`poll`),
+`cancel`, and which of its jobs this process is in (`environment`). All coordination between workers is in the store, so
+a scheduler only starts processes: `Order.worker`, the complete command of one worker (`scaling work`), once for every
+run that should train at the same time.
 
 To add one, derive a class from `Scheduler`, write those five methods, and name it in a runner file, as ``runner:
 my_package.pbs:Pbs`` or by an entry point of the group ``scaling.schedulers``. `scaling.runners.local` is the shortest
@@ -59,7 +59,7 @@ class Order:
 @dataclass(frozen=True)
 class Outcome:
     """What `submit` did: runs handed over now, runs that jobs hold already, the ids of the new jobs, how many runs can
-    train side by side (None: all), and what a person should read.
+    train side by side (None: all), and messages for the user.
     """
 
     submitted: tuple[str, ...]
@@ -88,7 +88,7 @@ class JobsView:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """The jobs that were asked to stop, and what a person should read."""
+    """The jobs that were asked to stop, and messages for the user."""
 
     jobs: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class Ranks:
     port: int
 
     def variables(self) -> dict[str, str]:
-        """The same as torchrun says it to its children, which is what training reads."""
+        """The environment variables that torchrun sets and training reads."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
         return dict(
             zip(names, map(str, (self.rank, self.world, self.local_rank, self.address, self.port)), strict=True)
@@ -119,7 +119,7 @@ def nobody_can_say(job: JobRef) -> bool | None:
 
 @dataclass(frozen=True)
 class JobEnvironment:
-    """What a process inside a job knows of it: which job, its ranks where the job has several, and whom to ask whether
+    """What a process inside a job knows of it: which job, its ranks where the job has several, and how to ask whether
     another job of the same scheduler still runs.
     """
 
@@ -135,10 +135,10 @@ class Scheduler(Protocol):
     """The keys of a runner file that this scheduler reads, beside those that all read; any other is refused."""
 
     attached: ClassVar[bool] = False
-    """True where jobs live only as long as the process that submitted them: a launch stays with them to their end."""
+    """True where jobs live only as long as the process that submitted them: the launch waits for them."""
 
     poll_seconds: ClassVar[float] = 5.0
-    """How often a launch that waits may ask."""
+    """Seconds between two polls of a launch that waits."""
 
     programs: ClassVar[tuple[str, ...]] = ()
     """Commands that it needs on this machine; `scaling doctor` says where they are."""
@@ -168,7 +168,7 @@ class Scheduler(Protocol):
         self.runner, self.store, self.launch, self.folder, self.where = runner, store, launch, folder, where
 
     def scripts(self, work: Sequence[Work], order: Order) -> list[str]:
-        """Exactly what `submit` would hand over now, as text; nothing is started (`scaling launch --dry-run`)."""
+        """Exactly what `submit` would submit now, as text; nothing is started (`scaling launch --dry-run`)."""
         ...
 
     def submit(self, work: Sequence[Work], order: Order) -> Outcome:
@@ -186,7 +186,7 @@ class Scheduler(Protocol):
     def poll(self, run_ids: set[str]) -> JobsView:
         """What the jobs of any launch on this store are doing about these runs.
 
-        A job that nobody can be asked about holds its runs: doubt never reads as "failed" or "gone".
+        A job of unknown state holds its runs: it is never reported as failed or gone.
         """
         ...
 
@@ -207,18 +207,18 @@ class Scheduler(Protocol):
         ...
 
     def active(self, job: JobRef) -> bool | None:
-        """Whether `job` may still run; None where nobody can say, and then its workers' heartbeat decides."""
+        """Whether `job` may still run; None where that is unknown, and then its workers' heartbeat decides."""
         return None
 
     def check(self, work: Sequence[Work]) -> None:
-        """Refuse what this place will not run, before a person is asked whether to go on. Raises RunnerError."""
+        """Refuse what cannot run here, before the user is asked to confirm. Raises RunnerError."""
 
     def check_store(self) -> str | None:
-        """Refuse a store that the jobs would not see; a remark where nobody could be asked. Raises RunnerError."""
+        """Refuse a store that the jobs would not see; a warning where that could not be checked. Raises RunnerError."""
         return None
 
     def leave(self, *, interrupted: bool) -> None:
-        """The launch that submitted goes away, after its last `poll` or interrupted by Ctrl-C or TERM. Where it is
+        """The launch that submitted ends, after its last `poll` or interrupted by Ctrl-C or TERM. Where it is
         `attached`, the workers are waited for.
 
         Raises:
@@ -251,11 +251,11 @@ def current_job(name: str | None = None) -> JobEnvironment | None:
         name: of the scheduler to ask before the built-in ones.
     """
     asked = dict.fromkeys([name, *BUILT_IN] if name else BUILT_IN)
-    environments = (scheduler_class(known).environment() for known in asked)
-    return next((found for found in environments if found is not None), None)
+    environments = (scheduler_class(name_asked).environment() for name_asked in asked)
+    return next((environment for environment in environments if environment is not None), None)
 
 
 def join_ranks(environment: JobEnvironment | None) -> None:
-    """Say to training what torchrun would have said, unless torchrun has."""
+    """Set the environment variables of torchrun, unless they are set."""
     if environment is not None and environment.ranks is not None and "RANK" not in os.environ:
         os.environ.update(environment.ranks.variables())

@@ -38,15 +38,15 @@ def load_class(name: str) -> type:
         allowed = f"{', '.join(points)}, or module:Class"
         raise RunnerError("no such scheduler", where=f"runner: {name}", got=name, allowed=allowed)
     try:
-        found = getattr(importlib.import_module(module), attribute, None)
+        loaded = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
         hint = "install the package, or add its folder to PYTHONPATH"
         raise RunnerError(
             "the scheduler cannot be imported", where=f"runner: {name}", got=str(error), hint=hint
         ) from None
-    missing = [member for member in MEMBERS if not hasattr(found, member)]
-    if not isinstance(found, type) or missing:
-        got = f"{target} without {', '.join(missing)}" if isinstance(found, type) else f"{target}, which is no class"
+    missing = [member for member in MEMBERS if not hasattr(loaded, member)]
+    if not isinstance(loaded, type) or missing:
+        got = f"{target} without {', '.join(missing)}" if isinstance(loaded, type) else f"{target}, which is no class"
         allowed = "a class that derives from scaling.runners.scheduler.Scheduler"
         raise RunnerError("this is no scheduler", where=f"runner: {name}", got=got, allowed=allowed)
-    return found
+    return loaded

@@ -42,7 +42,7 @@ STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class WorkList:
-    """What one launch wants trained, in order of preference.
+    """The runs that one launch wants trained, in order.
 
     `attempts` holds, per run, the number of its newest attempt when the list was made: a run that fails after that
     is not tried again by this launch, and the next launch tries it once more. `memory_bytes` is what the row of the

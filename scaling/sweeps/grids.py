@@ -64,7 +64,7 @@ def plan(
         PlanError: with file and line: too many runs, an unknown shape or centre, a budget that no shape can spend.
     """
     collecting = gc.isenabled()
-    gc.disable()  # many small objects and no cycles: looking for some costs a sixth of the time
+    gc.disable()  # many small objects without reference cycles: collecting garbage costs a sixth of the time
     try:
         return _Planner(sweep, vocab_size, root, corpus_tokens, losses or {}).plan()
     finally:

@@ -61,7 +61,7 @@ class ShapeSpec(Block):
     @model_validator(mode="after")
     def _heads_fit(self) -> ShapeSpec:
         if max(self.width, self.ff_width, self.layers) > 10**6:
-            refuse("a shape of a size nobody trains", allowed="layers, width and ff_width up to 1M")
+            refuse("a shape that is too large", allowed="layers, width and ff_width up to 1M")
         if self.width % self.heads or (self.width // self.heads) % 2:
             fitting = ", ".join(str(n) for n in range(1, self.width // 2 + 1) if self.width % (2 * n) == 0)
             refuse(
@@ -133,7 +133,7 @@ class LadderRule(Block):
 
     def _candidates(self) -> list[tuple[float, int, int]]:
         """(log params_non_embedding, layers, width) of every shape of the design line near the range."""
-        found: list[tuple[float, int, int]] = []
+        shapes: list[tuple[float, int, int]] = []
         heads, smallest = 0, 0.0
         while smallest <= 2 * self.params[1] and heads < 4096:
             heads += 1
@@ -142,8 +142,8 @@ class LadderRule(Block):
             depths = [max(1, round(share * width / self.width_per_layer)) for share in _DEPTH_BAND]
             smallest = per_layer * depths[0]
             for layers in range(depths[0], min(depths[1], depths[0] + 1000) + 1):
-                found.append((math.log(per_layer * layers + width), layers, width))
-        return found
+                shapes.append((math.log(per_layer * layers + width), layers, width))
+        return shapes
 
 
 class RuleLadder(Block):

@@ -1,4 +1,4 @@
-"""What could be wrong with a law fitted to this plan, said before anything is spent. Codes never change."""
+"""Checks of a plan: what could be wrong with a law fitted to its runs. Codes never change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plan_checks(sweep: Sweep, runs: Sequence[PlannedRun]) -> tuple[Check, ...]:
     by_line: dict[str, list[PlannedRun]] = {}
     for planned in runs:
         by_line.setdefault(planned.line, []).append(planned)
-    found = [
+    result = [
         *_saves_nothing(by_line),
         *_few_budgets(sweep, by_line),
         *_few_steps(by_line),
@@ -30,12 +30,12 @@ def plan_checks(sweep: Sweep, runs: Sequence[PlannedRun]) -> tuple[Check, ...]:
         *_optimizers(sweep),
         *_seed_noise(by_line),
     ]
-    return tuple(found)
+    return tuple(result)
 
 
 def _saves_nothing(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
     """Factorized matrices that have no fewer parameters than the dense ones."""
-    found = []
+    lines = []
     for line, runs in by_line.items():
         models = {id(p.run.ranks): p.run for p in runs if parameterization_of(p.run.ranks).structured}
         groups = {
@@ -44,9 +44,9 @@ def _saves_nothing(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
             for name, (outputs, inputs) in sizes.items()
             if used[name].structured_params(outputs, inputs) >= outputs * inputs
         }
-        found += [f"{line} ({', '.join(sorted(groups))})"] if groups else []
-    if found:
-        message = f"Factors with at least as many parameters as the matrix they replace: {'; '.join(found)}."
+        lines += [f"{line} ({', '.join(sorted(groups))})"] if groups else []
+    if lines:
+        message = f"Factors with at least as many parameters as the matrix they replace: {'; '.join(lines)}."
         yield checks.RANK_SAVES_NOTHING(message)
 
 
@@ -54,32 +54,32 @@ def _few_budgets(sweep: Sweep, by_line: dict[str, list[PlannedRun]]) -> Iterator
     if sweep.grid.kind != "isoflop":
         return
     budgets = {line: len({planned.budget for planned in runs}) for line, runs in by_line.items()}
-    if few := [f"{line} {count}" for line, count in budgets.items() if count < checks.MIN_AUDIT_BUDGETS.value]:
+    if few := [f"{line} {count}" for line, count in budgets.items() if count < checks.MIN_HOLDOUT_BUDGETS.value]:
         message = (
             f"Fewer than {checks.MIN_LAW_BUDGETS.value:g} compute budgets give no law, and fewer than "
-            f"{checks.MIN_AUDIT_BUDGETS.value:g} leave none to hold out and predict: {', '.join(few)}."
+            f"{checks.MIN_HOLDOUT_BUDGETS.value:g} leave none to hold out and predict: {', '.join(few)}."
         )
         yield checks.FEW_BUDGETS(message)
 
 
 def _few_steps(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
-    found = []
+    lines = []
     for line, runs in by_line.items():
         short = [planned.run.steps for planned in runs if planned.run.steps < checks.MIN_STEPS.value]
-        found += [f"{line} {len(short)} of {len(runs)}, the shortest {min(short)}"] if short else []
-    if found:
-        yield checks.FEW_STEPS(f"Runs with under {checks.MIN_STEPS.value:g} steps: {'; '.join(found)}.")
+        lines += [f"{line} {len(short)} of {len(runs)}, the shortest {min(short)}"] if short else []
+    if lines:
+        yield checks.FEW_STEPS(f"Runs with under {checks.MIN_STEPS.value:g} steps: {'; '.join(lines)}.")
 
 
 def _embedding_share(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
-    found = []
+    lines = []
     for line, runs in by_line.items():
         shares = [(p.counts.embedding + p.counts.head) / p.counts.params_total for p in runs]
         if max(shares) > checks.MAX_EMBEDDING_SHARE.value:
-            found.append(f"{line} {' to '.join(dict.fromkeys((f'{min(shares):.0%}', f'{max(shares):.0%}')))}")
-    if found:
+            lines.append(f"{line} {' to '.join(dict.fromkeys((f'{min(shares):.0%}', f'{max(shares):.0%}')))}")
+    if lines:
         message = (
-            f"Embedding and head are a large share of all parameters, which tilts exponents in N: {', '.join(found)}."
+            f"Embedding and head are a large share of all parameters, which tilts exponents in N: {', '.join(lines)}."
         )
         yield checks.EMBEDDING_SHARE(message)
 
@@ -111,4 +111,4 @@ def _seed_noise(by_line: dict[str, list[PlannedRun]]) -> Iterator[Check]:
         for runs in by_line.values()
         for planned in runs
     ):
-        yield checks.SEED_NOISE_UNKNOWN("No cell has two seeds: no difference will have a scale.")
+        yield checks.SEED_NOISE_UNKNOWN("No cell has two seeds: the seed noise will be unknown.")

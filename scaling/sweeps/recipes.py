@@ -9,8 +9,8 @@ rate of hidden matrices falls as 1/width (`inverse-width`; arXiv 2203.03466, tab
 values of one: where it is scaled by sqrt(out/in) one rate serves all widths (arXiv 2310.17813; the public code of Muon
 takes sqrt(max(1, out/in))). Spectron bounds the product's update by the rate itself, so its rate is width-free for the
 spectral norm of each matrix in the same sense; it says nothing about the embedding and head (AdamW at `other_lr`),
-about depth, batch or horizon. Hence a plain number is the right rate for muon and spectron, and tuning is still the
-only proof.
+about depth, batch or horizon. Hence a plain number is the right rate for muon and spectron, to be confirmed by
+tuning.
 
 A rule's `checked` says with what its coefficients were compared, and what could not be confirmed.
 """
@@ -176,11 +176,11 @@ def _reader(key: Key) -> Callable[[Any], Any]:
             if given == "recipe":
                 continue
             if given not in constants:
-                known = ", ".join(constants)
+                names = ", ".join(constants)
                 refuse(
                     f"recipe '{name}' has no '{given}'",
                     at=given,
-                    allowed=known,
+                    allowed=names,
                     hint=did_you_mean(given, list(constants)),
                 )
             try:

@@ -569,12 +569,14 @@ class Sweep(Block):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Sweep:
-        known = [*self.families, *self.line_names()]
+        all_names = [*self.families, *self.line_names()]
         for where, names in self._named_lines().items():
             for name in names:
-                if name not in known:
-                    hint = did_you_mean(name, known)
-                    refuse(f"{where} names no family or line '{name}'", at="grid", allowed=", ".join(known), hint=hint)
+                if name not in all_names:
+                    hint = did_you_mean(name, all_names)
+                    refuse(
+                        f"{where} names no family or line '{name}'", at="grid", allowed=", ".join(all_names), hint=hint
+                    )
         if self.tune is not None and not any(self.tuned(name) for name in self.families):
             refuse("nothing to tune: no hyperparameter has a list of values", at="tune")
         return self
@@ -588,13 +590,13 @@ class Sweep(Block):
 
     @model_validator(mode="after")
     def _claims_name_lines(self) -> Sweep:
-        known = self.line_names()
+        names = self.line_names()
         for n, claim in enumerate(self.analysis.claims):
             for name in claim.order:
-                if name not in known:
-                    hint = did_you_mean(name, known)
+                if name not in names:
+                    hint = did_you_mean(name, names)
                     at = f"analysis.claims[{n}].order"
-                    refuse(f"{at} names no line '{name}'", at="analysis", allowed=", ".join(known), hint=hint)
+                    refuse(f"{at} names no line '{name}'", at="analysis", allowed=", ".join(names), hint=hint)
         return self
 
     def tuned(self, family: str) -> dict[str, tuple[float, ...]]:

@@ -1,4 +1,4 @@
-"""What a grid will tell, before it is run: intervals to expect from simulated outcomes of the design.
+"""Intervals to expect from a grid before it is run, from simulated outcomes of the design.
 
 Every planned run gets the loss of a plausible law plus seed noise; the study is refitted many times, and the spread of
 its answers is what the real one would have. The law's form is taken as true, so these widths are the least to expect.
@@ -83,7 +83,7 @@ def simulate(
     noise: float = NOISE,
     studies: int = 200,
 ) -> list[Expected]:
-    """What every line of a plan is expected to tell, the stages to come included: one setting of every cell and seed.
+    """The intervals to expect for every line of a plan, stages to come included: one setting of every cell and seed.
 
     Args:
         target: compute of the prediction, FLOPs; ten times the largest run where left out.
@@ -118,8 +118,8 @@ def _simulate_line(
         fitted = fit(points.with_loss(truth))
     except FitError as error:
         return Expected(line, len(runs), None, goal, None, None, None, error.what)
-    drawn = truth * np.exp(noise * np.random.default_rng(0).standard_normal((studies, len(runs))))
-    draws = refit(fitted, drawn, np.ones(len(runs)), kind="residuals")
+    losses = truth * np.exp(noise * np.random.default_rng(0).standard_normal((studies, len(runs))))
+    draws = refit(fitted, losses, np.ones(len(runs)), kind="residuals")
     optimum = frontier(fitted, draws=draws, flops_per_token=flops_per_token(points)).at(goal)
     low, high = draws.exponent_intervals()["N"]
     return Expected(

@@ -71,10 +71,10 @@ class Stages:
             return
         seeds, edge = self._seeds(), 0
         for cell in self.cells:
-            found = self._all(cell, "grid", seeds.get(cell.key, self.training.seeds))
-            yield from itertools.chain.from_iterable(found.values())
+            runs = self._all(cell, "grid", seeds.get(cell.key, self.training.seeds))
+            yield from itertools.chain.from_iterable(runs.values())
             if self.tuned:
-                winner = self._winner([found])
+                winner = self._winner([runs])
                 edge += winner is not None and bool(self._at_edge(winner))
                 yield from self._confirm([cell], winner)
         if edge:
@@ -84,10 +84,10 @@ class Stages:
             self.checks.append(checks.RATE_AT_EDGE(message))
 
     def _staged(self, tuned_cells: list[PlannedCell]) -> Iterator[PlannedRun]:
-        found = [self._all(cell, "tune", self.training.seeds) for cell in tuned_cells]
-        for by_key in found:
+        runs = [self._all(cell, "tune", self.training.seeds) for cell in tuned_cells]
+        for by_key in runs:
             yield from itertools.chain.from_iterable(by_key.values())
-        winner, seeds = self._winner(found), self._seeds()
+        winner, seeds = self._winner(runs), self._seeds()
         for cell in self.cells:
             if cell not in tuned_cells or cell.key in seeds:
                 yield from self._at(cell, winner, "grid", seeds.get(cell.key, self.training.seeds))
@@ -106,9 +106,9 @@ class Stages:
             for option in self._options(cell)[:stand_ins]:
                 self.pending += self._make(cell, option, "recheck", self.training.seeds)
             return
-        found = {key: list(self._at(cell, key, "recheck", self.training.seeds)) for key in self._near(winner)}
-        yield from itertools.chain.from_iterable(found.values())
-        best = self._winner([found])
+        runs = {key: list(self._at(cell, key, "recheck", self.training.seeds)) for key in self._near(winner)}
+        yield from itertools.chain.from_iterable(runs.values())
+        best = self._winner([runs])
         if best is not None and best != winner:
             said = ", ".join(f"{key} {value:g}" for key, value in best)
             message = f"{self.line.name}: the setting tuned at the smallest budget is beaten at the largest by {said}."
@@ -146,10 +146,10 @@ class Stages:
                 options.append(Option((*zip(keys, values, strict=True), *own), batch, steps))
         return options
 
-    def _winner(self, found: Sequence[Mapping[Key, list[PlannedRun]]]) -> Key | None:
+    def _winner(self, runs_of: Sequence[Mapping[Key, list[PlannedRun]]]) -> Key | None:
         """The setting with the lowest mean loss over cells and seeds; None while a loss is missing."""
         losses: dict[Key, list[float]] = {}
-        for by_key in found:
+        for by_key in runs_of:
             for key, runs in by_key.items():
                 losses.setdefault(key, []).extend(self.losses.get(planned.run.id, math.nan) for planned in runs)
         if any(math.isnan(loss) for values in losses.values() for loss in values):

@@ -1,6 +1,6 @@
 """The training losses of a run, and what they say about its stability.
 
-Losses stay on the device until somebody looks. `collect` copies them without making the device wait; on a GPU they
+Losses stay on the device until they are read. `collect` copies them without making the device wait; on a GPU they
 arrive with the next call. A run is *broken* at its first loss that is not finite or has blown up (above `BLOW_UP`
 times the ln V of guessing, an assumption); what happened after that does not count, so the answer does not depend on
 when it was noticed.

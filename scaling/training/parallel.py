@@ -5,8 +5,8 @@ rank holds the whole model; under `fsdp` (`fully_shard`) rows of every parameter
 block by block. Ranks decide together: a stop asked of one stops all, and rank 0's clock says when to log and save.
 Files are written by rank 0 alone and hold whole tensors, so any number of ranks can go on from them.
 
-The environment says who is who, in torchrun's words (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT). One process is a team
-of one and talks to nobody, and never loads torch's sharding, which takes a third of a worker's start-up (1.0 of 3.3 CPU
+Ranks are read from torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT). One process is a team of one
+without communication, and never loads torch's sharding, which takes a third of a worker's start-up (1.0 of 3.3 CPU
 seconds, 2026-11-22, torch 2.13.0).
 """
 

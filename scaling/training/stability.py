@@ -115,7 +115,7 @@ def is_measured(step: int) -> bool:
 
 
 class Stability:
-    """Measures the updates of some steps, of none where told so. Measured norms stay on the device.
+    """Measures the updates of some steps, of none with `measures` off. Measured norms stay on the device.
 
     Attributes:
         steps: the steps measured.

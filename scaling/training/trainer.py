@@ -40,7 +40,7 @@ class Trainer:
     Args:
         micro_sequences: how many go through the model at once; None: this rank's whole share of a batch.
         compiler: backend of `torch.compile`; None: nothing is compiled.
-        tell: hears when a batch is split further than asked.
+        tell: receives a message when a batch is split further than asked.
     """
 
     def __init__(

@@ -32,11 +32,11 @@ def codes(checks):
     return {check.code for check in checks}
 
 
-# --- audit
+# --- hold-out
 # -----------------------------------------------------------------------------------------------------------------
 
 
-def test_audit_of_a_true_law_beats_the_line_and_covers():
+def test_hold_out_of_a_true_law_beats_the_line_and_covers():
     held = hold_out(isoflop_points(noise=0.004, budgets=6), objective="log_mse", noise=0.01, kind="residuals")
     assert held.beats_line
     assert held.rms_nats < 0.05
@@ -48,7 +48,7 @@ def test_audit_of_a_true_law_beats_the_line_and_covers():
     assert held.refit.points.budget.max() < held.budget
 
 
-def test_audit_of_an_exact_law_has_no_error_and_the_optimum_only_approach_twos_bias():
+def test_hold_out_of_an_exact_law_has_no_error_and_the_optimum_only_approach_twos_bias():
     held = hold_out(isoflop_points(budgets=6, spread=3.0), draws=50)
     assert held.rms_nats < 1e-9
     assert abs(held.optimum.error_nats) < 2e-3
@@ -56,7 +56,7 @@ def test_audit_of_an_exact_law_has_no_error_and_the_optimum_only_approach_twos_b
     assert held.optimum.line_error_nats > 0.01
 
 
-def test_audit_catches_a_law_that_breaks_at_the_top():
+def test_hold_out_catches_a_law_that_breaks_at_the_top():
     points = isoflop_points(budgets=6, noise=0.002)
     broken = points.with_loss(np.where(points.budget == points.budget.max(), points.loss * 1.15, points.loss))
     held = hold_out(broken)
@@ -65,14 +65,14 @@ def test_audit_catches_a_law_that_breaks_at_the_top():
     assert "audit_failed" in codes(fit_checks(fit(broken), holdout=held)) or held.beats_line
 
 
-def test_audit_without_budgets_holds_out_the_most_compute():
+def test_hold_out_without_budgets_takes_the_most_compute():
     held = hold_out(public_points("chinchilla_svg.csv").drop_highest(5), draws=100)
     assert held.budget is None
     assert 40 <= len(held.runs) <= 50
     assert held.beats_line
 
 
-def test_audit_of_tuned_cells_is_as_unsure_as_the_choices():
+def test_hold_out_of_tuned_cells_includes_the_uncertainty_of_the_choices():
     points = isoflop_points(budgets=6, noise=0.001)
     cells = np.array([f"cell {n}" for n in range(len(points))])
     settings, sigma = 5, 0.03
@@ -89,7 +89,7 @@ def test_audit_of_tuned_cells_is_as_unsure_as_the_choices():
     assert middles[0] > middles[1] + 0.3 * sigma  # every draw takes the bias of choosing away
 
 
-def test_audit_of_three_budgets_is_refused():
+def test_hold_out_of_three_budgets_is_refused():
     with pytest.raises(FitError, match="few compute budgets"):
         hold_out(isoflop_points(budgets=3))
 
@@ -404,7 +404,7 @@ def test_residuals_exceed_noise_and_starts():
     assert {"starts_disagree", "fit_not_converged"} <= codes(fit_checks(rough))
 
 
-def test_audit_failed():
+def test_failed_hold_out_is_a_check():
     # A kink that no sum of powers can follow, and a straight line in log-log can.
     params, tokens, budget = isoflop_design(6, 7)
     loss = 40 * params**-0.06 * tokens**-0.05

@@ -119,7 +119,7 @@ def test_envelope_is_not_reported_without_horizons():
         envelope(centred_valleys())
     params, tokens = horizons()
     loss = 3.0 - 0.01 * np.log(params)
-    with pytest.raises(FitError, match="no inside"):
+    with pytest.raises(FitError, match="no interior"):
         envelope(Points(params, tokens, loss))
 
 

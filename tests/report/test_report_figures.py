@@ -1,4 +1,4 @@
-"""The numbers behind the figures, and what can be checked of the ink without eyes."""
+"""The numbers behind the figures, and what can be checked of a drawing without looking."""
 
 from __future__ import annotations
 

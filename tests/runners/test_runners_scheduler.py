@@ -1,4 +1,4 @@
-"""The seam: a scheduler of seventy lines runs a sweep through every verb, with real training."""
+"""The scheduler interface: a scheduler of seventy lines runs a sweep through every verb, with real training."""
 
 from __future__ import annotations
 

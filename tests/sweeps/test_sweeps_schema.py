@@ -61,7 +61,7 @@ BAD = [
     ("grid.flops", "approximate", ["grid.flops", "'exact'"]),
     ("families", {}, ["families", "at least one"]),
     ("families.dense.rank_ratio", 0.5, ["families.dense.rank_ratio", "a dense family has no rank_ratio"]),
-    ("families.dense.optimizer", "spectron", ["families.dense.optimizer", "adamw, muon"]),
+    ("families.dense.optimizer", "spectron", ["families.dense.optimizer", "allowed: adamw"]),
     ("families.dense.optimizer", "mion", ["families.dense.optimizer", "did you mean 'muon'?"]),
     ("families.dense.optimizer", "adamw", None),
     ("families.dense.lr", "quick", ["families.dense.lr", "not a number"]),

@@ -246,7 +246,7 @@ def test_shape_factors():
 @pytest.mark.parametrize(
     ("run", "change", "where"),
     [
-        ({"name": "muon"}, {"name": "sgd"}, "optimizer.name"),
+        ({"name": "muon"}, {"name": "no_such_rule"}, "optimizer.name"),
         ({"name": "muon"}, {"shape_factor": "wide"}, "optimizer.shape_factor"),
         ({"name": "muon"}, {"name": "spectron"}, "optimizer.name"),
         ({"name": "muon", "ratio": 0.5, "self_guided": 0.5}, {"name": "spectron"}, "optimizer.name"),

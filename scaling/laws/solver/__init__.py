@@ -1,1 +1,1 @@
-"""The numerics of a fit: what no user of a law reads."""
+"""The numerics of a fit; internal."""

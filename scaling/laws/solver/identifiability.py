@@ -2,7 +2,7 @@
 
 A power term c·x^-e beside a floor has three numbers in one variable, so it takes three values of that variable. On
 one compute budget N and D move together, and every split of the loss between them fits. What is only weakly
-determined is fitted and reported as such (`Fit.status`, `checks`); what is not determined is refused here, in words.
+determined is fitted and reported (`Fit.status`, `checks`); what is not determined is refused here, with a reason.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def factor(values: Array) -> float:
 
 
 def implausible_exponent(layout: Layout, vector: Array) -> str | None:
-    """Why an exponent of the vector is that of no scaling law (a wall, or a constant); None if all are plausible."""
+    """Why an exponent of the vector is that of no scaling law (a step, or a constant); None if all are plausible."""
     form = layout.form
     power = vector[layout.index(form.power)] if form.power else 1.0
     for term in form.terms:
@@ -70,7 +70,7 @@ def implausible_exponent(layout: Layout, vector: Array) -> str | None:
                 continue
             value = float(power * vector[layout.index(name)])
             if not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
-                kind = "a wall, not a power law" if value > PLAUSIBLE[1] else "a term that does not vary"
+                kind = "a step, not a power law" if value > PLAUSIBLE[1] else "a term that does not vary"
                 return (
                     f"loss falls as {_SYMBOLS[term.variable]}^-{value:.3g}: {kind}; the points do not determine {name}"
                 )
@@ -84,7 +84,7 @@ def settle_form(form: Form, points: Points) -> Form:
 
 
 def refuse_unidentified(form: Form, points: Points, held: frozenset[str] = frozenset()) -> None:
-    """Raises `FitError` where `form` has parameters that no amount of care would take from `points`; the parameters
+    """Raises `FitError` where `form` has parameters that `points` do not determine; the parameters
     `held` are fixed from outside, and a term of which both are asks nothing of the points.
     """
     missing = [name for name in form.needs if getattr(points, name) is None]

@@ -18,7 +18,7 @@ from scaling.laws.solver.constraints import settle_constraints
 
 Flags = npt.NDArray[np.bool_]
 
-MIN_EXPONENT, MAX_EXPONENT = 1e-3, 5.0  # assumption: a flatter term is a constant, a steeper one a wall
+MIN_EXPONENT, MAX_EXPONENT = 1e-3, 5.0  # assumption: a flatter term is a constant, a steeper one a step
 _LOG_COEFFICIENT = 25.0  # assumption: a term at the centre of the data lies within e^±25 of the largest loss
 _POWER = (5e-3, 5.0)  # assumption; published outer powers are near 0.1
 

@@ -56,9 +56,9 @@ def starts(system: System, objective: Objective, target: Array, weight: Array, c
     kept = max(_SHORT_LIST, _SHORT_LIST_VALUES // (len(system.points) * len(outer)))
     scan_weight = weight
     for exponents, bare in ((EXPONENTS[::_COARSE], 0), (EXPONENTS, _FLOORLESS)):
-        found = np.concatenate([_scan(system, node, exponents, scan_weight, kept, bare) for node in outer])
-        candidates = np.concatenate([candidates, found])
-        values = np.concatenate([values, system.value(found, objective, target, weight)])
+        grid = np.concatenate([_scan(system, node, exponents, scan_weight, kept, bare) for node in outer])
+        candidates = np.concatenate([candidates, grid])
+        values = np.concatenate([values, system.value(grid, objective, target, weight)])
         log_loss = system.log_loss(candidates[[np.argmin(values)]])[0]
         residual = (log_loss if objective.in_log else np.exp(log_loss)) - target
         majoriser = objective.curvature(residual[None]).majoriser[0]
@@ -195,13 +195,13 @@ def _partly_held(gram: Array, right: Array, held: dict[int, float]) -> tuple[Arr
     """`non_negative` of the columns not held: coefficients of all columns, and the explained sum of squares."""
     fixed = [k for k in held if k < len(right)]
     free = [k for k in range(len(right)) if k not in held]
-    known = np.array([held[k] for k in fixed])
-    among = np.einsum("i,ijq,j->q", known, gram[np.ix_(fixed, fixed)], known)
-    gain = 2.0 * known @ right[fixed] - among
+    values = np.array([held[k] for k in fixed])
+    among = np.einsum("i,ijq,j->q", values, gram[np.ix_(fixed, fixed)], values)
+    gain = 2.0 * values @ right[fixed] - among
     coefficients = np.zeros_like(right)
-    coefficients[fixed] = known[:, None]
+    coefficients[fixed] = values[:, None]
     if free:
-        rest = right[free] - np.einsum("ijq,j->iq", gram[np.ix_(free, fixed)], known)
+        rest = right[free] - np.einsum("ijq,j->iq", gram[np.ix_(free, fixed)], values)
         coefficients[free], explained = non_negative(gram[np.ix_(free, free)], rest)
         gain = gain + explained
     return coefficients, gain

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrontierLine:
-    """Every cell of one line, and the least loss its law can buy."""
+    """Every cell of one line, and the frontier loss of its law."""
 
     order: int
     name: str
@@ -55,7 +55,7 @@ def frontier_data(study: Study) -> FrontierData | None:
 
 
 def frontier_figure(data: FrontierData) -> Figure:
-    """The loss frontier of every line with its band; below, what the laws leave unexplained."""
+    """The loss frontier of every line with its band; below, the residuals of the laws."""
     figure = new_figure(6.4, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1.3), "hspace": 0.1})
     draw_frontier(data, upper)

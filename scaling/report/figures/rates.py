@@ -33,7 +33,7 @@ class RatesLine:
 
 @dataclass(frozen=True)
 class RatesData:
-    """What tuned lines do around their best rates."""
+    """Loss and norms of tuned lines around their best rates."""
 
     lines: tuple[RatesLine, ...]
     title: str

@@ -1,4 +1,4 @@
-"""Measured minus fitted loss of every cell: what the laws leave unexplained, below the frontier."""
+"""Measured minus fitted loss of every cell, below the frontier."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ResidualsLine:
 
 @dataclass(frozen=True)
 class ResidualsData:
-    """Residuals against compute, and the seed noise to hold them against."""
+    """Residuals against compute, and the seed noise to compare them with."""
 
     lines: tuple[ResidualsLine, ...]
     seed_noise_nats: float | None

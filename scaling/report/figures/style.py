@@ -1,4 +1,4 @@
-"""Ink: how every figure looks, in one place.
+"""The style of every figure: colours, markers and themes.
 
 Lines are told apart by colour, marker and a label beside the curve; the first colours are Okabe and Ito's (2008), safe
 for colour-blind readers, and budgets a light-to-dark ramp. `themed` turns the colours of an SVG into CSS variables, so

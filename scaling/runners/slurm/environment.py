@@ -54,10 +54,10 @@ def _ranks() -> Ranks | None:
 
 
 def _submitted(job_id: str, restart: int) -> str | None:
-    """The job's submit time as squeue gives it, in seconds; SLURM sets it anew at a requeue. None where nobody says."""
-    key, _, known = os.environ.get(SUBMITTED, "").partition("=")
+    """The job's submit time as squeue gives it, in seconds; SLURM sets it anew at a requeue. None if unknown."""
+    key, _, submitted_at = os.environ.get(SUBMITTED, "").partition("=")
     if key == f"{job_id}.{restart}":
-        return known or None
+        return submitted_at or None
     answer = run_command(["squeue", "-h", "-a", "-o", "%V", "-j", job_id])
     lines = answer.stdout.split() if answer.returncode == 0 else []
     submitted = lines[0] if len(lines) == 1 else None

@@ -1,4 +1,4 @@
-"""The jobs of a store: which of its runs SLURM holds for anybody, how the others ended, and how to cancel our own."""
+"""The jobs of a store: which of its runs are in SLURM jobs of any launch, how the others ended, and cancelling."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class StoreJobs:
         return JobsView(held, endings, self.queue.notes, goes_on)
 
     def held(self, run_ids: set[str]) -> dict[str, HeldRun]:
-        """Which of the runs a job of any launch holds. A job that nobody can be asked about holds its runs; one that
+        """Which of the runs a job of any launch holds. A job of unknown state holds its runs; one that
         has seen a run fail does not try it again, and holds the others.
         """
-        found: dict[str, HeldRun] = {}
+        held: dict[str, HeldRun] = {}
         for submitted, job_id, state, task in self._elements(run_ids):
             if state.active is not False:
                 waiting = (run_id for run_id in task if run_id in run_ids and not self._failed_in(run_id, job_id))
                 stuck = state.reason == _STUCK
-                found |= {run_id: HeldRun(submitted.launch, job_id, state, stuck) for run_id in waiting}
-        return found
+                held |= {run_id: HeldRun(submitted.launch, job_id, state, stuck) for run_id in waiting}
+        return held
 
     def endings(self, run_ids: set[str]) -> dict[str, str]:
         """How the last job of each run ended, with the last line of its log; asks accounting once."""
@@ -81,7 +81,7 @@ class StoreJobs:
                 raise RunnerError("SLURM holds a job and does not release it", got=answer.stderr.strip(), hint=hint)
 
     def recover(self) -> None:
-        """Find out what became of intentions whose launcher died before it wrote the job id down.
+        """Look up the jobs of submissions whose launcher died before it wrote the job id.
 
         Raises:
             RunnerError: the controller does not answer.
@@ -115,9 +115,9 @@ class StoreJobs:
 
     def _elements(self, run_ids: set[str]) -> Iterator[tuple[Submitted, str, JobState, tuple[str, ...]]]:
         """Every array element that trains one of the runs, oldest first, by one query."""
-        known = [s for s in all_submitted(self.store) if s.job_id and run_ids & s.submission.runs]
-        self.queue.poll(submitted.job_id for submitted in known if submitted.job_id)
-        for submitted in known:
+        submissions = [s for s in all_submitted(self.store) if s.job_id and run_ids & s.submission.runs]
+        self.queue.poll(submitted.job_id for submitted in submissions if submitted.job_id)
+        for submitted in submissions:
             for job_id, task in zip(submitted.element_ids(), submitted.submission.tasks, strict=True):
                 state = self.queue.state(job_id)
                 yield submitted, job_id, state if _is_ours(state, submitted) else JobState("ENDED", False), task

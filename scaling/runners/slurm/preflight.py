@@ -1,5 +1,5 @@
-"""What could go wrong with a cluster, found before anything is submitted: the partition, its limits, what sbatch says
-of the very script, and whether the nodes see the store.
+"""Checks of a cluster before anything is submitted: the partition, its limits, whether sbatch accepts the script, and
+whether the nodes see the store.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def check_shared(profile: Runner, store: Path, *, where: str) -> str | None:
     A network file system is taken to be shared; for another one a node is asked, once per store.
 
     Returns:
-        A remark where no node was free to be asked, else None.
+        A warning where no node was free to check it, else None.
 
     Raises:
         RunnerError: a node was asked and does not see the store.
@@ -133,7 +133,7 @@ def check_shared(profile: Runner, store: Path, *, where: str) -> str | None:
 
 
 def probe(profile: Runner, store: Path, *, wait_seconds: int = PROBE_SECONDS) -> dict[str, Any] | None:
-    """What a node says of itself: host, whether it sees the store, the package's version, whether it may submit.
+    """What a probe job reports: host, whether it sees the store, the package's version, whether it may submit.
 
     None where no node was free, or the job did not get as far as Python (`scaling doctor` shows why).
     """
@@ -158,8 +158,8 @@ def probe_with_log(profile: Runner, store: Path, *, wait_seconds: int) -> tuple[
         answer = run_command([*srun, "bash", "-c", script])
     finally:
         token.unlink(missing_ok=True)
-    found = [line[6:] for line in answer.stdout.splitlines() if line.startswith("PROBE ")]
-    return (json.loads(found[0]) if found else None), answer.stderr.strip()
+    lines = [line[6:] for line in answer.stdout.splitlines() if line.startswith("PROBE ")]
+    return (json.loads(lines[0]) if lines else None), answer.stderr.strip()
 
 
 def file_system(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""What SLURM says of jobs: one batched query for all of them, asked at most every few seconds.
+"""States of jobs in SLURM: one batched query for all of them, at most every few seconds.
 
 `squeue` is asked, because the controller alone knows whether a job may still run: accounting lags, and calls a job
 NODE_FAIL while SLURM is already running it again. Where the controller does not answer, `sacct` is; where neither
-does, a job is *unknown*, which is never "failed" and never "gone".
+does, a job is *unknown*, and is not reported as failed or gone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def run_command(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 class SlurmQueue:
-    """Remembers an answer for `INTERVAL_SECONDS`. `notes` says which part of SLURM did not answer the last query."""
+    """Caches an answer for `INTERVAL_SECONDS`. `notes` says which part of SLURM did not answer the last query."""
 
     def __init__(self, *, run: Command = run_command, clock: Callable[[], float] = time.monotonic) -> None:
         self._run, self._clock = run, clock
@@ -73,11 +73,11 @@ class SlurmQueue:
         stale = [j for j in jobs if j not in self._seen or now - self._seen[j][0] >= INTERVAL_SECONDS]
         if stale:
             answer = self._ask(",".join(sorted(stale, key=int)))
-            now = self._clock()  # a dead controller takes longer to not answer than the answer is remembered
-            found: dict[str, dict[str, JobState]] = {job: {} for job in stale}
+            now = self._clock()  # a query of a dead controller takes longer than an answer is cached
+            result: dict[str, dict[str, JobState]] = {job: {} for job in stale}
             for job_id, state in answer.items():
-                found.get(job_id.partition("_")[0], {})[job_id] = state
-            self._seen |= {job: (now, {"*": answer.get("*", GONE)} | states) for job, states in found.items()}
+                result.get(job_id.partition("_")[0], {})[job_id] = state
+            self._seen |= {job: (now, {"*": answer.get("*", GONE)} | states) for job, states in result.items()}
         return {job_id: state for job in jobs for job_id, state in self._seen[job][1].items() if job_id != "*"}
 
     def state(self, job_id: str) -> JobState:
@@ -87,11 +87,11 @@ class SlurmQueue:
         return states.get(job_id, states["*"])
 
     def active(self, job: JobRef) -> bool | None:
-        """Whether SLURM still holds `job`; None where nobody can say."""
+        """Whether SLURM still holds `job`; None where it is unknown."""
         return self.state(job.id).active_for(job)
 
     def forget(self) -> None:
-        """Ask again at the next question."""
+        """Drop the cached answer."""
         self._seen.clear()
 
     def named(self, names: Iterable[str]) -> dict[str, str] | None:
@@ -102,7 +102,7 @@ class SlurmQueue:
         return {name: job for job, name in _fields(answer.stdout, 2)}
 
     def endings(self, job_ids: Iterable[str]) -> dict[str, str]:
-        """How ended jobs ended, in accounting's words; empty where there is none to ask (`notes` says so)."""
+        """States of ended jobs from accounting; empty where accounting does not answer (`notes` says so)."""
         ids = ",".join(sorted({job_id.partition("_")[0] for job_id in job_ids}, key=int))
         if not ids:
             return {}
@@ -119,7 +119,7 @@ class SlurmQueue:
         answer = self._run(["squeue", "-h", "-a", "-r", "-t", "all", "-o", "%i|%T|%r|%V|%j", "-j", ids])
         if answer.returncode == 0:
             return {job: _live(*values) for job, *values in _fields(answer.stdout, 5)}
-        if "Invalid job id" in answer.stderr:  # the controller answers: it forgot them all, so they are over
+        if "Invalid job id" in answer.stderr:  # the controller answers and knows none of them, so they have ended
             return {}
         self.notes = (f"the SLURM controller does not answer ({_last_line(answer.stderr)})",)
         accounting = self._run(["sacct", "-D", "-X", "-n", "-P", "-o", "JobID,State", "-j", ids])
@@ -136,13 +136,13 @@ def _fields(text: str, count: int) -> list[tuple[str, ...]]:
 
 def _by_element(text: str) -> dict[str, str]:
     """Job or array element -> its state. Accounting has one row, ``9_[0-3,7%2]``, for elements that never started."""
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     for job, state in _fields(text, 2):
         array = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", job)
         ranges = [part.split("-") for part in array[2].split(",")] if array else []
         places = [place for ends in ranges for place in range(int(ends[0]), int(ends[-1]) + 1)]
-        found |= dict.fromkeys([f"{array[1]}_{place}" for place in places] if array else [job], state)
-    return found
+        states |= dict.fromkeys([f"{array[1]}_{place}" for place in places] if array else [job], state)
+    return states
 
 
 def _live(state: str, reason: str, submitted: str, name: str) -> JobState:

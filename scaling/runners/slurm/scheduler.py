@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from scaling.runners.runner_file import Runner
 
 LOCK_SECONDS = 300.0  # another launch on this store prepares data and submits at most about this long
-MAX_UNATTENDED_ATTEMPTS = 10  # assumption: a run that was lost this often needs a person
+MAX_UNATTENDED_ATTEMPTS = 10  # assumption: a run that was lost this often is left to the user
 
 
 class _Held(NamedTuple):
@@ -75,7 +75,7 @@ class SlurmScheduler(Scheduler):
         check_folder(self.store)
 
     def scripts(self, work: Sequence[Work], order: Order) -> list[str]:
-        """The sbatch texts that `submit` would hand over now. The id of a job that is not there yet is written
+        """The sbatch texts that `submit` would submit now. The id of a job that is not there yet is written
         ``JOB_OF_<its name>``.
         """
         first = self._next_number()
@@ -92,7 +92,7 @@ class SlurmScheduler(Scheduler):
         return [self._script(array, number=0, first=0) for array in kinds.values() if array.after is None]
 
     def submit(self, work: Sequence[Work], order: Order) -> Outcome:
-        """Hand over every run of `work` that no job holds.
+        """Submit every run of `work` that no job holds.
 
         Args:
             work: runs without a result.
@@ -146,7 +146,7 @@ class SlurmScheduler(Scheduler):
         preflight.check_cluster(self.runner, self.samples(work), where=self.where)
 
     def check_store(self) -> str | None:
-        """Refuse a store that the nodes do not see; a remark where no node was free to be asked."""
+        """Refuse a store that the nodes do not see; a warning where no node was free to check it."""
         return preflight.check_shared(self.runner, self.store, where=self.where)
 
     def logs(self, job: JobRef) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a job asks of SLURM: the runner's rules as sbatch options, in the words of submitit's `update_parameters`.
+"""The sbatch options of a job, from the runner file, under the names of submitit's `update_parameters`.
 
 Values reach `#SBATCH` lines quoted by submitit; a newline would end the line and start a shell command, so it is
 refused. Only the lines under `setup:` are shell, because they are meant to be.
@@ -54,7 +54,7 @@ def array_parameters(profile: Runner, array: Array, *, name: str, after: str | N
         "mem": _times(rule.memory, array.slots),
         "array_parallelism": array.parallelism or len(array.tasks),
         "signal_delay_s": min(SIGNAL_SECONDS, int(_limit(profile)) // 2),
-        # srun takes --cpus-per-task from sbatch no longer since SLURM 22.05; one rank that fails ends all of them
+        # since SLURM 22.05 srun does not take --cpus-per-task from sbatch; one rank that fails ends all of them
         "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
     }
     more = {"requeue": True} | ({"dependency": f"afterany:{after}"} if after else {})
@@ -109,7 +109,7 @@ def _common(profile: Runner, name: str, seconds: float, more: Mapping[str, Any])
 
 
 def _times(memory: str | None, slots: int) -> str | None:
-    """``2G`` for each of 16 runs side by side is ``32G``; SLURM's words for "all of it" stay."""
+    """``2G`` for each of 16 runs side by side is ``32G``; SLURM's words for all of the memory stay."""
     match = re.fullmatch(r"(\d+)([KMGTkmgt]?)", memory or "")
     return f"{int(match[1]) * slots}{match[2]}" if match and match[1] != "0" else memory
 

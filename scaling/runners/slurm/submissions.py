@@ -1,4 +1,4 @@
-"""Submissions: what was handed to a scheduler, written down so that a launcher may be killed between any two calls.
+"""Records of what was submitted to a scheduler, so that a launcher may be killed between any two calls.
 
     <store>/launches/<launch>/01.json   an intention, written before `sbatch`: job name, and the runs of every task
     <store>/launches/<launch>/01.job    its job id, written after; null where it turned out that nothing was submitted
@@ -60,7 +60,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Submitted:
-    """An intention and what became of it: `job_id` is None while nobody knows, "" where nothing was submitted."""
+    """An intention and its job: `job_id` is None while it is unknown, "" where nothing was submitted."""
 
     path: Path
     submission: Submission
@@ -91,7 +91,7 @@ def launch_folder(store: Path, name: str) -> Path:
 
 
 def all_submitted(store: Path) -> Iterator[Submitted]:
-    """Every submission of every launch on this store, oldest names first. Of a damaged one nobody knows the runs: its
+    """Every submission of every launch on this store, oldest names first. The runs of a damaged one are unknown: its
     tasks train them, and a task that is submitted beside it finds them alive and leaves them alone.
     """
     for path in sorted((store / "launches").glob("*/[0-9]*.json")):
@@ -100,7 +100,7 @@ def all_submitted(store: Path) -> Iterator[Submitted]:
 
 
 def job_id_of(path: Path) -> str | None:
-    """The job id of the intention at `path`: None while nobody knows, "" where nothing was submitted."""
+    """The job id of the intention at `path`: None while it is unknown, "" where nothing was submitted."""
     try:
         job_id: Any = read_record(path.with_suffix(".job")).values["job_id"]
     except (FileNotFoundError, DamagedRecord, KeyError):  # then it is looked up by its name

@@ -1,13 +1,13 @@
-"""What runs inside a SLURM task: the pool of workers of `scaling.runners.pool`, and the way back into the queue.
+"""What runs inside a SLURM task: the pool of workers of `scaling.runners.pool`, and the requeue.
 
 submitit calls `work` under `srun`, after installing a signal handler of its own that checkpoints in mid-step and
 dead-locks with child processes (measured). Ours replaces it before anything is started: USR2 (SLURM's warning before
 the time limit or a preemption), TERM and INT set a flag. Every process of the step receives the same signals, so the
 workers checkpoint at their next step boundary and exit 75 by themselves. When they have, the task asks SLURM to run
-it again and leaves by SystemExit, which submitit does not take for a result.
+it again and leaves by SystemExit, which submitit does not record as a result.
 
 It asks only while SLURM says RUNNING: a job being cancelled or already requeued gets a TERM too, and a requeue would
-raise it from the dead.
+start it again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from scaling.runners.slurm.queue import SlurmQueue, run_command
 from scaling.runners.slurm.submissions import Submission, launch_folder
 from scaling.runners.worker import EXIT_STOPPED, STOP_SIGNALS, WorkList
 
-CONTINUATION = "SCALING_CONTINUATION"  # set in the environment of a launch that no person started
+CONTINUATION = "SCALING_CONTINUATION"  # set in the environment of a launch that a job started
 POLL_SECONDS = 0.2
 RANK_WAIT_SECONDS = 60.0  # a rank that leaves first would end rank 0 before it has asked for the requeue
 REQUEUE_TRIES, REQUEUE_WAIT_SECONDS = 60, 5.0  # a controller that restarts is back within five minutes (assumption)
@@ -42,7 +42,7 @@ def work(store: str, launch: str, submission: str, task: int) -> None:
     """Train the runs of one task of a submission. This is the function that submitit pickles, with only these values.
 
     Raises:
-        SystemExit: stopped before the end; SLURM was asked to run the task again, or has other plans for it.
+        SystemExit: stopped before the end; SLURM was asked to run the task again, or ends it for another reason.
         RunnerError: a worker could not start.
     """
     stop = _StopFlag()
@@ -122,7 +122,7 @@ def run_pool(pool: LocalPool, stop: Callable[[], bool]) -> bool:
 
 
 def requeue(job_id: str, *, queue: SlurmQueue | None = None, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Ask SLURM to run this job again, unless it has other plans; the exit status to leave with."""
+    """Ask SLURM to run this job again, unless it is cancelling or requeueing it; the exit status to leave with."""
     queue = queue or SlurmQueue()
     for _ in range(REQUEUE_TRIES):
         queue.forget()

@@ -1,4 +1,4 @@
-"""SLURM behind the seam: what a dry run says of dependencies, which job a process is in, and what 0.1 has queued."""
+"""SLURM as a scheduler: dependencies in a dry run, the job that a process is in, and jobs that 0.1 has queued."""
 
 from __future__ import annotations
 

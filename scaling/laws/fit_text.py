@@ -72,10 +72,10 @@ def _values(fit: Fit, draws: Draws | None) -> str:
     head = f"  {'parameter':<16}{'value':>12}"
     head += f"   {'95 % interval':<26}{'half width':>10}" if draws is not None else ""
     lines = [head + ("   95 % by profile" if profiles else "")]
-    for name, value, interval in rows:
-        line = f"  {name:<16}{UNKNOWN if value is None else _number(value):>12}"
-        if interval is not None and value is not None:
-            line += f"   {_pair(interval):<26}{_relative(value, interval):>10}"
+    for name, shown, interval in rows:
+        line = f"  {name:<16}{UNKNOWN if shown is None else _number(shown):>12}"
+        if interval is not None and shown is not None:
+            line += f"   {_pair(interval):<26}{_relative(shown, interval):>10}"
         lines.append(line + (f"   {_pair(profiles[name])}" if name in profiles else ""))
     return "\n".join(lines)
 

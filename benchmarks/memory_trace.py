@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.sweeps.counting import matrix_ranks
 from scaling.sweeps.ladders import LADDERS
 from scaling.sweeps.memory import training_memory
+from scaling.training import stability
 from scaling.training.trainer import Trainer
 
 SHAPES = {rung.name: rung.shape(32000) for rung in LADDERS["spectron"]}  # arXiv 2602.12429
@@ -89,8 +91,10 @@ def blank_data(run: Run) -> TokenData:
 
 
 def traced_peak(run: Run) -> float:
-    """Bytes at the peak of one step of the real trainer, on fake tensors."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    """Bytes at the peak of one step of the real trainer, on fake tensors. Norms take one power step: all need the same
+    memory, and fake operations take a millisecond each.
+    """
+    with mock.patch.object(stability, "POWER_STEPS", 1), FakeTensorMode(allow_non_fake_inputs=True):
         trainer = Trainer(run, blank_data(run), device=torch.device("cpu"))
         rules = trainer.optimizers.rules.values()
         states = [tensor for rule in rules for stacks in rule.state().values() for tensor in stacks]

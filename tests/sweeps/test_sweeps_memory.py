@@ -65,10 +65,11 @@ def test_a_pure_update_holds_one_more_copy_of_the_factors() -> None:
 
 
 def test_the_split_is_the_largest_equal_part_that_fits() -> None:
-    for part in divisors(24):
-        room = training_memory(RUN, sequences=part).peak / USABLE
-        assert split(RUN, memory_bytes=room).sequences == part
-        assert split(RUN, memory_bytes=room - 1).sequences != part or part == 1
+    peaks = {part: training_memory(RUN, sequences=part).peak for part in divisors(24)}
+    assert list(peaks) == [24, 12, 8, 6, 4, 3, 2, 1]
+    for peak in set(peaks.values()):
+        fitting = [part for part in peaks if peaks[part] <= peak]
+        assert split(RUN, memory_bytes=peak / USABLE + 1).sequences == max(fitting)
     tight = split(RUN, memory_bytes=1e6)
     assert (tight.sequences, tight.fits) == (1, False)
     assert split(RUN, memory_bytes=1e12, placement=Placement(8)).sequences == 3
@@ -77,7 +78,7 @@ def test_the_split_is_the_largest_equal_part_that_fits() -> None:
 
 
 def test_a_worker_splits_a_batch_as_the_plan_says(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    room = training_memory(RUN, sequences=6).peak / USABLE
+    room = training_memory(RUN, sequences=6).peak / USABLE + 1
 
     def micro_batch(memory_bytes: float | None, **rule: int) -> int | None:
         listed = WorkList("corpus", (RUN.id,), {}, memory_bytes=memory_bytes, micro_batches=rule)

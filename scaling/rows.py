@@ -323,7 +323,7 @@ Row = TypeVar("Row", bound=RunRow)
 COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "sets")
 _FORMULA = ("=", "+", "-", "@")
 _SET_COLUMNS = ("loss", "loss_se", "loss_per_byte")
-_TEXT = {field.name for field in fields(RunRow) if "str" in str(field.type)}
+TEXT_COLUMNS = {field.name for field in fields(RunRow) if "str" in str(field.type)}
 _POSITIVE = {"params", "tokens", "loss", "flops", "budget", "params_total", "params_non_embedding", "params_matmul"}
 
 
@@ -418,7 +418,7 @@ def _sets(where: str, values: Mapping[str, object]) -> Iterator[SetLoss]:
 def _value(where: str, name: str, value: object) -> Any:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    if name in _TEXT:
+    if name in TEXT_COLUMNS:
         text = str(value).strip()
         return text[1:] if text.startswith(tuple(f"'{sign}" for sign in _FORMULA)) else text
     if name in ("tied", "compiled") and str(value) in ("True", "False"):

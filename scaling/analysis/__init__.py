@@ -2,7 +2,9 @@
 
 | module            | idea                                                                              |
 |-------------------|-----------------------------------------------------------------------------------|
-| table_reader      | a table read: our runs.csv, or any CSV, JSON lines, Parquet of params, tokens, loss |
+| table_reader      | a table read: our runs.csv, or anyone's, with a report of what was decided         |
+| table/            | the steps from a file to rows: formats, columns, units, rows to keep, what a row is |
+| foreign_row       | a row of somebody else's table                                                     |
 | data_points       | which runs become data points, and why the others do not                          |
 | settings          | how a study is made                                                               |
 | training_costs    | what one trained token costs at a size N                                          |

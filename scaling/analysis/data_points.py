@@ -197,9 +197,16 @@ def _label(row: RunRow, params_column: str) -> str:
     return f"{spent}, layers {row.layers}, width {row.width}, heads {row.heads}, ff {row.ff_width}{shared}{tied}"
 
 
+def setting_value(row: RunRow, name: str) -> object:
+    """A hyperparameter of a run; in a foreign table it may have a name that none of ours has."""
+    if isinstance(row, ForeignRow) and (value := dict(row.settings).get(name)) is not None:
+        return value
+    return getattr(row, name, None)
+
+
 def setting(row: RunRow, names: Iterable[str]) -> str:
     """The hyperparameters `names` of a run: ``lr 0.02, weight_decay 0.1``."""
-    told = ((name, getattr(row, name)) for name in names)
+    told = ((name, setting_value(row, name)) for name in names)
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, (int, float)) else f"{name} {value}" for name, value in told
     )
@@ -207,7 +214,9 @@ def setting(row: RunRow, names: Iterable[str]) -> str:
 
 def tuned_names(rows: Sequence[RunRow]) -> list[str]:
     """The hyperparameters in which the runs of a cell differ; steps follow from the batch."""
-    varied = [name for name in _SETTING if len({getattr(row, name) for row in rows}) > 1]
+    foreign = (name for row in rows if isinstance(row, ForeignRow) for name, _ in row.settings)
+    every = dict.fromkeys((*_SETTING, *foreign))
+    varied = [name for name in every if len(rows) > 1 and len({setting_value(row, name) for row in rows}) > 1]
     return [name for name in varied if name != "steps" or "batch_tokens" not in varied]
 
 
@@ -217,7 +226,7 @@ def trials_of(cells: Sequence[tuple[str, Sequence[RunRow]]]) -> Trials:
     for _, rows in cells:
         names = tuned_names(rows)
         settings += [setting(row, names) for row in rows]
-        values += [getattr(row, names[0]) if len(names) == 1 else None for row in rows]
+        values += [setting_value(row, names[0]) if len(names) == 1 else None for row in rows]
     runs = [(label, row) for label, rows in cells for row in rows]
     seeds = [row.seed for _, row in runs]
     points = Points(

@@ -25,6 +25,7 @@ from scaling.laws.extrapolation import Extrapolation, extrapolate
 from scaling.laws.frontier import Frontier, frontier
 from scaling.laws.isoflop import IsoFlop, isoflop
 from scaling.laws.line_study import LineStudy, study_line
+from scaling.laws.optima import OptimaLaws, are_optima, optima_laws
 from scaling.laws.points import Array, Points
 from scaling.laws.seed_noise import SeedNoise
 from scaling.laws.tuning_bias import Selection, Trials, choose, selection_draws
@@ -46,6 +47,7 @@ class Line:
         curve: the models of the line by size; None in a table without shapes.
         costs: per trained token at N, by axis (`exact`, `6ND`, `device_seconds`).
         axis: the one of `costs` that C counts.
+        optima: power laws through the points, where each is the optimum of its compute and no law is determined.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Line:
     curve: Curve | None
     costs: Mapping[str, PerToken]
     axis: str
+    optima: OptimaLaws | None = None
 
     @cached_property
     def frontier(self) -> Frontier | None:
@@ -142,6 +145,9 @@ def make_line(
         )
     except FitError as error:
         refused = error.what + (f" ({error.got})" if error.got else "")
+    optima = None
+    if (law is None or undetermined_optimum(law.fit)) and are_optima(points):
+        optima = optima_laws(points)
     minima = law.isoflop if law else _minima(points, settings, seed, noise, trials)
     first = cells[0].row
     family = first.family
@@ -155,10 +161,11 @@ def make_line(
         choices,
         law,
         refused,
-        minima,
+        None if optima else minima,
         curve,
         costs,
         axis,
+        optima,
     )
 
 

@@ -60,6 +60,13 @@ def predict(line: Line, compute: float) -> Prediction:
         FitError: `compute` is not a positive number.
     """
     _positive("compute in training FLOPs", compute, "1e22")
+    if line.optima is not None:
+        at = line.optima.at(compute)
+        message = f"{line.name} holds optima: N and D are on the power laws through them, without intervals."
+        found = (checks.NO_LAW(message),)
+        return Prediction(
+            line, compute, at["N"], at["D"], at.get("loss"), slope=line.optima.exponents["N"], checks=found
+        )
     own = line.frontier_on(line.axis, compute)
     if own is None:
         return _refused(line, compute, None, None, _no_law(line))

@@ -146,7 +146,7 @@ class Study:
         """Raises `FitError` where the law over all lines, or every single one, is not determined, with the reason."""
         if isinstance(self._over_lines, FitError):
             raise self._over_lines
-        if not any(line.law for line in self.lines):
+        if not any(line.law or line.optima for line in self.lines):
             first = self.lines[0]
             raise FitError(f"no law can be fitted: {first.refused}", where=f"line {first.name}")
 

@@ -1,144 +1,94 @@
 """Tables of finished trainings, ours or somebody else's, as rows.
 
-Ours come from `results/<sweep>/runs.csv` and are `RunRow`s. A foreign table needs `params`, `tokens` and `loss`, and
-may have `family`, `rank_ratio`, `flops`, `budget`, `seed`, the columns that a law or a weighted fit reads, and any
-column of ours. CSV, JSON lines and Parquet are read to the same rows; a value that no law could use is an error that
-names the file, the row and the column.
+Ours come from `results/<sweep>/runs.csv` and are `RunRow`s. A foreign table has columns for the size, the tokens (or
+the FLOPs) and the loss, under the names and in the units that its authors chose; `analysis.table` recognises them,
+and `TableReport` says everything that was decided. What is ambiguous is asked about.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from scaling.analysis.foreign_row import POINT_COLUMNS as POINT_COLUMNS
+from scaling.analysis.foreign_row import ForeignRow as ForeignRow
+from scaling.analysis.foreign_row import column_names as column_names
+from scaling.analysis.table.cells import numbers
+from scaling.analysis.table.columns import check_chosen
+from scaling.analysis.table.exports import unfolded, with_names_read
+from scaling.analysis.table.formats import read_raw
+from scaling.analysis.table.keeping import values_of, wanted
+from scaling.analysis.table.raw import RawTable
+from scaling.analysis.table.reading import Reading, TableOptions
+from scaling.analysis.table.report import TableReport
 from scaling.errors import DataError
-from scaling.rows import COLUMNS, RunRow, checked_row, columns_of, is_runs_table, read_csv, run_row
-
-REQUIRED = ("params", "tokens", "loss")
-POINT_COLUMNS = ("weight", "factorized_params", "relative_rank", "unique_tokens", "unique_params")  # as in laws.Points
-OPTIONAL = ("family", "rank_ratio", "flops", "budget", "seed", *POINT_COLUMNS)
-_READERS = (".csv", ".jsonl", ".parquet")
+from scaling.rows import RunRow, is_runs_table, run_row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignRow(RunRow):
-    """A row of somebody else's table: N is `params` as the table counts it; the other columns are those of `Points`."""
+@dataclass(frozen=True)
+class LoadedTable:
+    """The rows of a table, and how it was read."""
 
-    params: float
-    weight: float | None = None
-    factorized_params: float | None = None
-    relative_rank: float | None = None
-    unique_tokens: float | None = None
-    unique_params: float | None = None
+    rows: Sequence[RunRow]
+    report: TableReport
 
 
 def read_table(path: str | Path, *, columns: Mapping[str, str] | None = None) -> Sequence[RunRow]:
     """The rows of a table: `RunRow`s of our own, `ForeignRow`s of any other.
 
     Args:
-        path: a `.csv`, `.jsonl` or `.parquet` file.
-        columns: our name -> the file's name, for tables that call them otherwise.
+        path: a file that `load_table` reads.
+        columns: our name -> the file's name, where it is not recognised.
 
     Raises:
-        DataError: the file is missing or unreadable, a column is missing, or a value cannot be used.
+        DataError: the file is missing or unreadable, a column is missing or ambiguous, or no row can be used.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError("no such table", where=str(path), allowed="a .csv, .jsonl or .parquet file, or a sweep")
-    lines = list(_read(path))
-    if not lines:
+    return load_table(path, TableOptions(columns=columns or {})).rows
+
+
+def load_table(path: str | Path, options: TableOptions | None = None) -> LoadedTable:
+    """The rows of a table with everything that reading it decided.
+
+    Args:
+        path: CSV with any separator, JSON, JSON lines, Parquet or Excel; a folder or a glob of them.
+        options: what the table does not say itself.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    options = options or TableOptions()
+    raw = with_names_read(unfolded(read_raw(path)), options.name_pattern)
+    if not len(raw):
         raise DataError("the table has no rows", where=str(path))
-    if columns:
-        _check_columns(path, lines[0][1], columns)
-        lines = [(number, _renamed(values, columns)) for number, values in lines]
-    header = lines[0][1]
-    ours = is_runs_table(header)
-    if missing := [name for name in (("tokens", "loss", "params_total") if ours else REQUIRED) if name not in header]:
+    if is_runs_table(raw.columns):
+        return _own(raw, options)
+    rows, report = Reading(raw, options).read()
+    return LoadedTable(rows, report)
+
+
+def _own(raw: RawTable, options: TableOptions) -> LoadedTable:
+    """A table that `collect` wrote, whose names and units are ours."""
+    if options.units or options.last_per:
         raise DataError(
-            f"the table has no column {', '.join(missing)}",
-            where=str(path),
-            got=", ".join(header),
-            allowed=f"{', '.join(REQUIRED)}, and optionally {', '.join(OPTIONAL)}",
-            hint="rename the columns in the file, or pass --columns params=NAME,tokens=NAME,loss=NAME",
+            "a table of ours has our units and a row for each run", where=raw.where, got="--unit or --last-per"
         )
-    if ours:
-        return [run_row(f"{path}:{number}", values) for number, values in lines]
-    return [checked_row(ForeignRow, f"{path}:{number}", values, needed=REQUIRED) for number, values in lines]
-
-
-def column_names(rows: Sequence[RunRow]) -> list[str]:
-    """The columns that a study of these rows may name: all of our own table, those with a value of a foreign one."""
-    kind = type(rows[0])
-    names = columns_of(kind)
-    return [name for name in names if kind is RunRow or any(getattr(row, name) is not None for row in rows)]
-
-
-def _check_columns(path: Path, header: Iterable[str], columns: Mapping[str, str]) -> None:
-    """Refuses names that are not ours, and names that are not the file's."""
-    known = dict.fromkeys((*REQUIRED, *OPTIONAL, *COLUMNS))
-    unknown = [name for name in columns if name not in known]
-    if unknown:
-        raise DataError(
-            f"--columns gives a name to {', '.join(unknown)}, which no table has",
-            where=str(path),
-            got=", ".join(f"{ours}={theirs}" for ours, theirs in columns.items()),
-            allowed=f"{', '.join((*REQUIRED, *OPTIONAL))} on the left of each =",
-        )
-    absent = [theirs for theirs in columns.values() if theirs not in header]
-    if absent:
-        raise DataError(
-            f"--columns names {', '.join(absent)}, which the table does not have",
-            where=str(path),
-            allowed=f"one of {', '.join(header)} on the right of each =",
-        )
-
-
-def _renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """The row under our names; a column of the file that has one of our names without being chosen is left out."""
-    kept = {name: value for name, value in row.items() if name not in columns and name not in columns.values()}
-    return kept | {ours: row.get(theirs) for ours, theirs in columns.items()}
-
-
-def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number for people, row), before any check."""
-    try:
-        if path.suffix == ".csv":
-            yield from read_csv(path)
-        elif path.suffix == ".jsonl":
-            yield from _read_json_lines(path)
-        elif path.suffix == ".parquet":
-            yield from _read_parquet(path)
-        else:
-            raise DataError("unknown kind of table", where=str(path), got=path.suffix, allowed=", ".join(_READERS))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the table cannot be read: {error}", where=str(path)) from error
-
-
-def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"not JSON: {error.msg}", where=f"{path}:{number}", got=line.strip()) from error
-            if not isinstance(row, dict):
-                raise DataError(
-                    "a row is not an object", where=f"{path}:{number}", got=row, allowed='{"params": 1e8, ...}'
-                )
-            yield number, row
-
-
-def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise DataError(f"not a Parquet file: {error}", where=str(path)) from error
-    yield from enumerate(table.to_pylist(), 1)
+    chosen = dict(options.columns) | ({"loss": options.loss} if options.loss else {})
+    check_chosen(raw, chosen)
+    for ours, theirs in chosen.items():
+        raw.columns[ours] = raw.columns[theirs]
+    if missing := [name for name in ("tokens", "loss", "params_total") if name not in raw.columns]:
+        raise DataError(f"the table has no column {', '.join(missing)}", where=raw.where, got=", ".join(raw.columns))
+    notes = list(raw.notes)
+    if options.where is not None or options.exclude:
+        columns = {name: values_of(cells, numbers(cells).values) for name, cells in raw.columns.items()}
+        kept = wanted(raw, columns, options.where, options.exclude, "id")
+        notes.append(f"--where and --exclude keep {int(kept.sum())} of {len(kept)} rows")
+        raw = raw.select([n for n, keep in enumerate(kept.tolist()) if keep])
+    names = list(raw.columns)
+    rows = [
+        run_row(raw.place(n), dict(zip(names, cells, strict=True)))
+        for n, cells in enumerate(zip(*raw.columns.values(), strict=True))
+    ]
+    mapping = {name: chosen.get(name, name) for name in ("tokens", "loss")}
+    return LoadedTable(rows, TableReport(raw.where, mapping, {}, notes=tuple(notes)))

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from scaling.cli._quantity import Quantity
+from scaling.cli._table_options import TABLE_OPTIONS, Option, TableChoice
 
 if TYPE_CHECKING:
     from scaling.analysis.settings import Settings
-    from scaling.analysis.study import Study
     from scaling.laws.isoflop import Curve
-
-Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
 class FitOptions:
     """What was chosen on the line; None stands for what the sweep, or the default, says."""
 
-    columns: Mapping[str, str] | None = None
+    table: TableChoice = field(default_factory=TableChoice)
     law: str | None = None
     objective: str | None = None
     delta: float | Literal["auto"] | None = None
@@ -37,7 +34,7 @@ class FitOptions:
 
     def settings(self, written: Settings) -> Settings:
         """`written` with what was chosen in its place."""
-        names = [field.name for field in fields(self) if field.name != "columns"]
+        names = [one.name for one in fields(self) if one.name != "table"]
         chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
         return replace(written, **chosen)
 
@@ -63,24 +60,6 @@ class LawOption(click.Option):
         return super().get_help_record(ctx)
 
 
-class ColumnNames(click.ParamType[dict[str, str]]):
-    """Names of a foreign table's columns: params=N,tokens=D,loss=L."""
-
-    name = "ours=theirs,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
-        """Our name -> their name, or a usage error."""
-        if isinstance(value, dict):
-            return value
-        pairs = [part.partition("=") for part in str(value).split(",")]
-        if not all(ours and sign and theirs for ours, sign, theirs in pairs):
-            self.fail(f"{value!r} is not a list such as params=N,tokens=D,loss=L", param, ctx)
-        names = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
-        if len(names) < len(pairs):
-            self.fail(f"{value!r} names one of our columns twice", param, ctx)
-        return names
-
-
 def _pairs(context: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str] | None:
     """`NAME=WORD`, given any number of times, as a mapping; None where it was not given."""
     pairs = [value.partition("=") for value in values]
@@ -102,13 +81,7 @@ def _numbers(context: click.Context, param: click.Parameter, values: Sequence[st
 def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options of a verb that fits; it takes them as the one argument `options`."""
     options: Sequence[Option] = (
-        click.option(
-            "--columns",
-            type=ColumnNames(),
-            help="What a foreign table calls its columns: params=N,tokens=D,loss=L. It may also have family, "
-            "rank_ratio, flops, budget, seed, weight; for the rank laws factorized_params and relative_rank; for "
-            "data_constrained unique_tokens and unique_params.",
-        ),
+        *TABLE_OPTIONS,
         click.option("--law", cls=LawOption),
         click.option("--objective", type=click.Choice(["log_huber", "log_mse", "mse", "huber"])),
         click.option("--delta", type=Width(), help="Of the Huber objectives (default 1e-3), or auto."),
@@ -138,30 +111,11 @@ def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def with_options(**values: Any) -> Any:
-        chosen = {field.name: values.pop(field.name) for field in fields(FitOptions)}
-        return function(options=FitOptions(**chosen), **values)
+        table = TableChoice(**{one.name: values.pop(one.name) for one in fields(TableChoice)})
+        chosen = {one.name: values.pop(one.name) for one in fields(FitOptions) if one.name != "table"}
+        return function(options=FitOptions(table, **chosen), **values)
 
     decorated: Callable[..., Any] = with_options
     for option in reversed(options):
         decorated = option(decorated)
     return decorated
-
-
-def study_of(table: Path, root: Path | None, options: FitOptions) -> Study:
-    """The study of a sweep's last launch, or of a foreign table; options given on the line replace the settings."""
-    from scaling.analysis.settings import Settings
-    from scaling.analysis.study import settings_for_table, study_rows
-    from scaling.analysis.table_reader import read_table
-    from scaling.laws.forms import form_named
-
-    if options.law is not None:
-        form_named(options.law)
-    if table.suffix in (".yaml", ".yml"):
-        if options.columns:
-            raise click.UsageError("--columns is for foreign tables; a sweep's table has our own columns")
-        from scaling.cli._project import open_project
-
-        project = open_project(table, root)
-        return project.study(options.settings(project.settings))
-    rows = read_table(table, columns=options.columns)
-    return study_rows(rows, settings=settings_for_table(rows, options.settings(Settings())))

@@ -9,7 +9,7 @@ import click
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 sweep_argument = click.argument("sweep", type=_FILE)
-table_argument = click.argument("table", metavar="SWEEP|FILE", type=_FILE)
+table_argument = click.argument("table", metavar="SWEEP|FILE", type=click.Path(path_type=Path))
 run_argument = click.argument("run")
 root_option = click.option(
     "--root",

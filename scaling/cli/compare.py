@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scaling.cli._fit_options import FitOptions, fit_options, study_of
+from scaling.cli._fit_options import FitOptions, fit_options
 from scaling.cli._options import json_option, root_option, table_argument
 from scaling.cli._screen import print_json, print_table
+from scaling.cli._studies import studies_of, tables_json
 from scaling.quantity import format_number
 
 if TYPE_CHECKING:
@@ -32,12 +33,16 @@ def compare(table: Path, measure: bool, root: Path | None, as_json: bool, option
     from scaling.report.serving_document import measured_json
     from scaling.report.terminal import compare_text
 
-    study = study_of(table, root, options)
+    studies = studies_of(table, root, options)
+    if len(studies) > 1:
+        raise click.UsageError("compare takes one --loss")
+    study = studies[0].study
     rows = measured_rows(study) if measure else []
     if as_json:
         measured = {"measured": [measured_json(line, row) for line, row in rows]} if measure else {}
-        print_json(comparisons_json(study) | measured)
+        print_json(comparisons_json(study) | measured | tables_json(studies))
         return
+    studies[0].print_report()
     click.echo(compare_text(study))
     if rows:
         click.echo()

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scaling.cli._fit_options import FitOptions, fit_options, study_of
+from scaling.cli._fit_options import FitOptions, fit_options
 from scaling.cli._options import json_option, root_option, table_argument
 from scaling.cli._screen import print_json
+from scaling.cli._studies import named_by_loss, studies_of, tables_json
 
 if TYPE_CHECKING:
     from scaling.analysis.study import Study
@@ -28,14 +29,17 @@ def fit(table: Path, approach: str | None, root: Path | None, as_json: bool, opt
     from scaling.report.documents import fits_json
     from scaling.report.terminal import fit_text
 
-    study = study_of(table, root, options)
+    studies = studies_of(table, root, options)
     if as_json:
-        document = fits_json(study)
-        document["fits"] = [fit for fit in document["fits"] if approach in (None, str(fit["approach"]))]
-        print_json(document)
-    else:
-        click.echo(fit_text(study, approach=None if approach is None else int(approach)) or _nothing(study, approach))
-    study.require_law()
+        parts = [fits_json(one.study) for one in studies]
+        fits = [fit for fit in named_by_loss(studies, parts, "fits") if approach in (None, str(fit["approach"]))]
+        print_json(parts[0] | {"fits": fits} | tables_json(studies))
+    for one in () if as_json else studies:
+        one.print_report()
+        text = fit_text(one.study, approach=None if approach is None else int(approach))
+        click.echo(text or _nothing(one.study, approach))
+    for one in studies:
+        one.study.require_law()
 
 
 def _nothing(study: Study, approach: str | None) -> str:

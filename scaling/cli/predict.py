@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from scaling.checks import Check
-from scaling.cli._fit_options import FitOptions, fit_options, study_of
+from scaling.cli._fit_options import FitOptions, fit_options
 from scaling.cli._options import json_option, root_option
 from scaling.cli._quantity import Quantity
 from scaling.cli._screen import print_checks, print_json, print_table
+from scaling.cli._studies import StudyOfTable, named_by_loss, studies_of, tables_json
 from scaling.quantity import format_number
 
 _ALWAYS = 8  # columns shown also where nothing fills them
 
 
 @click.command()
-@click.argument("table", metavar="[SWEEP|FILE]", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("table", metavar="[SWEEP|FILE]", required=False, type=click.Path(path_type=Path))
 @click.option("--compute", "-c", type=Quantity(), multiple=True, help="Training FLOPs; may be repeated.")
 @click.option("--params", "-n", type=Quantity(), help="Parameters N, with --tokens: the loss there.")
 @click.option("--tokens", "-d", type=Quantity(), help="Training tokens D, with --params.")
@@ -40,15 +42,19 @@ def predict(
     place = _place(compute, params, tokens, published)
     if published is not None and table is not None:
         raise click.UsageError("predict from a sweep or a table, or from a published law, not from both")
+    studies: list[StudyOfTable] = []
     if published is not None:
         document = _predict_published(published, compute)
     elif table is not None:
-        document = _predict_study(table, root, compute, place, options)
+        studies = studies_of(table, root, options)
+        document = _predictions(studies, compute, place)
     else:
         raise click.UsageError("name a sweep or a table, or a published law with --published NAME")
     if as_json:
         print_json(document)
         return
+    for one in studies:
+        one.print_report()
     header = ("line", "FLOPs", "N", "", "D", "", "loss", "", "one run", "forms")
     rows = [_prediction_row(one) for one in document["predictions"]]
     kept = [n for n in range(len(header)) if n < _ALWAYS or any(row[n] for row in rows)]
@@ -69,19 +75,19 @@ def _place(
     return params, tokens
 
 
-def _predict_study(
-    table: Path, root: Path | None, compute: tuple[float, ...], place: tuple[float, float] | None, options: FitOptions
+def _predictions(
+    studies: Sequence[StudyOfTable], compute: tuple[float, ...], place: tuple[float, float] | None
 ) -> dict[str, Any]:
     from scaling.report.documents import losses_json, predictions_json
 
-    study = study_of(table, root, options)
-    study.require_law()
-    if place is not None:
-        return losses_json(study, *place)
-    targets = compute or study.settings.predict
-    if not targets:
-        raise click.UsageError("say at which compute: --compute 1e22, or analysis.predict in the sweep")
-    return predictions_json(study, targets)
+    parts = []
+    for one in studies:
+        one.study.require_law()
+        targets = compute or one.study.settings.predict
+        if place is None and not targets:
+            raise click.UsageError("say at which compute: --compute 1e22, or analysis.predict in the sweep")
+        parts.append(predictions_json(one.study, targets) if place is None else losses_json(one.study, *place))
+    return parts[0] | {"predictions": named_by_loss(studies, parts, "predictions")} | tables_json(studies)
 
 
 def _predict_published(name: str, compute: tuple[float, ...]) -> dict[str, Any]:
@@ -102,7 +108,8 @@ def _predict_published(name: str, compute: tuple[float, ...]) -> dict[str, Any]:
 
 
 def _prediction_row(one: dict[str, Any]) -> tuple[object, ...]:
-    shown: list[object] = [one["line"], None if one["compute"] is None else f"{one['compute']:.3g}"]
+    line = f"{one['line']}, {one['metric']}" if "metric" in one else one["line"]
+    shown: list[object] = [line, None if one["compute"] is None else f"{one['compute']:.3g}"]
     for name in ("N", "D", "loss"):
         shown.append(None if one[name] is None else _short(name, one[name]))
         shown.append(_pair(name, one["intervals"].get(name)))

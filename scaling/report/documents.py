@@ -154,8 +154,8 @@ def _fits(study: Study, line: Line) -> list[dict[str, Any]]:
     named = {"family": line.family, "rank_ratio": line.rank_ratio, "line": line.name}
     dropped = sum(item.line == line.name for item in study.dropped)
     if line.law is None:
-        return [named | _refused(study, line, dropped)]
-    approaches = [3] + [2] * (line.law.isoflop is not None) + [1] * (line.law.envelope is not None)
+        return [named | one for one in (_refused(study, line, dropped), *_optima(study, line, dropped))]
+    approaches = [3] + [2] * (line.isoflop is not None) + [1] * (line.law.envelope is not None)
     dropped += line.law.dropped
     found = [named | line.law.to_json(approach) | {"dropped": dropped} for approach in approaches]
     found[0]["selection"] = [asdict(choice) for choice in line.choices]
@@ -163,7 +163,7 @@ def _fits(study: Study, line: Line) -> list[dict[str, Any]]:
         {"objective": c.objective, "delta": c.delta, "exponents": c.exponents, "status": c.status}
         for c in line.law.sensitivity
     ]
-    return found
+    return [*found, *(named | one for one in _optima(study, line, dropped))]
 
 
 def _together(study: Study) -> list[dict[str, Any]]:
@@ -219,6 +219,25 @@ def _refused(study: Study, line: Line, dropped: int) -> dict[str, Any]:
         "range": {"N": list(line.points.range.params), "D": list(line.points.range.tokens)},
         "checks": [check.to_json()],
     }
+
+
+def _optima(study: Study, line: Line, dropped: int) -> list[dict[str, Any]]:
+    """Power laws through given optima, where the table is one of them."""
+    if line.optima is None:
+        return []
+    found: dict[str, Any] = {
+        "law": None,
+        "approach": 2,
+        "objective": None,
+        "delta": None,
+        "parameters": dict(line.optima.coefficients),
+        "exponents": dict(line.optima.exponents),
+        "exponent_intervals": {name: list(pair) for name, pair in line.optima.exponent_intervals.items()},
+        "status": "ok",
+        "message": f"power laws through {len(line.points)} given optima",
+        "checks": [],
+    }
+    return [_refused(study, line, dropped) | found]
 
 
 def _prediction(study: Study, made: Prediction) -> dict[str, Any]:

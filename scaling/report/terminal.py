@@ -10,6 +10,7 @@ from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
 from scaling.checks import Check, by_severity
 from scaling.laws.fit_text import report_text
+from scaling.laws.optima import OptimaLaws
 from scaling.report.comparison_tables import differences_table, kappa_table, multipliers_table, tests_table
 from scaling.report.law_tables import minima_table
 from scaling.report.rate_tables import best_rates_table, claims_table, stability_table
@@ -41,6 +42,7 @@ def fit_text(study: Study, approach: int | None = None) -> str:
         blocks.append(table_text(minima))
     if approach in (None, 2):
         blocks += [_exponents_by_minima(line) for line in study.lines if line.isoflop]
+        blocks += [_through_optima(line, line.optima) for line in study.lines if line.optima]
     if approach in (None, 1):
         blocks += [text for line in study.lines for text in _envelope(line)]
     if study.dropped:
@@ -118,6 +120,14 @@ def _exponents_by_minima(line: Line) -> str:
         for name, value in line.isoflop.exponents.items()
     )
     return f"{line.name}, approach 2 ({line.isoflop.curve}): {told}"
+
+
+def _through_optima(line: Line, optima: OptimaLaws) -> str:
+    told = ", ".join(
+        "{} ∝ C^{:.3f} [{:.3f}, {:.3f}]".format(name, value, *optima.exponent_intervals[name])
+        for name, value in optima.exponents.items()
+    )
+    return f"{line.name}, power laws through {len(line.points)} given optima: {told}"
 
 
 def _envelope(line: Line) -> Iterator[str]:

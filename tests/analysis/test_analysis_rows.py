@@ -66,7 +66,7 @@ def test_our_own_table_round_trips(tmp_path, simulate):
         ("params,tokens\n1,2\n", "runs.csv", "no column loss"),
         ("", "runs.csv", "no rows"),
         ("params,tokens,loss\n", "runs.csv", "no rows"),
-        ("params,tokens,loss\n1,2,3\n1,2,nan\n", "runs.csv:3: loss", "not finite"),
+        ("params,tokens,loss\n1,2,nan\n1,2,\n", "runs.csv:2: loss", "not finite"),
         ("params,tokens,loss\n1,2,inf\n", "runs.csv:2: loss", "not finite"),
         ("params,tokens,loss\n1,2,\n", "runs.csv:2: loss", "missing"),
         ("params,tokens,loss\n1,-2,3\n", "runs.csv:2: tokens", "not positive"),
@@ -91,7 +91,7 @@ def test_bad_values_name_the_row_and_the_column(tmp_path, text, where, what):
         ("a.jsonl", b'{"params": 1\n'),
         ("a.jsonl", b"[1]\n"),
         ("a.parquet", b"PAR1"),
-        ("a.csv", b"\xff\xfe"),
+        ("a.csv", b"\xff\xfex"),
         ("a.txt", b"x"),
     ],
 )

@@ -110,12 +110,18 @@ def test_a_law_of_repeated_tokens_predicts_for_fresh_ones(tmp_path: Path, capsys
     ("arguments", "status", "word"),
     [
         (["fit", "nowhere.csv"], 1, "nowhere.csv"),
-        (["fit", "TABLE"], 1, "params"),
+        (["fit", "TABLE", "--where", "width > 1"], 1, "--where names width"),
+        (["fit", "TABLE", "--unit", "M"], 2, "params=M"),
+        (["fit", "TABLE", "--unit", "N=furlongs"], 1, "furlongs"),
+        (["fit", "TABLE", "--loss", "nll"], 1, "--loss names nll"),
+        (["fit", "TABLE", "--last-per", "run"], 1, "--last-per names run"),
+        (["fit", "TABLE", "--name-pattern", "(?P<size>"], 1, "--name-pattern"),
+        (["fit", "sweeps/quickstart.yaml", "--where", "loss < 3"], 2, "--where"),
         (["fit", "TABLE", "--columns", "params"], 2, "params=N"),
         (["fit", "TABLE", "--columns", "params=N,tokens=D,loss=LOSS"], 1, "--columns names LOSS"),
         (["fit", "TABLE", "--columns", "paramz=N,tokens=D,loss=L"], 1, "a name to paramz"),
         (["fit", "TABLE", "--columns", "params=N,params=D,loss=L"], 2, "twice"),
-        (["fit", "TABLE", "--columns", "params=N,tokens=D"], 1, "no column loss"),
+        (["fit", "TABLE", "--columns", "params=N,tokens=L"], 1, "no column loss"),
         (["fit", "TABLE", "--columns", "params=N,tokens=D,loss=L", "--law", "chincilla"], 1, "data_constrained"),
         (["predict", "TABLE", "-c", "-5"], 2, "positive"),
         (["predict", "-c", "1e22"], 2, "--published"),
@@ -129,6 +135,19 @@ def test_mistakes_with_tables(arguments: list[str], status: int, word: str, tabl
     assert out == ""
     assert word in err
     assert "Traceback" not in err
+
+
+def test_every_loss_that_is_named_gets_its_law_and_the_table_says_how_it_was_read(table: Path, capsys) -> None:
+    header, *rows = table.read_text().splitlines()
+    more = [f"{header},val_bpb", *(f"{row},{float(row.split(',')[2]) + 0.5!r}" for row in rows), "1e9,1e10,nan,nan"]
+    table.write_text("\n".join(more) + "\n")
+    read = ["--loss", "L", "--loss", "val_bpb", "--unit", "val_bpb=nats", "--bootstrap", "0", "--json"]
+    made = document(["fit", str(table), *read], capsys)
+    floors = {fit["metric"]: fit["parameters"]["E"] for fit in made["fits"] if fit["approach"] == 3}
+    assert floors == {"L": pytest.approx(LAW["E"]), "val_bpb": pytest.approx(LAW["E"] + 0.5)}
+    assert made["table"]["mapping"] == {"params": "N", "tokens": "D", "loss": "L"}
+    assert [(row["row"], row["column"], row["value"]) for row in made["table"]["dropped"]] == [(66, "L", "nan")]
+    assert [one["mapping"]["loss"] for one in made["tables"]] == ["L", "val_bpb"]
 
 
 def test_fit_predict_and_compare_of_a_sweep(launched) -> None:

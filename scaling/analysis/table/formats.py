@@ -1,0 +1,119 @@
+"""Files to a raw table, by the end of the name in any case: text, JSON, Parquet, Excel, each also as `.gz`; a folder
+or a glob is one table of all its files.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import zipfile
+import zlib
+from pathlib import Path
+
+from scaling.analysis.table.delimited import decoded, read_delimited
+from scaling.analysis.table.documents import flat, read_json, read_json_lines
+from scaling.analysis.table.raw import Growing, RawTable, unique_names
+from scaling.errors import DataError
+
+TEXT = (".csv", ".tsv", ".tab", ".dat", ".psv")
+LINES = (".jsonl", ".ndjson")
+EXCEL = (".xlsx", ".xlsm", ".xls", ".ods")
+KINDS = (*TEXT, ".json", *LINES, ".parquet", *EXCEL)
+
+
+def read_raw(path: str | Path) -> RawTable:
+    """The table of a file, of a folder (its runs.csv, or all its files), or of a glob such as ``runs/*.csv``.
+
+    Raises:
+        DataError: nothing is there, or something cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir() and (path / "runs.csv").is_file():
+        return _read(path / "runs.csv")  # what `collect` writes beside other tables
+    if path.is_dir():
+        found = sorted(one for one in path.iterdir() if one.is_file() and _kind(one) in KINDS)
+        return _joined(path, found)
+    if not path.exists() and glob.has_magic(str(path)):
+        found = sorted(Path(one) for one in glob.glob(str(path), recursive=True))  # noqa: PTH207  absolute or not
+        return _joined(path, [one for one in found if one.is_file()])
+    if not path.is_file():
+        allowed = "a .csv, .tsv, .json, .jsonl, .parquet or .xlsx file, a folder or glob of them, or a sweep"
+        raise DataError("no such table", where=str(path), allowed=allowed)
+    return _read(path)
+
+
+def _kind(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def _read(path: Path) -> RawTable:
+    kind, where = _kind(path), str(path)
+    if kind not in KINDS:
+        raise DataError("unknown kind of table", where=where, got=kind or path.name, allowed=", ".join(KINDS))
+    if kind == ".parquet":
+        return _read_parquet(path)
+    if kind in EXCEL:
+        return _read_excel(path)
+    try:
+        data = path.read_bytes()
+        if path.name.lower().endswith(".gz"):
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"the table cannot be read: {error}", where=where) from error
+    text = decoded(data, where)
+    del data
+    if kind in TEXT:
+        return read_delimited(text, where)
+    return read_json(text, where) if kind == ".json" else read_json_lines(text, where)
+
+
+def _read_parquet(path: Path) -> RawTable:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+        while any(pyarrow.types.is_struct(field.type) for field in table.schema):
+            table = table.flatten()
+        columns = [column.to_pylist() for column in table.columns]
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise DataError(f"not a Parquet file: {error}", where=str(path)) from error
+    names = unique_names(table.column_names, str(path))
+    return RawTable(str(path), dict(zip(names, columns, strict=True)), list(range(1, table.num_rows + 1)))
+
+
+def _read_excel(path: Path) -> RawTable:
+    import pandas
+
+    try:
+        frame = pandas.read_excel(path, sheet_name=0, dtype=object)
+    except ImportError as error:
+        hint = "pip install openpyxl, or save the sheet as CSV"
+        raise DataError(f"Excel files need one more package: {error}", where=str(path), hint=hint) from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"the table cannot be read: {error}", where=str(path), hint="save the sheet as CSV") from error
+    table = Growing()
+    names = unique_names(frame.columns, str(path))
+    for number, row in enumerate(frame.itertuples(index=False, name=None), 2):
+        table.add(number, dict(zip(names, row, strict=True)))
+    return table.table(str(path))
+
+
+def _joined(path: Path, files: list[Path]) -> RawTable:
+    """All files as one table; a row knows its file, by which `--name-pattern` and the runs are named."""
+    if not files:
+        raise DataError("no table is there", where=str(path), allowed=f"files that end in {', '.join(KINDS)}")
+    table = Growing()
+    names: list[str] = []
+    notes: dict[str, None] = {}
+    for one in files:
+        part = _read(one)
+        notes |= dict.fromkeys(f"{one.name}: {note}" for note in part.notes)
+        for n, line in enumerate(part.lines):
+            table.add(line, flat({name: cells[n] for name, cells in part.columns.items()}))
+            names.append(str(one))
+    made = table.table(str(path))
+    made.files = names
+    made.notes = [f"{len(files)} files are read as one table, one run each", *notes]
+    return made

@@ -1,0 +1,79 @@
+"""The study of what a person named: a sweep's last launch, or a table, once for each of its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scaling.cli._fit_options import FitOptions
+
+if TYPE_CHECKING:
+    from scaling.analysis.study import Study
+    from scaling.analysis.table.report import TableReport
+
+
+@dataclass(frozen=True)
+class StudyOfTable:
+    """A study and how its table was read; None for a sweep."""
+
+    study: Study
+    report: TableReport | None = None
+
+    @property
+    def loss(self) -> str | None:
+        """What the table calls the loss."""
+        return None if self.report is None else self.report.mapping["loss"]
+
+    def print_report(self) -> None:
+        """How the table was read, in a few lines."""
+        if self.report is not None:
+            click.echo("\n".join(self.report.lines()) + "\n")
+
+
+def study_of(table: Path, root: Path | None, options: FitOptions) -> Study:
+    """The study of a sweep's last launch, or of a foreign table; options given on the line replace the settings."""
+    return studies_of(table, root, options)[0].study
+
+
+def studies_of(table: Path, root: Path | None, options: FitOptions) -> list[StudyOfTable]:
+    """The study of a sweep's last launch, or one for each loss of a foreign table."""
+    from scaling.analysis.settings import Settings
+    from scaling.analysis.study import settings_for_table, study_rows
+    from scaling.analysis.table_reader import load_table
+    from scaling.laws.forms import form_named
+
+    if options.law is not None:
+        form_named(options.law)
+    if table.suffix in (".yaml", ".yml"):
+        options.table.refuse_for_sweeps()
+        from scaling.cli._project import open_project
+
+        project = open_project(table, root)
+        return [StudyOfTable(project.study(options.settings(project.settings)))]
+    studies = []
+    for choice in options.table.options():
+        read = load_table(table, choice)
+        settings = settings_for_table(read.rows, options.settings(Settings()))
+        studies.append(StudyOfTable(study_rows(read.rows, settings=settings), read.report))
+    return studies
+
+
+def named_by_loss(studies: Sequence[StudyOfTable], parts: Sequence[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    """The entries under `key` of the documents of all studies, with `metric`, the loss, where there are several."""
+    return [
+        entry if len(studies) == 1 else {"metric": one.loss} | entry
+        for one, part in zip(studies, parts, strict=True)
+        for entry in part[key]
+    ]
+
+
+def tables_json(studies: Sequence[StudyOfTable]) -> dict[str, Any]:
+    """How the table was read: `table`, and `tables` by loss where there are several; nothing for a sweep."""
+    reports = [one.report.to_json() for one in studies if one.report is not None]
+    if not reports:
+        return {}
+    return {"table": reports[0]} | ({"tables": reports} if len(reports) > 1 else {})

@@ -18,7 +18,7 @@ from scaling import checks
 from scaling.checks import Check
 from scaling.hardware import Device
 from scaling.parameterizations import parameterization_of, structures
-from scaling.quantity import format_number
+from scaling.quantity import format_bytes
 from scaling.rows import CellKey, PlanRow
 from scaling.sweeps.grids import Plan
 from scaling.sweeps.memory import ONE_DEVICE, USABLE, Placement, Split, split
@@ -393,8 +393,8 @@ def _misplaced(runs: Sequence[tuple[PlannedRun, Placement, Split]], device: Devi
         devices = f"{place.ranks} {device.name}{held}"
         message = (
             f"{len(misfits)} runs cannot fit {device.name}: {planned.cell} with {at_once} on {devices} needs "
-            f"{format_number(one.memory.peak)} bytes on each, {format_number(one.memory.peak - usable)} more than the "
-            f"{format_number(usable)} that may be used of its {format_number(device.memory_bytes)}."
+            f"{format_bytes(one.memory.peak)} on each, {format_bytes(one.memory.peak - usable)} more than the "
+            f"{format_bytes(usable)} that may be used of its {format_bytes(device.memory_bytes)}."
         )
         found.append(checks.DOES_NOT_FIT(message))
     return found

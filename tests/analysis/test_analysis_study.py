@@ -144,7 +144,8 @@ def test_checks_show_the_weak_points(simulate, settings):
     rows = simulate()
     rows[0] = replace(rows[0], **{"status": "diverged", "loss": None})
     rows[20] = replace(rows[20], torch_version="2.12.0")
-    rows[5] = replace(rows[5], epochs=6.0)
+    rows[5] = replace(rows[5], epochs=6.0, compiled=True)
+    rows[6] = replace(rows[6], compiled=False)
     codes = {check.code for check in study_rows(rows, settings=replace(settings, bootstrap=0)).checks}
     assert {
         "optimizer_differs",
@@ -154,6 +155,7 @@ def test_checks_show_the_weak_points(simulate, settings):
         "no_law",
         "runs_missing",
         "diverged_one_side",
+        "mixed_compiled",
         "mixed_torch_version",
         "seed_noise_uncertain",
     } <= codes

@@ -63,6 +63,22 @@ def test_simulated_intervals_grow_with_noise_and_say_which_line_gives_no_law(
     assert alone.message
 
 
+def test_stages_to_come_are_simulated_with_one_setting_of_every_cell(
+    small: Values, planned: Callable[..., Plan]
+) -> None:
+    small["grid"]["sizes_per_budget"] = 5
+    untuned = simulate(planned(small), target=1e13, studies=20)
+    small["families"]["dense"]["lr"] = [0.01, 0.02, 0.04]
+    small["tune"] = {"cells": 1}
+    plan = planned(small)
+    assert plan.pending
+    staged = simulate(plan, target=1e13, studies=20)
+    assert [(one.line, one.runs, one.message) for one in staged] == [
+        (one.line, one.runs, one.message) for one in untuned
+    ]
+    assert staged[0].exponent_n == pytest.approx(untuned[0].exponent_n, rel=0.1)  # the same points in another order
+
+
 def test_a_wider_design_is_expected_to_tell_more(small: Values, planned: Callable[..., Plan]) -> None:
     small["families"] = {"dense": small["families"]["dense"]}
     small["grid"]["sizes_per_budget"] = 5

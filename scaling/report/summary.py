@@ -138,7 +138,7 @@ def _kappa(study: Study) -> Iterator[str]:
     )
     word = "rejected" if ranks.test.rejected else "not rejected"
     yield (
-        f"If factorized parameters were all by which the lines differ, one is worth κ = {values} plain ones; that "
+        f"If the lines differ only in factorized parameters, one is worth κ = {values} plain ones; that "
         f"law is {word} against a B per line (p {ranks.test.p_value:.2f}, power {ranks.test.power:.2f})."
     )
 

@@ -119,14 +119,14 @@ def compare_pair(
 
 def exponent_difference(line: Line, reference: Line) -> ExponentDifference | None:
     """Exponent of N_opt of `line` minus the reference's, with its 95 % interval; None without two laws with draws."""
-    drawn = [
+    samples = [
         law.draws for one in (line, reference) if (law := one.law) and law.draws and law.fit.status != "degenerate"
     ]
-    if len(drawn) < 2 or any("N" not in draws.exponents or not len(draws.vectors) for draws in drawn):
+    if len(samples) < 2 or any("N" not in draws.exponents or not len(draws.vectors) for draws in samples):
         return None
-    first, second = (draws.exponents["N"] for draws in drawn)
+    first, second = (draws.exponents["N"] for draws in samples)
     count = min(len(first), len(second))
-    values = [draws.fit.exponents["N"] for draws in drawn]
+    values = [draws.fit.exponents["N"] for draws in samples]
     return values[0] - values[1], percentile_interval(first[:count] - second[:count])
 
 
@@ -151,13 +151,13 @@ def _difference(
 
 def _other_axes(joint: LineComparison, line: Line, reference: Line, sigma_seed: float | None) -> tuple[Difference, ...]:
     """The same question where another cost is held equal; the word is over all shared costs of that axis."""
-    found = []
+    result = []
     for axis in _AXES:
         other = None if axis == line.axis else on_axis(joint, axis, (line, reference))
         if other is not None:
-            made = _difference(other, len(other.costs) - 1, axis, None, sigma_seed)
-            found.append(replace(made, verdict=replace(made.verdict, word=other.verdict.word)))
-    return tuple(found)
+            difference = _difference(other, len(other.costs) - 1, axis, None, sigma_seed)
+            result.append(replace(difference, verdict=replace(difference.verdict, word=other.verdict.word)))
+    return tuple(result)
 
 
 def _by_minima(line: Line, reference: Line, sigma_seed: float | None) -> tuple[Difference, ...]:
@@ -172,14 +172,14 @@ def _by_minima(line: Line, reference: Line, sigma_seed: float | None) -> tuple[D
     rng = np.random.default_rng(0)
     estimate = np.array([mine.loss - theirs.loss for _, mine, theirs in shared])
     spread = np.array([np.hypot(_deviation(mine), _deviation(theirs)) for _, mine, theirs in shared])
-    made = band(estimate, estimate + spread * rng.normal(size=(_NORMAL_DRAWS, len(shared))))
+    bands = band(estimate, estimate + spread * rng.normal(size=(_NORMAL_DRAWS, len(shared))))
     axis: Axis = "exact" if line.axis == "exact" else "6ND"
-    found = []
-    for (budget, _, _), value, low, high in zip(shared, estimate, made.lower, made.upper, strict=True):
+    result = []
+    for (budget, _, _), value, low, high in zip(shared, estimate, bands.lower, bands.upper, strict=True):
         interval = (float(low), float(high))
         verdict = Verdict(axis, budget, float(value), interval, sigma_seed, False, word_for(interval))
-        found.append(Difference(line.name, reference.name, "isoFLOP minima", budget, verdict))
-    return tuple(found)
+        result.append(Difference(line.name, reference.name, "isoFLOP minima", budget, verdict))
+    return tuple(result)
 
 
 def _minimum(line: Line, budget: float) -> Minimum | None:

@@ -26,18 +26,18 @@ def fit_together(lines: Sequence[Line], settings: Settings) -> tuple[Fit, Draws 
     """
     cells = [cell for line in lines for cell in line.cells]
     points = rank_points(lines, settings)
-    made = fit(points, settings.law, objective=settings.objective, delta=settings.delta)
+    result = fit(points, settings.law, objective=settings.objective, delta=settings.delta)
     if not settings.bootstrap:
-        return made, None
+        return result, None
     noise, seed = seed_noise(points), line_seed("", settings.seed)
     trials, _ = tuned_trials(cells, noise)
     if trials is not None:
         sigma = noise.sigma if noise else None
-        deviations = tuned_deviations(trials, made, draws=settings.bootstrap, seed=seed, sigma=sigma)
-        return made, bootstrap_tuned(made, deviations)
+        deviations = tuned_deviations(trials, result, draws=settings.bootstrap, seed=seed, sigma=sigma)
+        return result, bootstrap_tuned(result, deviations)
     if points.designed:
-        return made, part_draws(made, noise_parts(made), draws=settings.bootstrap, seed=seed)
-    return made, bootstrap(made, draws=settings.bootstrap, seed=seed)
+        return result, part_draws(result, noise_parts(result), draws=settings.bootstrap, seed=seed)
+    return result, bootstrap(result, draws=settings.bootstrap, seed=seed)
 
 
 def rank_points(lines: Sequence[Line], settings: Settings) -> Points:

@@ -117,8 +117,10 @@ def make_line(
 ) -> Line:
     """Fits one line every way its cells allow; `noise` is that of all lines."""
     points = points_of(cells, settings.params_column)
-    known = models_of_rows([cell.row for cell in cells])
-    curve = Curve(known, params=settings.params_column) if known and settings.params_column in PARAMS_COLUMNS else None
+    models = models_of_rows([cell.row for cell in cells])
+    curve = (
+        Curve(models, params=settings.params_column) if models and settings.params_column in PARAMS_COLUMNS else None
+    )
     costs = axes(curve, cells, sequence_length=sequence_length)
     axis = settings.convention if settings.convention in costs else "6ND"
     trials, choices = tuned_trials(cells, noise)

@@ -86,7 +86,7 @@ def predict(line: Line, compute: float) -> Prediction:
     forms = answer.forms if isinstance(answer, Stacked) else ()
     calibration = answer.calibration if isinstance(answer, Stacked) else None
     trust = _of_calibration(line, calibration) if calibration else (_alone(line),)
-    found = (*_of_place(line, own, compute, answer.params), *trust)
+    checks_found = (*_of_place(line, own, compute, answer.params), *trust)
     slope = {name: pair for name, pair in single.intervals.items() if name == "slope"}
     return Prediction(
         line,
@@ -99,7 +99,7 @@ def predict(line: Line, compute: float) -> Prediction:
         form_range=ranges,
         forms=forms,
         calibration=calibration,
-        checks=_with_fit(line, found),
+        checks=_with_fit(line, checks_found),
     )
 
 
@@ -176,10 +176,10 @@ def _of_one_law(line: Line, params: float, tokens: float) -> tuple[float, dict[s
     loss = float(law.fit.predict(place)[0])
     if law.draws is None or not len(law.draws.vectors):
         return loss, {}
-    drawn = np.exp(System(law.fit.layout, place).log_loss(law.draws.vectors)[:, 0])
-    intervals = {"loss": law.draws.around(drawn, loss, in_log=True)}
+    losses = np.exp(System(law.fit.layout, place).log_loss(law.draws.vectors)[:, 0])
+    intervals = {"loss": law.draws.around(losses, loss, in_log=True)}
     if law.parts is not None:
-        noisy = drawn * np.exp(law.parts.run_noise(np.random.default_rng(0), len(drawn)))
+        noisy = losses * np.exp(law.parts.run_noise(np.random.default_rng(0), len(losses)))
         intervals["loss_of_run"] = law.draws.around(noisy, loss, in_log=True)
     return loss, intervals
 

@@ -66,8 +66,8 @@ class Rate:
 
     def median(self, column: str) -> float | None:
         """Of a diagnostic over the runs that have it, diverged or not."""
-        known = [value for row in self.rows if (value := row.number(column)) is not None]
-        return statistics.median(known) if known else None
+        values = [value for row in self.rows if (value := row.number(column)) is not None]
+        return statistics.median(values) if values else None
 
 
 @dataclass(frozen=True)
@@ -191,18 +191,18 @@ def _matched(first: Tuned, second: Tuned) -> PairedDifference | None:
     losses = np.array([row.final_loss for row in rows])
     points = Points(tokens, tokens, losses, line=np.array(names), seed=np.array([str(seed) for seed in seeds]))
     try:
-        made = paired_difference(points, first.line, second.line)
+        paired = paired_difference(points, first.line, second.line)
     except FitError:
         return None
-    return made if 2 * made.runs == len(rows) else None
+    return paired if 2 * paired.runs == len(rows) else None
 
 
 def claimed_pairs(study: Study, group: Sequence[Tuned]) -> list[tuple[Claim, Pair]]:
     """Every pair of lines in `group` that a claim of the study puts in an order."""
-    found = {tuned.line: tuned for tuned in group}
+    by_line = {tuned.line: tuned for tuned in group}
     return [
-        (claim, pair(found[better], found[than], study.noise))
+        (claim, pair(by_line[better], by_line[than], study.noise))
         for claim in study.settings.claims
         for better, than in combinations(claim.order, 2)
-        if better in found and than in found
+        if better in by_line and than in by_line
     ]

@@ -50,11 +50,11 @@ def serving(study: Study) -> Serving:
         for device in study.settings.served_on
         for batch in BATCHES
     ]
-    made = [
+    results = [
         compare.compare(lines, target_loss=target, settings=settings)
         for target in compare.target_losses(lines, study.reference.budgets)
     ]
-    return Serving(tuple(made), tuple(checks))
+    return Serving(tuple(results), tuple(checks))
 
 
 def context_of(study: Study) -> int:

@@ -87,17 +87,17 @@ class Study:
         """Every other line against the reference, or why it is not compared."""
         sigma = self.noise.sigma if self.noise else None
         joint = self.joint if isinstance(self.joint, JointComparison) else None
-        found: dict[str, Comparison | str] = {}
+        result: dict[str, Comparison | str] = {}
         for line in self.lines:
             if line is self.reference:
                 continue
             own = next((one for one in joint.lines if one.line == line.name), None) if joint else None
             try:
-                found[line.name] = compare_pair(line, self.reference, own, self.settings, sigma)
+                result[line.name] = compare_pair(line, self.reference, own, self.settings, sigma)
             except FitError as error:
                 refused = joint.left_out.get(line.name) if joint else _reason(self.joint)
-                found[line.name] = refused or error.what
-        return found
+                result[line.name] = refused or error.what
+        return result
 
     @property
     def together(self) -> tuple[Fit, Draws | None] | None:
@@ -126,11 +126,11 @@ class Study:
     @cached_property
     def law_checks(self) -> tuple[Check, ...]:
         """What could be wrong with the laws and their data; the lines need not be compared for these."""
-        found = study_checks(self.lines, self.reference, self.rows, self.noise)
+        result = study_checks(self.lines, self.reference, self.rows, self.noise)
         if not isinstance(refused := self._over_lines, FitError):
-            return found
+            return result
         why = refused.what + (f" ({refused.got})" if refused.got else "")
-        return (checks.NO_LAW(f"No law {self.settings.law} over all lines: {why}."), *found)
+        return (checks.NO_LAW(f"No law {self.settings.law} over all lines: {why}."), *result)
 
     @property
     def cells(self) -> list[Cell]:

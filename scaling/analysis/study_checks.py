@@ -33,7 +33,7 @@ def study_checks(
     lines: Sequence[Line], reference: Line, rows: Sequence[RunRow], noise: SeedNoise | None
 ) -> tuple[Check, ...]:
     """Every suspicion about laws and data, the gravest first, each once."""
-    found = [
+    result = [
         *_of_lines(lines),
         *_of_exponents(lines, reference),
         *_of_noise(lines, noise),
@@ -42,7 +42,7 @@ def study_checks(
         *_of_runs(lines),
         *_of_rows(rows),
     ]
-    return tuple(by_severity(found))
+    return tuple(by_severity(result))
 
 
 def _of_lines(lines: Sequence[Line]) -> Iterator[Check]:
@@ -135,8 +135,8 @@ def _of_trends(lines: Sequence[Line]) -> Iterator[Check]:
 def _of_optimizers(lines: Sequence[Line]) -> Iterator[Check]:
     used = {line.name: sorted({cell.row.optimizer for cell in line.cells if cell.row.optimizer}) for line in lines}
     if len({tuple(names) for names in used.values()}) > 1:
-        told = "; ".join(f"{line}: {', '.join(names)}" for line, names in used.items())
-        message = f"Lines differ in optimizer too ({told}): a difference belongs to both."
+        optimizers = "; ".join(f"{line}: {', '.join(names)}" for line, names in used.items())
+        message = f"Lines differ in optimizer too ({optimizers}): a difference belongs to both."
         yield checks.OPTIMIZER_DIFFERS(message)
 
 
@@ -175,20 +175,20 @@ def _of_rows(rows: Sequence[RunRow]) -> Iterator[Check]:
     statuses = Counter(row.status for row in rows if row.status)
     missing = {name: count for name, count in statuses.items() if name != "completed"}
     if missing:
-        told = ", ".join(f"{count} {name}" for name, count in sorted(missing.items()))
-        yield checks.RUNS_MISSING(f"Of {sum(statuses.values())} planned runs {told}; they are no data points.")
+        counts_text = ", ".join(f"{count} {name}" for name, count in sorted(missing.items()))
+        yield checks.RUNS_MISSING(f"Of {sum(statuses.values())} planned runs {counts_text}; they are no data points.")
     diverged = Counter(line_name(row) for row in rows if row.status == "diverged")
     if diverged and len(diverged) < len({row.line for row in rows}):
-        told = ", ".join(f"{count} of {name}" for name, count in diverged.items())
-        yield checks.DIVERGED_ONE_SIDE(f"Runs diverged on one side only ({told}): losses are not comparable.")
+        counts_text = ", ".join(f"{count} of {name}" for name, count in diverged.items())
+        yield checks.DIVERGED_ONE_SIDE(f"Runs diverged on one side only ({counts_text}): losses are not comparable.")
     for column, what, code in (
         ("corpus_hash", "corpora", checks.MIXED_CORPUS_HASH),
         ("torch_version", "torch versions", checks.MIXED_TORCH_VERSION),
         ("device", "kinds of device", checks.MIXED_DEVICE),
     ):
-        found = sorted({value for row in rows if row.status == "completed" and (value := getattr(row, column))})
-        if len(found) > 1:
-            yield code(f"Runs come from several {what}: {', '.join(found)}.")
+        values = sorted({value for row in rows if row.status == "completed" and (value := getattr(row, column))})
+        if len(values) > 1:
+            yield code(f"Runs come from several {what}: {', '.join(values)}.")
     counts = Counter(row.compiled for row in rows if row.status == "completed" and row.compiled is not None)
     if len(counts) > 1:
         yield checks.MIXED_COMPILED(f"{counts[True]} runs were compiled and {counts[False]} were not.")

@@ -94,8 +94,8 @@ def axes(curve: Curve | None, cells: Sequence[Cell], *, sequence_length: int | N
     sizes = [rung.params for rung in curve.rungs]
     costs: dict[str, PerToken] = {}
     for convention in ("exact", "6ND") if sequence_length is not None else ("6ND",):
-        known = curve.training_flops_per_token(sizes, sequence_length=sequence_length or 0, convention=convention)
-        costs[convention] = smooth(sizes, known.tolist())
+        flops = curve.training_flops_per_token(sizes, sequence_length=sequence_length or 0, convention=convention)
+        costs[convention] = smooth(sizes, flops.tolist())
     seconds = seconds_per_token(cells)
     if seconds is not None:
         costs["device_seconds"] = seconds

@@ -21,6 +21,6 @@ def collect(sweep: Path, records: bool, root: Path | None) -> None:
     """Write the store's results of the last launch to results/<sweep>/runs.csv."""
     project = open_project(sweep, root)
     rows = project.collect(records=records)
-    found = Counter(row.status for row in rows)
-    tally = ", ".join(f"{found[status]} {status}" for status in STATUSES if found[status])
+    counts = Counter(row.status for row in rows)
+    tally = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     say(f"{project.table}: {len(rows)} runs, {tally}")

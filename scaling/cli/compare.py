@@ -70,12 +70,12 @@ def measured_rows(study: Study) -> list[tuple[str, MeasuredCost]]:
     from scaling.inference.measure import calibrate, measure
 
     device = calibrate(find_device("cpu"))
-    found = []
+    result = []
     for line in study.lines:
         if line.curve is None:
             continue
         model = line.curve.rungs[-1]
         for batch in BATCHES:
             setting = Setting(device, batch=batch, context=context_of(study), precision="float32")
-            found += [(line.name, row) for row in measure(model.shape, model.ranks, setting)]
-    return found
+            result += [(line.name, row) for row in measure(model.shape, model.ranks, setting)]
+    return result

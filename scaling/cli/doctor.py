@@ -82,12 +82,12 @@ def _machine() -> dict[str, object]:
 
 def _devices() -> dict[str, object]:
     """GPUs as `nvidia-smi` names them; the CPU is always there."""
-    found: dict[str, object] = {"cpu": "one worker per core, one thread each"}
+    devices: dict[str, object] = {"cpu": "one worker per core, one thread each"}
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
         listing = subprocess.run(query, capture_output=True, text=True, check=False)
-        found |= {f"cuda:{n}": line for n, line in enumerate(listing.stdout.splitlines())}
-    return found
+        devices |= {f"cuda:{n}": line for n, line in enumerate(listing.stdout.splitlines())}
+    return devices
 
 
 def _schedulers() -> dict[str, dict[str, object]]:

@@ -41,22 +41,22 @@ _WATCH_SECONDS = 2.0
 def status(sweep: Path, watch: bool, root: Path | None, as_json: bool) -> None:
     """A budget × size matrix of cells, what is left to do, and what failed."""
     project = open_project(sweep, root)
-    found = project.status()
+    state = project.status()
     if as_json:
-        print_json(found.to_json())
+        print_json(state.to_json())
         return
-    for note in found.jobs.notes:
+    for note in state.jobs.notes:
         say(note)
     if watch and console().is_terminal:
-        with Live(_page(found), console=console(), auto_refresh=False) as live:
-            while found.in_progress:
+        with Live(_page(state), console=console(), auto_refresh=False) as live:
+            while state.in_progress:
                 time.sleep(_WATCH_SECONDS)
-                found = project.status(found.launch)
-                live.update(_page(found), refresh=True)
+                state = project.status(state.launch)
+                live.update(_page(state), refresh=True)
     else:
-        console().print(_page(found))
-    if not (found.in_progress or found.collected or found.jobs.goes_on):
-        say(f"next: scaling launch {project.path}" + " --runner FILE" * (not found.packaged_runner))
+        console().print(_page(state))
+    if not (state.in_progress or state.collected or state.jobs.goes_on):
+        say(f"next: scaling launch {project.path}" + " --runner FILE" * (not state.packaged_runner))
 
 
 def _page(found: SweepStatus) -> Table:
@@ -67,8 +67,8 @@ def _page(found: SweepStatus) -> Table:
     for line in dict.fromkeys(run.row.line for run in runs):
         page.add_row(Text(""))
         page.add_row(_matrix(line, [run for run in runs if run.row.line == line]))
-    told = ("failed", "diverged", "stale", "queued", "stopped", "damaged")
-    messages = [run for run in runs if run.damaged or (run.message and run.status in told)]
+    shown = ("failed", "diverged", "stale", "queued", "stopped", "damaged")
+    messages = [run for run in runs if run.damaged or (run.message and run.status in shown)]
     changes = code_changes(runs)
     if messages or changes:
         page.add_row(Text(""))

@@ -60,8 +60,8 @@ def _launch_file(launch: str, root: Path) -> Path:
     else:
         sweep, _, number = launch.partition("/")
         folder = launches_folder(root, sweep)
-        known = sorted(int(file.stem) for file in folder.glob("*.json") if file.stem.isdigit())
-        path = folder / f"{number or max(known, default=1)}.json"
+        numbers = sorted(int(file.stem) for file in folder.glob("*.json") if file.stem.isdigit())
+        path = folder / f"{number or max(numbers, default=1)}.json"
     if not path.exists():
         hint = "scaling launch SWEEP writes it; --root says where .scaling/ lies"
         raise ScalingError("no such launch", where=f"--launch {launch}", got=f"no file {path}", hint=hint)

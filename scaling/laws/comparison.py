@@ -48,6 +48,6 @@ def axes_checks(words: Mapping[Axis, VerdictWord], names: tuple[str, str]) -> tu
     """`verdict_depends_on_cost` where the axes disagree on the first of two lines."""
     if len(set(words.values())) < 2:
         return ()
-    told = "; ".join(f"at equal {AXES[axis]} {word}" for axis, word in words.items())
-    message = f"The verdict on {names[0]} against {names[1]} depends on what is held equal: {told}."
+    verdicts = "; ".join(f"at equal {AXES[axis]} {word}" for axis, word in words.items())
+    message = f"The verdict on {names[0]} against {names[1]} depends on what is held equal: {verdicts}."
     return (checks.VERDICT_DEPENDS_ON_COST(message),)

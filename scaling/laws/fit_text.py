@@ -35,12 +35,12 @@ def report_text(
         sensitivity: the row of exponents under other objectives.
         parts: of the noise.
     """
-    told = None if fit.status == "degenerate" else draws
-    blocks = [_heading(fit, dropped), _values(fit, told), _residuals(fit)]
+    shown = None if fit.status == "degenerate" else draws
+    blocks = [_heading(fit, dropped), _values(fit, shown), _residuals(fit)]
     if parts is not None:
         blocks.append(f"  noise: {parts.summary}")
-    if told is not None:
-        blocks += [_draws(told), _correlations(told)]
+    if shown is not None:
+        blocks += [_draws(shown), _correlations(shown)]
     elif draws is not None:
         blocks.append("  no intervals: these numbers are not determined")
     if sensitivity and undetermined_optimum(fit, draws) is None:

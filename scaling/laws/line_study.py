@@ -66,12 +66,12 @@ class LineStudy:
 
     def to_json(self, approach: int = 3) -> dict[str, object]:
         """The numbers of the `fit` document for approach 1, 2 or 3; family and rank ratio are the caller's."""
-        made = self.fit
-        parameters: dict[str, float] = dict(made.parameters)
-        exponents: dict[str, float | None] = dict(made.exponents)
+        law = self.fit
+        parameters: dict[str, float] = dict(law.parameters)
+        exponents: dict[str, float | None] = dict(law.exponents)
         intervals, exponent_intervals = self.intervals, self.exponent_intervals
-        status, message = str(made.status), made.message
-        if undetermined_optimum(made, self.draws) is not None:
+        status, message = str(law.status), law.message
+        if undetermined_optimum(law, self.draws) is not None:
             exponents, exponent_intervals = dict.fromkeys(exponents), {}
         if approach == 2:
             assert self.isoflop is not None
@@ -85,22 +85,22 @@ class LineStudy:
             status, message = "ok", f"{self.envelope.winners} of {self.envelope.shapes} shapes on the envelope"
         third = approach == 3
         return {
-            "law": made.law if third else None,
+            "law": law.law if third else None,
             "approach": approach,
-            "objective": made.objective if third else None,
-            "delta": made.delta if third else None,
-            "params_column": made.points.params_column,
-            "points": len(made.points),
-            "range": {"N": list(made.range.params), "D": list(made.range.tokens)},
+            "objective": law.objective if third else None,
+            "delta": law.delta if third else None,
+            "params_column": law.points.params_column,
+            "points": len(law.points),
+            "range": {"N": list(law.range.params), "D": list(law.range.tokens)},
             "dropped": self.dropped,
             "parameters": parameters,
             "intervals": {name: _finite(pair) for name, pair in intervals.items()},
-            "profile_intervals": {name: _finite(pair) for name, pair in profile_intervals(made).items()}
+            "profile_intervals": {name: _finite(pair) for name, pair in profile_intervals(law).items()}
             if third
             else {},
             "exponents": exponents,
             "exponent_intervals": {name: _finite(pair) for name, pair in exponent_intervals.items()},
-            "objective_value": made.objective_value if third else None,
+            "objective_value": law.objective_value if third else None,
             "status": status,
             "message": message,
             "noise": self.parts.summary.to_json() if third and self.parts else None,
@@ -155,17 +155,17 @@ def study_line(
     sigma_log = noise.sigma_log if noise else None
     sigma_nats = noise.sigma if noise else None
     drawing: Kind = kind or ("residuals" if kept.designed else "cases")
-    made = fit(kept, law, objective=objective, delta=delta, fixed=fixed, tied=tied)
-    drawn, deviations = None, None
+    result = fit(kept, law, objective=objective, delta=delta, fixed=fixed, tied=tied)
+    sample, deviations = None, None
     skipped: dict[str, str] = {}
-    parts = _or_reason(skipped, "noise", lambda: noise_parts(made))
+    parts = _or_reason(skipped, "noise", lambda: noise_parts(result))
     if draws and trials is not None:
-        deviations = tuned_deviations(trials, made, draws=draws, seed=seed, sigma=sigma or sigma_nats)
-        drawn = bootstrap_tuned(made, deviations)
+        deviations = tuned_deviations(trials, result, draws=draws, seed=seed, sigma=sigma or sigma_nats)
+        sample = bootstrap_tuned(result, deviations)
     elif draws and drawing == "residuals" and parts is not None:
-        drawn = part_draws(made, parts, draws=draws, seed=seed)
+        sample = part_draws(result, parts, draws=draws, seed=seed)
     elif draws:
-        drawn = bootstrap(made, draws=draws, seed=seed, kind=drawing, noise=sigma_log)
+        sample = bootstrap(result, draws=draws, seed=seed, kind=drawing, noise=sigma_log)
 
     def valleys() -> IsoFlop:
         line = _one_line(kept)
@@ -199,8 +199,8 @@ def study_line(
         for name, other in (conventions or {}).items()
     }
     checks = fit_checks(
-        made,
-        draws=drawn,
+        result,
+        draws=sample,
         isoflop=minima,
         noise=noise,
         sensitivity=row,
@@ -208,7 +208,7 @@ def study_line(
         conventions=others,
         compute=compute,
     )
-    return LineStudy(made, drawn, noise, parts, minima, lower, held, row, checks, skipped, len(points) - len(kept))
+    return LineStudy(result, sample, noise, parts, minima, lower, held, row, checks, skipped, len(points) - len(kept))
 
 
 def _finite(pair: Interval) -> list[float | None]:

@@ -171,9 +171,9 @@ def _submission(scheduler: Scheduler, outcome: Outcome, *, finished: int) -> lis
     if scheduler.attached:
         return list(outcome.messages)
     submitted, held = len(outcome.submitted), len(outcome.held)
-    told = [f"submitted {submitted} runs; {held} are held by jobs already, {finished} are finished"]
-    told += [f"jobs: {', '.join(outcome.jobs)}"] if outcome.jobs else []
-    return [*told, *outcome.messages]
+    lines = [f"submitted {submitted} runs; {held} are held by jobs already, {finished} are finished"]
+    lines += [f"jobs: {', '.join(outcome.jobs)}"] if outcome.jobs else []
+    return [*lines, *outcome.messages]
 
 
 def _scheduler(opened: OpenSweep, place: Place, number: int) -> Scheduler:

@@ -106,10 +106,10 @@ class OpenSweep:
                 corpus_tokens=corpus_tokens,
                 losses=losses,
             )
-            known = _losses(planned, store) if planned.pending else losses
-            if known.keys() == losses.keys():
+            known_losses = _losses(planned, store) if planned.pending else losses
+            if known_losses.keys() == losses.keys():
                 return planned
-            losses = known
+            losses = known_losses
 
     @property
     def last_launch(self) -> Launch:

@@ -47,9 +47,9 @@ def list_sweeps(root: Path) -> list[ListedSweep]:
     folder = root / "sweeps"
     files = sorted((folder if folder.is_dir() else root).glob("*.yaml"))
     listed = [_of_file(path, root) for path in files]
-    known = {one.sweep for one in listed}
+    names = {one.sweep for one in listed}
     launched = sorted(path.name for path in (root / ".scaling" / "launches").glob("*") if path.is_dir())
-    return [*listed, *(_listed(name, None, root) for name in launched if name not in known)]
+    return [*listed, *(_listed(name, None, root) for name in launched if name not in names)]
 
 
 def _of_file(path: Path, root: Path) -> ListedSweep:

@@ -66,8 +66,8 @@ def evaluate_runs(opened: OpenSweep, data: Path, name: str | None) -> Sequence[E
             without = f"not evaluated: run {row.id} was imported from {source}, without its weights"
             opened.listener.message(without)
             continue
-        found = evaluate(store.run(row.id), weights=_weights(store, row.id), data=prepared, names=[name])[name]
-        loss = SetLoss(name, found.loss_nats, found.loss_se_nats, found.loss_per_byte_nats)
+        losses = evaluate(store.run(row.id), weights=_weights(store, row.id), data=prepared, names=[name])[name]
+        loss = SetLoss(name, losses.loss_nats, losses.loss_se_nats, losses.loss_per_byte_nats)
         store.add_evaluation(row.id, loss, data=str(data), data_hash=prepared.hash)
         evaluations.append(Evaluation(row, loss))
     if not evaluations:

@@ -142,8 +142,8 @@ def write_page(study: Study, folder: Path, context: Context) -> WrittenReport:
 
 def _checks(study: Study, context: Context, priced: Sequence[Check]) -> list[Check]:
     """Of the study, of serving, and of the plan where the finished runs do not say the same."""
-    found = {check.code for check in study.checks}
-    planned = [check for check in context.plan_checks if check.code not in found]
+    codes = {check.code for check in study.checks}
+    planned = [check for check in context.plan_checks if check.code not in codes]
     return by_severity([*study.checks, *planned, *priced])
 
 
@@ -154,10 +154,10 @@ def _serving_checks(study: Study) -> list[Check]:
 
 def _written_tables(study: Study, folder: Path, attempts: Attempts) -> list[Table]:
     """Every table that has a row, written to `folder` too."""
-    made = [
+    tables = [
         attempts.make(f"table {name}", partial(_written_table, table, study, folder)) for name, table in TABLES.items()
     ]
-    return [table for table in made if table is not None]
+    return [table for table in tables if table is not None]
 
 
 def _written_table(make: Callable[[Study], Table], study: Study, folder: Path) -> Table | None:
@@ -170,8 +170,8 @@ def _written_table(make: Callable[[Study], Table], study: Study, folder: Path) -
 
 def _drawings(study: Study, folder: Path, attempts: Attempts) -> list[Drawing]:
     """Every figure that has something to show, written to `folder` too."""
-    made = [attempts.make(f"figure {figure.name}", partial(_drawing, figure, study, folder)) for figure in FIGURES]
-    return [drawing for drawing in made if drawing is not None]
+    drawings = [attempts.make(f"figure {figure.name}", partial(_drawing, figure, study, folder)) for figure in FIGURES]
+    return [drawing for drawing in drawings if drawing is not None]
 
 
 def _drawing(figure: StudyFigure[Any], study: Study, folder: Path) -> Drawing | None:
@@ -211,8 +211,8 @@ def _facts(study: Study, context: Context) -> list[tuple[str, str]]:
         facts.append(("optimizer arithmetic", share))
     if study.noise:
         low, high = study.noise.interval
-        told = f"{study.noise.sigma:.4f} nats/token ({low:.4f} to {high:.4f}), from {study.noise.cells} cells"
-        facts.append(("seed noise", told))
+        noise = f"{study.noise.sigma:.4f} nats/token ({low:.4f} to {high:.4f}), from {study.noise.cells} cells"
+        facts.append(("seed noise", noise))
     for name, column in (("corpus", "corpus_hash"), ("device", "device"), ("torch", "torch_version")):
         values = sorted({value for row in rows if (value := getattr(row, column))})
         if values:
@@ -227,7 +227,7 @@ def _method(study: Study) -> str:
     settings = study.settings
     kinds = {line.law.draws.kind for line in study.lines if line.law and line.law.draws}
     how = {"residuals": "new noise on the design, in parts", "cases": "points drawn with replacement"}
-    drawn = " and ".join(sorted(how[kind] for kind in kinds))
+    draws = " and ".join(sorted(how[kind] for kind in kinds))
     counted = (
         f"N is {settings.params_column}{_PARAMS.get(settings.params_column, '')}; C counts {AXES[study.convention]}"
     )
@@ -235,9 +235,9 @@ def _method(study: Study) -> str:
         f"{counted}; losses are nats per token on fixed validation windows.",
         f"Each line is fitted with {settings.line_law} by {settings.objective}, summed.",
     ]
-    if drawn:
+    if draws:
         sentences.append(
-            f"Intervals are 95 %, from {settings.bootstrap} bootstrap draws ({drawn}), seed {settings.seed}."
+            f"Intervals are 95 %, from {settings.bootstrap} bootstrap draws ({draws}), seed {settings.seed}."
         )
     if any(line.choices for line in study.lines):
         sentences.append("In every draw the setting of each tuned cell is chosen again.")

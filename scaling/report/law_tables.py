@@ -72,11 +72,11 @@ def fits_table(study: Study) -> Table:
         Column("status", "status"),
     )
     settings = study.settings
-    made = next((line.law.fit for line in study.lines if line.law), None)
-    how = f"{settings.line_law}, {settings.objective}{_delta(made.delta if made else None)}, summed"
+    first = next((line.law.fit for line in study.lines if line.law), None)
+    how = f"{settings.line_law}, {settings.objective}{_delta(first.delta if first else None)}, summed"
     note = f"N is {settings.params_column}, C counts {AXES[study.convention]}. E is the irreducible loss."
     refused = [f"{line.name}: {line.refused}." for line in study.lines if line.law is None]
-    formula = f"{made.form.formula}; " if made else ""
+    formula = f"{first.form.formula}; " if first else ""
     return Table(
         "fits", f"Law of each line (approach 3): {formula}{how}", columns, tuple(rows), " ".join([note, *refused])
     )
@@ -87,10 +87,10 @@ def together_table(study: Study) -> Table:
     rows: list[tuple[Any, ...]] = []
     title = "Law over all lines"
     if study.together is not None:
-        made, draws = study.together
+        law, draws = study.together
         intervals = parameter_intervals(draws) if draws else {}
-        rows = [(name, value, intervals.get(name)) for name, value in made.parameters.items()]
-        title = f"Law over all lines: {made.form.formula}"
+        rows = [(name, value, intervals.get(name)) for name, value in law.parameters.items()]
+        title = f"Law over all lines: {law.form.formula}"
     columns = (Column("parameter", "parameter"), Column("value", "value", _N), Column("interval", "95 %", _N))
     return Table("together", title, columns, tuple(rows))
 
@@ -102,14 +102,14 @@ def exponents_table(study: Study) -> Table:
         if line.law is None or line.undetermined:
             continue
         law = line.law
-        made = f"{law.fit.law}, {law.fit.objective}{_delta(law.fit.delta)}"
-        rows.append((line.name, "3", made, *_exponents(law.fit.exponents, law.exponent_intervals)))
+        label = f"{law.fit.law}, {law.fit.objective}{_delta(law.fit.delta)}"
+        rows.append((line.name, "3", label, *_exponents(law.fit.exponents, law.exponent_intervals)))
         if law.isoflop and law.isoflop.exponents:
-            found = _exponents(law.isoflop.exponents, law.isoflop.exponent_intervals)
-            rows.append((line.name, "2", law.isoflop.curve, *found))
+            exponents = _exponents(law.isoflop.exponents, law.isoflop.exponent_intervals)
+            rows.append((line.name, "2", law.isoflop.curve, *exponents))
         if law.envelope:
-            found = _exponents(law.envelope.exponents, law.envelope.exponent_intervals)
-            rows.append((line.name, "1", "lower envelope", *found))
+            exponents = _exponents(law.envelope.exponents, law.envelope.exponent_intervals)
+            rows.append((line.name, "1", "lower envelope", *exponents))
         for choice in law.sensitivity:
             if (choice.objective, choice.delta) != (law.fit.objective, law.fit.delta):
                 named = f"{law.fit.law}, {choice.objective}{_delta(choice.delta)}"
@@ -132,13 +132,15 @@ def predictions_table(study: Study) -> Table:
     rows: list[tuple[Any, ...]] = []
     for target in study.settings.predict:
         for line in study.lines:
-            made = predict(line, target)
+            prediction = predict(line, target)
             if line.frontier is None:
                 continue
-            numbers = (("N", made.params), ("D", made.tokens), ("loss", made.loss))
-            intervals, ranges = made.intervals, made.form_range
+            numbers = (("N", prediction.params), ("D", prediction.tokens), ("loss", prediction.loss))
+            intervals, ranges = prediction.intervals, prediction.form_range
             cells = [cell for name, value in numbers for cell in (value, intervals.get(name), ranges.get(name))]
-            trust = made.refused or (made.calibration.text if made.calibration else "one law alone, not calibrated")
+            trust = prediction.refused or (
+                prediction.calibration.text if prediction.calibration else "one law alone, not calibrated"
+            )
             rows.append((target, line.name, *cells, intervals.get("loss_of_run"), trust))
     columns = [Column("compute", "C", compute_text), _LINE]
     for name, title, show in (("n_opt", "N_opt", _N), ("d_opt", "D_opt", _N), ("loss_nats", "loss", _LOSS)):

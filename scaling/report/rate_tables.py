@@ -51,9 +51,9 @@ def claims_table(study: Study) -> Table:
     """Whether every claimed order holds here."""
     rows = []
     for group in tunings(study):
-        for claim, made in claimed_pairs(study, group):
-            told = (made.difference, made.interval, made.sigmas, made.outcome)
-            rows.append((claim.source, made.first.line, made.second.line, *told))
+        for claim, difference in claimed_pairs(study, group):
+            cells = (difference.difference, difference.interval, difference.sigmas, difference.outcome)
+            rows.append((claim.source, difference.first.line, difference.second.line, *cells))
     columns = (
         Column("source", "claimed by"),
         Column("better", "lower loss"),

@@ -56,10 +56,10 @@ def _compared(one: Comparison, study: Study) -> Iterator[str]:
 
 
 def _multiplier(one: Comparison, joint: LineComparison, axis: str) -> str:
-    made = joint.headline
+    at = joint.headline
     over = f" over {len(joint.costs)} budgets" if len(joint.costs) > 1 else ""
     return (
-        f"At {compute_text(made.at)} {axis} {one.line.name} needs {_needs(made)} the compute of {one.reference.name} "
+        f"At {compute_text(at.at)} {axis} {one.line.name} needs {_needs(at)} the compute of {one.reference.name} "
         f"for the same loss: {joint.verdict.word}{over}; {_what_else(one, joint)}."
     )
 
@@ -132,13 +132,13 @@ def _kappa(study: Study) -> Iterator[str]:
     ranks = study.ranks
     if ranks is None:
         return
-    told = ", ".join(
+    values = ", ".join(
         f"{_times(value)} [{_times(low)}, {_times(high)}] at rank ratio {ratio:g}"
         for ratio, (value, (low, high)) in ranks.kappa.items()
     )
     word = "rejected" if ranks.test.rejected else "not rejected"
     yield (
-        f"If factorized parameters were all by which the lines differ, one would be worth κ = {told} plain ones; that "
+        f"If the lines differ only in factorized parameters, one is worth κ = {values} plain ones; that "
         f"law is {word} against a B per line (p {ranks.test.p_value:.2f}, power {ranks.test.power:.2f})."
     )
 
@@ -151,16 +151,16 @@ def _not_compared(study: Study) -> Iterator[str]:
 
 
 def _exponents(one: Comparison) -> Iterator[str]:
-    found = exponent_difference(one.line, one.reference)
-    if found is None:
+    difference = exponent_difference(one.line, one.reference)
+    if difference is None:
         return
-    told = " and ".join(_exponent(line) for line in (one.line, one.reference))
-    value, (low, high) = found
+    exponents = " and ".join(_exponent(line) for line in (one.line, one.reference))
+    value, (low, high) = difference
     interval = f"{_EXPONENT(value)} with 95 % interval {_EXPONENT(low)} to {_EXPONENT(high)}"
     if low <= 0 <= high:
-        yield f"The exponents are too uncertain to compare: N_opt grows as {told} (difference {interval})."
+        yield f"The exponents are too uncertain to compare: N_opt grows as {exponents} (difference {interval})."
     else:
-        yield f"The exponents differ: N_opt grows as {told} (difference {interval})."
+        yield f"The exponents differ: N_opt grows as {exponents} (difference {interval})."
 
 
 def _exponent(line: Line) -> str:
@@ -172,16 +172,16 @@ def _exponent(line: Line) -> str:
 def _axes(comparison: Comparison) -> Iterator[str]:
     """Other costs held equal, where they change the verdict."""
     names = (comparison.line.name, comparison.reference.name)
-    told = []
+    sentences = []
     for other in (difference.verdict for difference in comparison.other_axes):
         if other.word != comparison.word:
             low, high = (_SIGNED(bound) for bound in other.interval)
-            told.append(
+            sentences.append(
                 f"at equal {AXES[other.axis]} {names[0]} minus {names[1]} is {_SIGNED(other.difference_nats)} "
                 f"nats/token ({low} to {high}), {other.word}"
             )
-    if told:
-        yield f"The verdict depends on what is held equal: {'; '.join(told)}."
+    if sentences:
+        yield f"The verdict depends on what is held equal: {'; '.join(sentences)}."
 
 
 def _chosen(comparison: Comparison) -> Iterator[str]:
@@ -207,7 +207,7 @@ def _tuned(study: Study) -> Iterator[str]:
         if len(group) > 1:
             yield _ranking(group, study)
         for claim in study.settings.claims:
-            pairs = [made for claimed, made in claimed_pairs(study, group) if claimed is claim]
+            pairs = [difference for claimed, difference in claimed_pairs(study, group) if claimed is claim]
             if pairs:
                 yield _claim(claim, pairs)
         yield from _above(group)
@@ -215,20 +215,20 @@ def _tuned(study: Study) -> Iterator[str]:
 
 def _ranking(group: list[Tuned], study: Study) -> str:
     first = group[0]
-    told = [f"{tuned.line} {_NATS(tuned.loss)}" for tuned in group]
+    lines = [f"{tuned.line} {_NATS(tuned.loss)}" for tuned in group]
     noise = f" (seed noise {_NATS(study.noise.sigma)})" if study.noise else ""
     return (
         f"Each line at its best rate, {first.shape} on {format_number(first.tokens)} tokens, reaches in nats/token, "
-        f"the lowest first: {', '.join(told)}{noise}."
+        f"the lowest first: {', '.join(lines)}{noise}."
     )
 
 
 def _claim(claim: Claim, pairs: list[Pair]) -> str:
     """How many of the claimed pairs are seen here, and the largest difference among them."""
-    holds, turned = (sum(made.outcome == word for made in pairs) for word in ("holds", "reversed"))
-    largest = max(pairs, key=lambda made: abs(made.difference))
-    known = [made for made in pairs if made.interval is not None]
-    narrowest = min(known, key=_width) if known else largest
+    holds, turned = (sum(difference.outcome == word for difference in pairs) for word in ("holds", "reversed"))
+    largest = max(pairs, key=lambda difference: abs(difference.difference))
+    with_interval = [difference for difference in pairs if difference.interval is not None]
+    narrowest = min(with_interval, key=_width) if with_interval else largest
     precise = "" if narrowest is largest else f", the most precise {_pair(narrowest)}"
     return (
         f"Of the {len(pairs)} pairs in {' < '.join(claim.order)} ({claim.source}), {holds} hold here, {turned} are "
@@ -258,15 +258,15 @@ def _above(group: list[Tuned]) -> Iterator[str]:
     if not shared:
         return
     rates = {tuned.line: rate for tuned in group if (rate := tuned.at(shared[-1]))}
-    known = {line: norm for line, rate in rates.items() if (norm := rate.median("largest_matrix_norm")) is not None}
-    told = [
-        f"{line} {format_number(known[line], 2)}{_lost(tuned, rates[line])}"
-        for line in sorted(known, key=lambda name: known[name])
+    norms = {line: norm for line, rate in rates.items() if (norm := rate.median("largest_matrix_norm")) is not None}
+    lines = [
+        f"{line} {format_number(norms[line], 2)}{_lost(tuned, rates[line])}"
+        for line in sorted(norms, key=lambda name: norms[name])
         for tuned in group
         if tuned.line == line
     ]
-    if told:
-        yield f"At {shared[-1]} times the best rate the largest matrix has a spectral norm of: {'; '.join(told)}."
+    if lines:
+        yield f"At {shared[-1]} times the best rate the largest matrix has a spectral norm of: {'; '.join(lines)}."
 
 
 def _lost(tuned: Tuned, rate: Rate) -> str:
@@ -290,8 +290,8 @@ def _law(line: Line) -> str:
     if "N" not in line.law.fit.exponents:
         return f"{line.name}: {line.law.fit.message}."
     intervals = line.law.exponent_intervals
-    told = f" (95 % interval {intervals['N'][0]:.2f} to {intervals['N'][1]:.2f})" if intervals else ""
+    interval = f" (95 % interval {intervals['N'][0]:.2f} to {intervals['N'][1]:.2f})" if intervals else ""
     return (
         f"By {line.law.fit.law} on {len(line.points)} points the compute-optimal size of {line.name} grows as "
-        f"C^{line.law.fit.exponents['N']:.2f}{told}."
+        f"C^{line.law.fit.exponents['N']:.2f}{interval}."
     )

@@ -115,11 +115,11 @@ def _exponents_by_minima(line: Line) -> str:
     assert line.isoflop is not None
     if not line.isoflop.exponents:
         return f"{line.name}, approach 2: {line.isoflop.message}"
-    told = ", ".join(
+    exponents = ", ".join(
         "{} ∝ C^{:.3f} [{:.3f}, {:.3f}]".format(name, value, *line.isoflop.exponent_intervals[name])
         for name, value in line.isoflop.exponents.items()
     )
-    return f"{line.name}, approach 2 ({line.isoflop.curve}): {told}"
+    return f"{line.name}, approach 2 ({line.isoflop.curve}): {exponents}"
 
 
 def _through_optima(line: Line, optima: OptimaLaws) -> str:
@@ -132,8 +132,8 @@ def _through_optima(line: Line, optima: OptimaLaws) -> str:
 
 def _envelope(line: Line) -> Iterator[str]:
     if line.law and line.law.envelope:
-        told = ", ".join(f"{name} ∝ C^{value:.3f}" for name, value in line.law.envelope.exponents.items())
-        yield f"{line.name}, approach 1 (lower envelope): {told}"
+        exponents = ", ".join(f"{name} ∝ C^{value:.3f}" for name, value in line.law.envelope.exponents.items())
+        yield f"{line.name}, approach 1 (lower envelope): {exponents}"
 
 
 def _reasons(study: Study) -> str:

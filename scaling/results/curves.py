@@ -53,7 +53,7 @@ def write_curves(folder: Path, runs: Sequence[RunStatus], store: Store) -> int:
 
 def read_curves(path: Path) -> dict[str, list[Point]]:
     """Run id -> its points. Raises DataError with file, line and column."""
-    found: dict[str, list[Point]] = {}
+    curves: dict[str, list[Point]] = {}
     for number, values in read_csv(path):
         where = f"{path}:{number}"
         try:
@@ -66,8 +66,8 @@ def read_curves(path: Path) -> dict[str, list[Point]]:
             raise DataError("a value is not a number", where=where, got=str(error)) from None
         if not all(value is None or math.isfinite(value) for value in point.values()):
             raise DataError("a value is not finite", where=where)
-        found.setdefault(run_id, []).append(point)
-    return found
+        curves.setdefault(run_id, []).append(point)
+    return curves
 
 
 def metrics_lines(points: Sequence[Point]) -> list[str]:

@@ -49,14 +49,14 @@ def check_store(store: Path, run_ids: Iterable[str], *, remembered: str | None, 
         StoreError: it is not there, or another one is.
     """
     try:
-        found = _read(store / NAME)
+        store_id = _read(store / NAME)
     except (FileNotFoundError, DamagedRecord):
-        found = None
-    if found == remembered and found is not None:
+        store_id = None
+    if store_id == remembered and store_id is not None:
         return
-    if found is not None and remembered is not None:
+    if store_id is not None and remembered is not None:
         raise StoreError(
-            "another store lies here than the one that was launched on", where=str(store), got=f"store {found}",
+            "another store lies here than the one that was launched on", where=str(store), got=f"store {store_id}",
             allowed=f"store {remembered}", hint=f"mount the one that was launched on; or {hint}",
         )  # fmt: skip
     if not any(os.path.lexists(store / run_id) for run_id in run_ids):
@@ -65,7 +65,7 @@ def check_store(store: Path, run_ids: Iterable[str], *, remembered: str | None, 
 
 
 def _read(path: Path) -> str:
-    found = read_record(path).values.get("store_id")
-    if not isinstance(found, str) or not found:
-        raise DamagedRecord("the store does not say which one it is", where=str(path), got=found)
-    return found
+    store_id = read_record(path).values.get("store_id")
+    if not isinstance(store_id, str) or not store_id:
+        raise DamagedRecord("the store does not say which one it is", where=str(path), got=store_id)
+    return store_id

@@ -95,15 +95,15 @@ def all_launches(root: Path, sweep: str) -> list[Launch]:
 
 def damaged_launches(root: Path, sweep: str) -> list[str]:
     """What is wrong with the launch files after the newest that can be read, one sentence each."""
-    found = []
+    damaged = []
     for path in _files(root, sweep):
         try:
             read_launch(path)
         except DamagedRecord as error:
-            found.append(error.sentence)
+            damaged.append(error.sentence)
         else:
             break
-    return found
+    return damaged
 
 
 def set_aside_damaged(root: Path, sweep: str) -> None:

@@ -45,8 +45,8 @@ class RunStatus:
         """The run as `scaling status --json` lists it."""
         labels = {name: getattr(self.row, name) for name in ("id", "line", "budget", "params_total", "seed", "lr")}
         labels["cell"] = str(self.row.cell)
-        told = {name: getattr(self, name) for name in ("status", "loss", "message", "damaged", "code_change")}
-        return labels | told
+        values = {name: getattr(self, name) for name in ("status", "loss", "message", "damaged", "code_change")}
+        return labels | values
 
 
 def run_status(
@@ -137,14 +137,14 @@ def statuses(rows: Iterable[PlanRow], store: Store, **context: Any) -> list[RunS
 
 def counts(runs: Iterable[RunStatus]) -> dict[str, int]:
     """How many runs have each of the `STATUSES`."""
-    found = Counter(run.status for run in runs)
-    return {status: found[status] for status in STATUSES}
+    counter = Counter(run.status for run in runs)
+    return {status: counter[status] for status in STATUSES}
 
 
 def code_changes(runs: Iterable[RunStatus]) -> list[str]:
     """Which code trained runs that were submitted with other code, one line for every pair of versions."""
-    found = Counter(run.code_change for run in runs if run.code_change)
-    return [f"{count} run{'s' * (count > 1)} trained by {change}" for change, count in sorted(found.items())]
+    counter = Counter(run.code_change for run in runs if run.code_change)
+    return [f"{count} run{'s' * (count > 1)} trained by {change}" for change, count in sorted(counter.items())]
 
 
 def _death(attempt: Attempt, record: Mapping[str, Any]) -> str:

@@ -174,19 +174,19 @@ class Store:
         """
         path = self.folder(run_id) / "result.json"
         try:
-            found = path.lstat()
+            info = path.lstat()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StoreError("the run's folder cannot be read", where=str(path.parent), got=error.strerror) from None
-        version = (found.st_ino, found.st_mtime_ns, found.st_size)
-        known = self._believed.get(run_id)
-        if known is None or known[0] != version:
+        version = (info.st_ino, info.st_mtime_ns, info.st_size)
+        cached = self._believed.get(run_id)
+        if cached is None or cached[0] != version:
             try:
-                known = self._believed[run_id] = (version, *self._read_result(path, run_id))
+                cached = self._believed[run_id] = (version, *self._read_result(path, run_id))
             except FileNotFoundError:
                 return None
-        return known[1:]
+        return cached[1:]
 
     def newest(self, run_id: str) -> Attempt | None:
         """The attempt with the highest number, whether or not its claim can be read."""
@@ -324,13 +324,13 @@ class Store:
         name only into that of the file, before the data hash.
         """
         paths = [p for p in plain_entries(self.folder(run_id) / "evaluations") if p.suffix == ".json"]
-        found = {}
+        result = {}
         for path in sorted(paths, key=lambda path: path.lstat().st_mtime_ns):
             with contextlib.suppress(DamagedRecord, KeyError):
                 values = read_record(path, run_id=run_id).values
                 name = values.get("name") or path.stem.removesuffix(f"-{values['data_hash']}")
-                found[name] = SetLoss(name, values["loss"], values["loss_se"], values["loss_per_byte"])
-        return list(found.values())
+                result[name] = SetLoss(name, values["loss"], values["loss_se"], values["loss_per_byte"])
+        return list(result.values())
 
     def retire(self, run_id: str) -> None:
         """Set a stale result aside (kept under `attempts/`), so that the run is trained again; its checkpoints and
@@ -408,11 +408,11 @@ def _read_run(path: Path, run_id: str) -> Run:
     """The settings at `path`, which hash to `run_id`. Raises as `Store.run`, and FileNotFoundError."""
     try:
         settings = json.loads(record_bytes(path))
-        found = id_of_settings(settings)
+        run_id_now = id_of_settings(settings)
     except (ValueError, RecursionError) as error:
         raise DamagedRecord("run.json is damaged", where=str(path), got=str(error)) from None
-    if found != run_id:
-        raise DamagedRecord("run.json does not hash to the name of its folder", where=str(path), got=found)
+    if run_id_now != run_id:
+        raise DamagedRecord("run.json does not hash to the name of its folder", where=str(path), got=run_id_now)
     try:
         return Run.from_settings(settings)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

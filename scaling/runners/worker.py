@@ -277,13 +277,13 @@ class Worker:
         place = Placement(micro_batch=asked)
         if self.team is not None:
             place = Placement(self.team.world, self.team.strategy, asked)
-        found = split(run, memory_bytes=self.worklist.memory_bytes, placement=place)
-        if found.problem is None and found.fits:
-            return found.sequences
+        micro_batch = split(run, memory_bytes=self.worklist.memory_bytes, placement=place)
+        if micro_batch.problem is None and micro_batch.fits:
+            return micro_batch.sequences
         raise RunnerError(
             "This run cannot be placed on these devices.",
             where=f"run {run.id}, {place.ranks} ranks ({place.strategy})",
-            got=found.problem or f"{found.memory.peak:.3g} bytes on each device",
+            got=micro_batch.problem or f"{micro_batch.memory.peak:.3g} bytes on each device",
             allowed=f"equal parts that need at most {USABLE * self.worklist.memory_bytes:.3g} bytes",
             hint="scaling plan SWEEP --runner FILE prices the run for the devices of a runner file",
         )

@@ -155,13 +155,13 @@ def read_checkpoint(path: Path, owner: str) -> Checkpoint:
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} is damaged")
     content = torch.load(path, map_location="cpu", weights_only=True)
-    schema, found = content.pop("schema"), content["run_id"]
+    schema, run_of = content.pop("schema"), content["run_id"]
     if schema != SCHEMA:
         kind = NewerRecord if isinstance(schema, int) and schema > SCHEMA else DamagedRecord
         raise kind(
             "the checkpoint has another schema", where=str(path), got=schema, allowed=f"schema {SCHEMA}",
             hint="use the version of scaling that wrote it, or move the file away to train the run again",
         )  # fmt: skip
-    if found != owner:
-        raise DamagedRecord("the checkpoint is of another run", where=path.name, got=found, allowed=f"run {owner}")
+    if run_of != owner:
+        raise DamagedRecord("the checkpoint is of another run", where=path.name, got=run_of, allowed=f"run {owner}")
     return Checkpoint(**content)

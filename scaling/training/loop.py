@@ -171,11 +171,11 @@ class Loop:
         )
         after = own.step if own else 0
         shared = self.trunk.agreed(self.team, after=after, tell=self._tell) if self.trunk else None
-        found = shared or own
-        if found is not None:
-            self.trainer.restore(found)
-            origin = f"went on from trunk {found.run_id}" if shared else "resumed"
-            self.log({"message": f"{origin} at step {found.step}", "step": found.step})
+        checkpoint = shared or own
+        if checkpoint is not None:
+            self.trainer.restore(checkpoint)
+            origin = f"went on from trunk {checkpoint.run_id}" if shared else "resumed"
+            self.log({"message": f"{origin} at step {checkpoint.step}", "step": checkpoint.step})
             self.trunk = (
                 None if self.trunks is None else trunk_of(self.trainer, self.trunks)
             )  # its split may be another

@@ -53,12 +53,12 @@ class Trunk:
 
     def agreed(self, team: Team, *, after: int, tell: Callable[[str], None]) -> Checkpoint | None:
         """The state that rank 0 finds furthest, on every rank; None unless all of them can read it."""
-        found = self.furthest(after=after, tell=tell) if team.rank == 0 else None
-        step = team.told(found.step if found else 0)
+        state = self.furthest(after=after, tell=tell) if team.rank == 0 else None
+        step = team.told(state.step if state else 0)
         if step and team.rank > 0:
-            found = self.read(step, tell)
-        (missing,) = team.any(found is None)
-        return None if missing else found
+            state = self.read(step, tell)
+        (missing,) = team.any(state is None)
+        return None if missing else state
 
     def read(self, step: int, tell: Callable[[str], None]) -> Checkpoint | None:
         """The state after `step` steps, None where it cannot be used."""
@@ -67,10 +67,10 @@ class Trunk:
         except (*UNREADABLE, NewerRecord) as error:
             reason = first_line(error)
         else:
-            made = (state.corpus_hash, state.state.get("made_by"))
-            if made == (self.corpus_hash, self.made_by) and state.step == step == len(state.state.get("losses", ())):
+            origin = (state.corpus_hash, state.state.get("made_by"))
+            if origin == (self.corpus_hash, self.made_by) and state.step == step == len(state.state.get("losses", ())):
                 return state
-            reason = f"made by {made[1]} on data {made[0]}"
+            reason = f"made by {origin[1]} on data {origin[0]}"
         tell(f"trunk state {state_path(self.folder, step)} is passed over: {reason}")
         return None
 

@@ -64,8 +64,8 @@ class Validation:
 
     def summary(self) -> dict[str, float]:
         """The three numbers of a set; an unknown standard error is left out."""
-        known = {"loss_nats": self.loss_nats, "loss_per_byte_nats": self.loss_per_byte_nats}
-        return known if self.loss_se_nats is None else known | {"loss_se_nats": self.loss_se_nats}
+        losses = {"loss_nats": self.loss_nats, "loss_per_byte_nats": self.loss_per_byte_nats}
+        return losses if self.loss_se_nats is None else losses | {"loss_se_nats": self.loss_se_nats}
 
 
 def validate(

@@ -47,13 +47,13 @@ def settle_constraints(
 
 
 def _expanded(form: Form, names: tuple[str, ...], name: str) -> list[str]:
-    found = [own for own in names if name in (own, own.split("[")[0], own.split("@")[0])]
+    matches = [own for own in names if name in (own, own.split("[")[0], own.split("@")[0])]
     if form.rename:  # such a law reports other numbers than it fits; only the ones under the same name can be held
-        found = [own for own in found if own == form.power]
-    if not found:
+        matches = [own for own in matches if own == form.power]
+    if not matches:
         allowed = [form.power] if form.rename and form.power else names
         raise FitError(f"law {form.name} has no such parameter to fix or tie", got=name, allowed=", ".join(allowed))
-    return found
+    return matches
 
 
 def _refuse_value(form: Form, name: str, value: float, lowest_loss: float) -> None:

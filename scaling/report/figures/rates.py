@@ -123,8 +123,8 @@ def _caption(data: RatesData) -> str:
 
 def _last(line: RatesLine, column: str) -> float:
     """The mean at the largest multiple at which a run of the line has `column`."""
-    known = [(m, v) for m, v in zip(line.multiple, getattr(line, column), strict=True) if v is not None]
-    return float(np.mean([value for multiple, value in known if multiple == max(known)[0]]))
+    points = [(m, v) for m, v in zip(line.multiple, getattr(line, column), strict=True) if v is not None]
+    return float(np.mean([value for multiple, value in points if multiple == max(points)[0]]))
 
 
 RATES = StudyFigure("rates", rates_data, rates_figure, _caption, lambda data: 60)

@@ -67,7 +67,8 @@ def two_lines(tmp_path: Path) -> Path:
         params = (budget / 120) ** 0.5 * np.exp(0.6 * (place - 2))
         tokens = budget / 6 / params
         loss = LAW["E"] + LAW["A"] / (params * worth) ** LAW["alpha"] + LAW["B"] / tokens ** LAW["beta"]
-        rows.append(f"{params!r},{float(tokens)!r},{float(loss * np.exp(0.001 * random.normal()))!r},{family},{budget!r}")
+        loss *= np.exp(0.001 * random.normal())
+        rows.append(f"{params:.12g},{tokens:.12g},{loss:.12g},{family},{budget:g}")
     path = tmp_path / "two.csv"
     path.write_text("\n".join(rows) + "\n")
     return path

@@ -65,9 +65,9 @@ def _values(fit: Fit, draws: Draws | None) -> str:
     rows: list[tuple[str, float | None, Interval | None]] = []
     rows += [(name, value, intervals.get(name)) for name, value in fit.parameters.items()]
     answers = undetermined_optimum(fit, draws) is None
-    for name, value in fit.exponents.items():
+    for name, exponent in fit.exponents.items():
         interval = draws.interval(name) if draws is not None else None
-        rows.append((f"{name} ∝ C^", value if answers else None, interval))
+        rows.append((f"{name} ∝ C^", exponent if answers else None, interval))
     profiles = profile_intervals(fit)
     head = f"  {'parameter':<16}{'value':>12}"
     head += f"   {'95 % interval':<26}{'half width':>10}" if draws is not None else ""

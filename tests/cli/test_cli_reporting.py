@@ -56,6 +56,46 @@ def test_a_prediction_is_the_closed_form_optimum(table: Path, capsys) -> None:
     assert found["N"] * found["D"] == pytest.approx(1e22 / 6, rel=1e-6)
 
 
+@pytest.fixture
+def two_lines(tmp_path: Path) -> Path:
+    """Four budgets of two families, the second with 0.6 of its parameters effective."""
+    random = np.random.default_rng(0)
+    rows = ["params,tokens,loss,family,budget"]
+    for (family, worth), budget, place in itertools.product(
+        (("a", 1.0), ("b", 0.6)), (1e18, 4e18, 1.6e19, 6.4e19), range(5)
+    ):
+        params = (budget / 120) ** 0.5 * np.exp(0.6 * (place - 2))
+        tokens = budget / 6 / params
+        loss = LAW["E"] + LAW["A"] / (params * worth) ** LAW["alpha"] + LAW["B"] / tokens ** LAW["beta"]
+        loss *= np.exp(0.001 * random.normal())
+        rows.append(f"{params:.12g},{tokens:.12g},{loss:.12g},{family},{budget:g}")
+    path = tmp_path / "two.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_a_table_with_families_is_compared_and_reported(two_lines: Path, capsys) -> None:
+    found = document(["compare", str(two_lines), "--bootstrap", "100", "--json"], capsys)
+    [one] = found["comparisons"]
+    assert (one["line"], one["reference"], one["model"], one["verdict"]["word"]) == ("b", "a", "M3", "worse")
+    low, high = one["compute_multiplier"]["interval"]
+    assert low < one["compute_multiplier"]["value"] < high < 1
+    assert main(["report", str(two_lines)]) == 0
+    assert capsys.readouterr().err.startswith("At 8.0e18 6·N·D FLOPs b needs ")
+    assert (two_lines.parent / "two_report" / "report.html").is_file()
+
+
+def test_the_loss_at_a_size_is_predicted_with_a_fixed_parameter_too(two_lines: Path, capsys) -> None:
+    arguments = ["predict", str(two_lines), "--params", "5e8", "--tokens", "1e10", "--bootstrap", "50", "--json"]
+    free, fixed = (document([*arguments, *more], capsys)["predictions"][0] for more in ((), ("--fix", "E=1.7")))
+    truth = LAW["E"] + LAW["A"] / 5e8 ** LAW["alpha"] + LAW["B"] / 1e10 ** LAW["beta"]
+    for one in (free, fixed):
+        low, high = one["intervals"]["loss_of_run"]
+        assert low < truth < high
+    assert (len(free["forms"]), fixed["forms"], fixed["calibration"]) == (3, [], None)
+    assert main(["predict", str(two_lines), "--params", "5e8"]) == 2
+
+
 def test_predict_from_a_published_law(capsys) -> None:
     [found] = document(["predict", "--published", "replication-2024", "--compute", "1e22", "--json"], capsys)[
         "predictions"

@@ -369,7 +369,7 @@ def test_minimum_at_edge():
 
 def test_approaches_disagree():
     points = public_points("llama3_isoflop.csv")
-    assert "approaches_disagree" in codes(study_line(points, draws=300, with_holdout=False).checks)
+    assert "approaches_disagree" in codes(study_line(points, draws=300, kind="cases", with_holdout=False).checks)
 
 
 def test_objective_sensitive_and_outliers():

@@ -39,7 +39,7 @@ def test_one_call_fills_the_fit_document():
     study = study_line(isoflop_points(noise=0.01), draws=100, drop_highest=2, compute=[1e25])
     for approach in (2, 3):
         document = study.to_json(approach)
-        assert set(document) == CONTRACT
+        assert set(document) == CONTRACT | {"noise"}
         json.dumps(document, allow_nan=False)
     third = study.to_json()
     assert (third["points"], third["dropped"]) == (33, 2)
@@ -126,7 +126,7 @@ def test_report_text_has_what_a_paper_needs():
         "±",
         "A–alpha +0.9",
         "log_mse: N",
-        "residuals drawn onto the law",
+        "noise drawn onto the law",
     ):
         assert words in text
 

@@ -31,6 +31,10 @@ def test_an_example_is_what_the_command_prints(name, table, command, said, tmp_p
 
 
 def _until_residuals(text: str) -> str:
-    """Without what depends on the last bits: condition number, share of starts, residuals, correlations."""
-    lines = [line for line in text.strip().splitlines() if not line.startswith(("  status", "  residuals", "  rank"))]
+    """Without what depends on the last bits: condition number, residuals, correlations, noise, weights."""
+    lines = [
+        line
+        for line in text.strip().splitlines()
+        if not line.startswith(("  status", "  residuals", "  rank", "  noise", "  predictions"))
+    ]
     return "\n".join(line.rstrip() for line in lines)

@@ -304,7 +304,7 @@ class Reading:
     def _own_columns(self) -> dict[str, list[Any]]:
         """Columns under our names, as values; those that hold no such values are not used, and that is said."""
         fields: dict[str, list[Any]] = {}
-        for ours, theirs in self.mapping.items():
+        for ours, theirs in list(self.mapping.items()):
             if ours not in (*COLUMNS, *POINT_COLUMNS) or ours in _NOT_READ or theirs not in self.raw.columns:
                 continue
             cells = self.raw.columns[theirs]
@@ -318,6 +318,7 @@ class Reading:
                 if bad:
                     reason = f"{text_of(cells[bad[0]])!r} in line {self.raw.lines[bad[0]]} is no number"
                     self.notes.append(f"column {theirs} is not used: {reason}")
+                    del self.mapping[ours]
                     continue
                 if np.isfinite(values).any():
                     fields[ours] = [_exact(value) if np.isfinite(value) else None for value in values.tolist()]
@@ -379,7 +380,9 @@ class Reading:
         full = [(*group, *(values[n] for values in cells)) for n, group in enumerate(groups)]
         run = self.mapping.get("run")
         used = {*(theirs for theirs in self.mapping.values() if theirs != run or runs is not None), *names, *columns}
-        unused = [name for name in self.raw.columns if name not in used and role_of(name) not in ("line", "loss")]
+        unused = [
+            name for name in self.raw.columns if name not in used and role_of(name) not in ("line", "loss", "seed")
+        ]
         row_kinds.ask_what_separates(self.raw, full, unused, self.notes, self.mapping["loss"])
         self._say_unused([name for name in unused if role_of(name) in (None, *_SIZES)])
 

@@ -1,4 +1,4 @@
-"""The memory function, and the split of a batch that follows from it. `training/test_memory_trace.py` traces it."""
+"""The memory function, and the split of a batch that follows from it. `test_training_memory_trace.py` traces it."""
 
 from dataclasses import replace
 

@@ -19,8 +19,9 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
+JsonObject: TypeAlias = dict[str, Any]  # values that json writes
 SCHEMA_VERSION = 1  # of every document that `--json` prints
 TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]*)\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")
 

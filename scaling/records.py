@@ -14,10 +14,10 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from scaling.errors import DamagedRecord, NewerRecord, StoreError
-from scaling.files import fault, read_regular, to_json
+from scaling.files import JsonObject, fault, read_regular, to_json
 
 FORMAT = 2
 _KEY = b'"checksum": "'
@@ -27,11 +27,11 @@ _KEY = b'"checksum": "'
 class Record:
     """What a record says; `format` 1 where it carries no checksum."""
 
-    values: dict[str, Any]
+    values: JsonObject
     format: int
 
 
-def sealed(values: dict[str, Any], *, run_id: str | None = None, indent: int | None = 1) -> str:
+def sealed(values: JsonObject, *, run_id: str | None = None, indent: int | None = 1) -> str:
     """The text of a record: `values`, its format, its run where it has one, and the checksum of all that."""
     owner = {} if run_id is None else {"run_id": run_id}
     head = to_json({"schema_version": FORMAT} | owner | values, indent=indent).rstrip()[:-1].rstrip()

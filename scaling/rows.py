@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scaling.errors import DataError
-from scaling.files import write_atomic
+from scaling.files import JsonObject, write_atomic
 from scaling.run import Run, Shape
 
 
@@ -125,7 +125,7 @@ class PlanRow:
         assert self.settings is not None, "a launch has settings"
         return Run.from_settings(self.settings)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """One flat object; `shape` is nested, and so are the settings of a launched run."""
         values = {name: getattr(self, name) for name in _PLAN_FIELDS}
         if self.settings is None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
+from scaling.files import JsonObject
+
 NUMERICS = 1
 TRAINER = {"trainer": "scaling"}  # a setting of 0.1 that never had another value; every id hashes it
 
@@ -155,9 +157,9 @@ class Run:
             return None
         return dataclasses.replace(self, steps=0, schedule=dataclasses.replace(self.schedule, decay_steps=None)).id
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """The nested settings with every off (None) field left out: what `run.json` holds and the id hashes."""
-        settings: dict[str, Any] = _settings(self) | TRAINER
+        settings: JsonObject = _settings(self) | TRAINER
         return settings
 
     @cached_property
@@ -221,7 +223,7 @@ class Result:
     validation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # further sets: name -> losses
     diagnostics: Mapping[str, float] = field(default_factory=dict)  # spectral norms (final, largest), MFU
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """A plain dictionary; asserts that every number is finite."""
         values = dataclasses.asdict(self)
         assert all(math.isfinite(v) for v in values.values() if isinstance(v, float)), values

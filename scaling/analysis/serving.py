@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from scaling import checks
 from scaling.analysis.lines import Line
 from scaling.analysis.study import Study
 from scaling.checks import Check
+from scaling.files import JsonObject
 from scaling.inference import equal_loss
 from scaling.inference import serving_comparison as compare
 from scaling.inference.cost import Setting
@@ -82,5 +82,5 @@ def _draws(line: Line) -> equal_loss.LawDraws | None:
     drawn, form = line.law.draws.parameters, line.law.fit.form
     count = min(DRAWS, len(line.law.draws.vectors))
     rows = np.linspace(0, len(line.law.draws.vectors) - 1, count).astype(int)
-    parameters: dict[str, Any] = {name: values[rows, None] for name, values in drawn.items()}
+    parameters: JsonObject = {name: values[rows, None] for name, values in drawn.items()}
     return equal_loss.LawDraws(count, lambda params, tokens: form.loss(parameters, params, tokens))

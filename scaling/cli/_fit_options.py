@@ -39,14 +39,16 @@ class FitOptions:
         return replace(written, **chosen)
 
 
-class Width(Quantity):
+class Width(click.ParamType[float | Literal["auto"]]):
     """The width of a Huber objective: a positive number, or `auto`."""
 
     name = "number|auto"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | Literal["auto"]:
         """The number, `auto`, or a usage error."""
-        return value if value == "auto" else super().convert(value, param, ctx)
+        return "auto" if value == "auto" else Quantity().convert(value, param, ctx)
 
 
 class LawOption(click.Option):
@@ -78,7 +80,7 @@ def _numbers(context: click.Context, param: click.Parameter, values: Sequence[st
         raise click.BadParameter(str(error), context, param) from error
 
 
-def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def fit_options(function: Callable[..., object]) -> Callable[..., object]:
     """Options of a verb that fits; it takes them as the one argument `options`."""
     options: Sequence[Option] = (
         *TABLE_OPTIONS,
@@ -110,12 +112,12 @@ def fit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
     @functools.wraps(function)
-    def with_options(**values: Any) -> Any:
+    def with_options(**values: Any) -> object:
         table = TableChoice(**{one.name: values.pop(one.name) for one in fields(TableChoice)})
         chosen = {one.name: values.pop(one.name) for one in fields(FitOptions) if one.name != "table"}
         return function(options=FitOptions(table, **chosen), **values)
 
-    decorated: Callable[..., Any] = with_options
+    decorated: Callable[..., object] = with_options
     for option in reversed(options):
         decorated = option(decorated)
     return decorated

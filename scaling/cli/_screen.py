@@ -8,14 +8,13 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from scaling.checks import Check, by_severity
-from scaling.files import SCHEMA_VERSION
+from scaling.files import SCHEMA_VERSION, JsonObject
 
 PIPE_WIDTH = 160  # columns where standard output is no terminal: wide enough that no table is cut
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # but not tab, line feed
@@ -38,7 +37,7 @@ def say(message: str) -> None:
     print(printable(message), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def print_json(document: dict[str, Any]) -> None:
+def print_json(document: JsonObject) -> None:
     """The one JSON object of a `--json` verb."""
     text = json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=1, allow_nan=False)
     print(text, flush=True)  # noqa: T201

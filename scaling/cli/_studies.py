@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from scaling.cli._fit_options import FitOptions
+from scaling.files import JsonObject
 
 if TYPE_CHECKING:
     from scaling.analysis.study import Study
@@ -62,7 +63,7 @@ def studies_of(table: Path, root: Path | None, options: FitOptions) -> list[Stud
     return studies
 
 
-def named_by_loss(studies: Sequence[StudyOfTable], parts: Sequence[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+def named_by_loss(studies: Sequence[StudyOfTable], parts: Sequence[JsonObject], key: str) -> list[JsonObject]:
     """The entries under `key` of the documents of all studies, with `metric`, the loss, where there are several."""
     return [
         entry if len(studies) == 1 else {"metric": one.loss} | entry
@@ -71,7 +72,7 @@ def named_by_loss(studies: Sequence[StudyOfTable], parts: Sequence[dict[str, Any
     ]
 
 
-def tables_json(studies: Sequence[StudyOfTable]) -> dict[str, Any]:
+def tables_json(studies: Sequence[StudyOfTable]) -> JsonObject:
     """How the table was read: `table`, and `tables` by loss where there are several; nothing for a sweep."""
     reports = [one.report.to_json() for one in studies if one.report is not None]
     if not reports:

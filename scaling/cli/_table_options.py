@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from scaling.analysis.table.reading import TableOptions
 
-Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+Option = Callable[[Callable[..., object]], Callable[..., object]]
 
 
 class Pairs(click.ParamType[dict[str, str]]):
@@ -20,7 +20,7 @@ class Pairs(click.ParamType[dict[str, str]]):
     def __init__(self, name: str, example: str, left: str) -> None:
         self.name, self._example, self._left = name, example, left
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
         """Left -> right, or a usage error."""
         if isinstance(value, dict):
             return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,6 +13,7 @@ from scaling.cli._options import json_option, root_option
 from scaling.cli._quantity import Quantity
 from scaling.cli._screen import print_checks, print_json, print_table
 from scaling.cli._studies import StudyOfTable, named_by_loss, studies_of, tables_json
+from scaling.files import JsonObject
 from scaling.quantity import format_number
 
 _ALWAYS = 8  # columns shown also where nothing fills them
@@ -77,7 +77,7 @@ def _place(
 
 def _predictions(
     studies: Sequence[StudyOfTable], compute: tuple[float, ...], place: tuple[float, float] | None
-) -> dict[str, Any]:
+) -> JsonObject:
     from scaling.report.documents import losses_json, predictions_json
 
     parts = []
@@ -90,7 +90,7 @@ def _predictions(
     return parts[0] | {"predictions": named_by_loss(studies, parts, "predictions")} | tables_json(studies)
 
 
-def _predict_published(name: str, compute: tuple[float, ...]) -> dict[str, Any]:
+def _predict_published(name: str, compute: tuple[float, ...]) -> JsonObject:
     from scaling.laws.published import published
 
     if not compute:
@@ -107,7 +107,7 @@ def _predict_published(name: str, compute: tuple[float, ...]) -> dict[str, Any]:
     }
 
 
-def _prediction_row(one: dict[str, Any]) -> tuple[object, ...]:
+def _prediction_row(one: JsonObject) -> tuple[object, ...]:
     line = f"{one['line']}, {one['metric']}" if "metric" in one else one["line"]
     shown: list[object] = [line, None if one["compute"] is None else f"{one['compute']:.3g}"]
     for name in ("N", "D", "loss"):

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scaling.data.corpus import VALIDATION_PERCENT, Corpus, Document
 from scaling.data.tokenizer import Tokenizer
 from scaling.errors import DataError
-from scaling.files import fault
+from scaling.files import JsonObject, fault
 from scaling.run import DataRef
 
 FORMAT = 1  # raised by hand whenever the same sources give other tokens
@@ -41,7 +42,7 @@ class _TokenFile:
         self._separator = np.array([tokenizer.separator], tokenizer.dtype)
         self._vocab_size = tokenizer.vocab_size
 
-    def append(self, ids: np.ndarray[Any, Any], text: str) -> None:
+    def append(self, ids: NDArray[np.integer], text: str) -> None:
         assert not len(ids) or ids.max() < self._vocab_size, "a token beyond the vocabulary"
         self.starts.append(self.tokens)
         self.sizes.append((len(text) if text.isascii() else len(text.encode())) + 1)
@@ -81,7 +82,7 @@ def publish(made: Path, final: Path) -> None:
 
 def write(
     made: Path, ref: DataRef, sources: Mapping[str, Corpus], tokenizer: Tokenizer
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[JsonObject, JsonObject]:
     """Write all token files of `sources` (``train``, and further validation sets by name) into the folder `made`.
 
     Returns:
@@ -128,7 +129,7 @@ def changed(path: Path, recorded: Mapping[str, Any], checked_blocks: int) -> boo
     return False
 
 
-def _encoded(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[tuple[Document, np.ndarray[Any, Any]]]:
+def _encoded(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[tuple[Document, NDArray[np.integer]]]:
     documents = iter(documents)
     while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
         yield from zip(some, tokenizer.encode_batch([d.text for d in some]), strict=True)
@@ -157,7 +158,7 @@ def _write_documents(made: Path, files: Mapping[str, _TokenFile]) -> None:
                 _flush(out)
 
 
-def _content(made: Path, ref: DataRef, tokenizer: Tokenizer) -> dict[str, Any]:
+def _content(made: Path, ref: DataRef, tokenizer: Tokenizer) -> JsonObject:
     return {
         "format": FORMAT,
         "tokenizer": tokenizer.name,
@@ -168,7 +169,7 @@ def _content(made: Path, ref: DataRef, tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def _recorded(path: Path) -> dict[str, Any]:
+def _recorded(path: Path) -> JsonObject:
     with path.open("rb") as file:
         blocks = [hashlib.sha256(block).hexdigest() for block in iter(lambda: file.read(BLOCK_BYTES), b"")]
     return {"bytes": path.stat().st_size, "blocks": blocks}

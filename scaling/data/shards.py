@@ -31,7 +31,7 @@ from scaling.data import building
 from scaling.data.corpus import Corpus, open_corpus
 from scaling.data.tokenizer import load_tokenizer
 from scaling.errors import DamagedRecord, DataError, StoreError
-from scaling.files import write_atomic
+from scaling.files import JsonObject, write_atomic
 from scaling.locks import hold, unwritable
 from scaling.records import read_record, sealed, set_aside
 from scaling.run import DataRef
@@ -121,7 +121,7 @@ def open_data(store: Path, hash: str) -> TokenData:
     return _open(folder, hash, description)
 
 
-def _checked(folder: Path, hash: str) -> dict[str, Any]:
+def _checked(folder: Path, hash: str) -> JsonObject:
     """The description of the data `hash` in `folder`. Raises DamagedRecord where it is not what the hash says."""
     hint = f"scaling launch sets it aside and prepares it again; or remove {folder}"
     try:

@@ -165,8 +165,14 @@ class OpenSweep:
         scheduler = scheduler or self.scheduler_of(launch)
         jobs = jobs or scheduler.poll(set(launch.ids))
         store = Store(Path(launch.store))
-        answers = {"jobs": jobs.held, "endings": jobs.endings, "job_active": scheduler.active}
-        return statuses(launch.rows, store, corpus_hash=launch.corpus_hash, **answers)
+        return statuses(
+            launch.rows,
+            store,
+            corpus_hash=launch.corpus_hash,
+            jobs=jobs.held,
+            job_active=scheduler.active,
+            endings=jobs.endings,
+        )
 
     def find(self, launch: Launch, run: str) -> PlanRow:
         """The run of a launch that `run` names.

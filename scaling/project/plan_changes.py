@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from scaling.files import JsonObject
 from scaling.results.launches import Launch
 from scaling.sweeps.grids import Plan
 
@@ -33,8 +34,8 @@ def difference(launch: Launch, plan: Plan) -> str | None:
     return f"{len(new)} new runs, {len(gone)} no longer planned" + (f"; {reasons}" if reasons else "")
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> JsonObject:
+    flat: JsonObject = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from scaling.files import JsonObject
 from scaling.project.opened import OpenSweep
 from scaling.results.curves import Point, curve
 from scaling.results.launches import Launch
@@ -21,7 +21,7 @@ class Tried:
     attempt: Attempt
     job_logs: tuple[Path, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The attempt as `scaling show --json` lists it."""
         error = self.attempt.error()
         return {
@@ -48,7 +48,7 @@ class RunHistory:
         """Its row of the plan."""
         return self.status.row
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The document of `scaling show --json`."""
         return {
             "run": self.status.to_json(),

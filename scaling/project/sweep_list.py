@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from scaling.errors import ScalingError
+from scaling.files import JsonObject
 from scaling.results.launches import last_launch
 from scaling.results.store import Store
 from scaling.sweeps.schema import load_sweep
@@ -35,7 +35,7 @@ class ListedSweep:
     flops: float | None = None
     problem: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The fields."""
         return asdict(self) | {"file": None if self.file is None else str(self.file)}
 

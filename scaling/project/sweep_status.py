@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from scaling.files import JsonObject
 from scaling.project.opened import OpenSweep
 from scaling.results.launches import Launch
 from scaling.results.status import RunStatus, counts
@@ -50,7 +50,7 @@ class SweepStatus:
         """True where the launch used this machine's packaged profile."""
         return self.launch.runner_text == PACKAGED_LOCAL.read_text()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The document of `scaling status --json`."""
         runs = [run.to_json() for run in self.runs]
         return {"sweep": self.launch.sweep, "counts": self.counts, "runs": runs, "notes": list(self.jobs.notes)}

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scaling.errors import ScalingError
+from scaling.files import JsonObject
 from scaling.project.opened import OpenSweep
 from scaling.results.restore import imported_from
 from scaling.results.store import Store
@@ -25,7 +25,7 @@ class Evaluation:
     row: PlanRow
     loss: SetLoss
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The evaluation as `scaling evaluate --json` lists it."""
         row, loss = self.row, self.loss
         labels = {"id": row.id, "line": row.line, "cell": str(row.cell), "set": loss.name}

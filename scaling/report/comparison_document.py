@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from scaling.analysis.comparisons import Comparison
+from scaling.files import JsonObject
 from scaling.laws.draws import Interval
 from scaling.laws.gls_tests import NestedTest
 from scaling.laws.rank_comparison import RankComparison
 
 
-def line_json(compared: Comparison) -> dict[str, Any]:
+def line_json(compared: Comparison) -> JsonObject:
     """One line against the reference; without a joint law the multiplier is None and the word that of the minima."""
     if compared.joint is not None:
-        document: dict[str, Any] = compared.joint.to_json()
+        document: JsonObject = compared.joint.to_json()
     else:
         document = {
             "line": compared.line.name,
@@ -42,12 +42,12 @@ def line_json(compared: Comparison) -> dict[str, Any]:
     }
 
 
-def test_json(test: NestedTest) -> dict[str, Any]:
+def test_json(test: NestedTest) -> JsonObject:
     """One nested test with its power."""
     return asdict(test) | {"rejected": test.rejected}
 
 
-def kappa_json(ranks: RankComparison | None) -> dict[str, Any] | None:
+def kappa_json(ranks: RankComparison | None) -> JsonObject | None:
     """Kappa of every rank ratio, with the test of the law it comes from."""
     if ranks is None:
         return None
@@ -59,5 +59,5 @@ def kappa_json(ranks: RankComparison | None) -> dict[str, Any] | None:
     }
 
 
-def _value(value: float, interval: Interval) -> dict[str, Any]:
+def _value(value: float, interval: Interval) -> JsonObject:
     return {"value": value, "interval": list(interval)}

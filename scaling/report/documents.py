@@ -17,7 +17,7 @@ from scaling.analysis.rates import NORMS, Tuned, claimed_pairs, tunings
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
 from scaling.checks import by_severity
-from scaling.files import SCHEMA_VERSION
+from scaling.files import SCHEMA_VERSION, JsonObject
 from scaling.laws.fit_checks import fit_checks
 from scaling.laws.joint_comparison import JointComparison
 from scaling.laws.law_intervals import parameter_intervals
@@ -25,13 +25,13 @@ from scaling.laws.noise_parts import noise_parts
 from scaling.report.comparison_document import kappa_json, line_json, test_json
 from scaling.report.serving_document import comparison_json
 
-_NOT_PRICED: dict[str, Any] = {"target_loss": None, "rows": [], "break_even": [], "checks": []}
+_NOT_PRICED: JsonObject = {"target_loss": None, "rows": [], "break_even": [], "checks": []}
 
 
-def fits_json(study: Study) -> dict[str, Any]:
+def fits_json(study: Study) -> JsonObject:
     """`scaling fit --json`: approach 3 of every line, then approaches 2 and 1 where its points allow them."""
     noise = study.noise
-    document: dict[str, Any] = finite(
+    document: JsonObject = finite(
         {
             "schema_version": SCHEMA_VERSION,
             "flops_convention": study.convention,
@@ -44,7 +44,7 @@ def fits_json(study: Study) -> dict[str, Any]:
     return document
 
 
-def predictions_json(study: Study, compute: Sequence[float] | None = None) -> dict[str, Any]:
+def predictions_json(study: Study, compute: Sequence[float] | None = None) -> JsonObject:
     """`scaling predict --json`: compute-optimal N, D and loss of every line at each of `compute` FLOPs.
 
     `compute` is `analysis.predict` of the settings where it is None.
@@ -54,13 +54,13 @@ def predictions_json(study: Study, compute: Sequence[float] | None = None) -> di
     return _predictions(study, made)
 
 
-def losses_json(study: Study, params: float, tokens: float) -> dict[str, Any]:
+def losses_json(study: Study, params: float, tokens: float) -> JsonObject:
     """`scaling predict --params N --tokens D --json`: the loss of every line there."""
     return _predictions(study, [predict_loss(line, params, tokens) for line in study.lines])
 
 
-def _predictions(study: Study, made: Sequence[Prediction]) -> dict[str, Any]:
-    document: dict[str, Any] = finite(
+def _predictions(study: Study, made: Sequence[Prediction]) -> JsonObject:
+    document: JsonObject = finite(
         {
             "schema_version": SCHEMA_VERSION,
             "flops_convention": study.convention,
@@ -71,7 +71,7 @@ def _predictions(study: Study, made: Sequence[Prediction]) -> dict[str, Any]:
     return document
 
 
-def comparisons_json(study: Study) -> dict[str, Any]:
+def comparisons_json(study: Study) -> JsonObject:
     """`scaling compare --json`: compute multipliers, differences of loss at equal compute, and serving costs.
 
     `lines` has one entry per compared line. `comparisons` has one per target loss of serving, then those of `lines`,
@@ -79,7 +79,7 @@ def comparisons_json(study: Study) -> dict[str, Any]:
     """
     lines = [line_json(one) for one in study.comparisons]
     tests = study.joint.tests if isinstance(study.joint, JointComparison) else ()
-    document: dict[str, Any] = finite(
+    document: JsonObject = finite(
         {
             "schema_version": SCHEMA_VERSION,
             "reference": study.reference.name,
@@ -130,7 +130,7 @@ def comparisons_json(study: Study) -> dict[str, Any]:
     return document
 
 
-def _tuned(tuned: Tuned) -> dict[str, Any]:
+def _tuned(tuned: Tuned) -> JsonObject:
     """One line over its rates; losses are means and norms medians over seeds."""
     rates = [
         {"lr": rate.lr, "runs": len(rate.rows), "diverged": rate.diverged, "loss_nats": rate.loss}
@@ -150,7 +150,7 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _fits(study: Study, line: Line) -> list[dict[str, Any]]:
+def _fits(study: Study, line: Line) -> list[JsonObject]:
     named = {"family": line.family, "rank_ratio": line.rank_ratio, "line": line.name}
     dropped = sum(item.line == line.name for item in study.dropped)
     if line.law is None:
@@ -166,7 +166,7 @@ def _fits(study: Study, line: Line) -> list[dict[str, Any]]:
     return [*found, *(named | one for one in _optima(study, line, dropped))]
 
 
-def _together(study: Study) -> list[dict[str, Any]]:
+def _together(study: Study) -> list[JsonObject]:
     """The law over all lines, where one was asked for: `family` and `rank_ratio` are None."""
     if study.together is None:
         return []
@@ -196,7 +196,7 @@ def _together(study: Study) -> list[dict[str, Any]]:
     return [document]
 
 
-def _refused(study: Study, line: Line, dropped: int) -> dict[str, Any]:
+def _refused(study: Study, line: Line, dropped: int) -> JsonObject:
     """A line whose points determine no parametric law."""
     settings = study.settings
     check = checks.NO_LAW(f"{line.refused}")
@@ -221,11 +221,11 @@ def _refused(study: Study, line: Line, dropped: int) -> dict[str, Any]:
     }
 
 
-def _optima(study: Study, line: Line, dropped: int) -> list[dict[str, Any]]:
+def _optima(study: Study, line: Line, dropped: int) -> list[JsonObject]:
     """Power laws through given optima, where the table is one of them."""
     if line.optima is None:
         return []
-    found: dict[str, Any] = {
+    found: JsonObject = {
         "law": None,
         "approach": 2,
         "objective": None,
@@ -240,7 +240,7 @@ def _optima(study: Study, line: Line, dropped: int) -> list[dict[str, Any]]:
     return [_refused(study, line, dropped) | found]
 
 
-def _prediction(study: Study, made: Prediction) -> dict[str, Any]:
+def _prediction(study: Study, made: Prediction) -> JsonObject:
     calibration = made.calibration
     return {
         "family": made.line.family,

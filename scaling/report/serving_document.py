@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from scaling.files import JsonObject
 from scaling.inference.served import PRICES, ServedModel
 from scaling.inference.serving_comparison import RATIOS, ServingComparison, ServingRow
 
@@ -16,7 +17,7 @@ _OF_MODEL += ("nearest_shape", "nearest_N", *(f"nearest_{name}" for name in RATI
 _SIZES = {"params": "N", "tokens": "D", "flops": "C"}  # our field -> the document's key
 
 
-def comparison_json(comparison: ServingComparison) -> dict[str, Any]:
+def comparison_json(comparison: ServingComparison) -> JsonObject:
     """One target loss: ``target_loss``, ``rows``, ``break_even``, ``checks``; what is unknown is None."""
     return {
         "target_loss": comparison.target_loss,
@@ -26,7 +27,7 @@ def comparison_json(comparison: ServingComparison) -> dict[str, Any]:
     }
 
 
-def measured_json(line: str, measured: MeasuredCost) -> dict[str, Any]:
+def measured_json(line: str, measured: MeasuredCost) -> JsonObject:
     """The predicted price of a line's model and, as ``measured_*``, what this machine needs."""
     return {
         "line": line,
@@ -38,7 +39,7 @@ def measured_json(line: str, measured: MeasuredCost) -> dict[str, Any]:
     }
 
 
-def _row(row: ServingRow) -> dict[str, Any]:
+def _row(row: ServingRow) -> JsonObject:
     setting, choice = row.setting, row.choice
     return {
         "line": row.line,
@@ -60,7 +61,7 @@ def _row(row: ServingRow) -> dict[str, Any]:
     }
 
 
-def _model(model: ServedModel) -> dict[str, Any]:
+def _model(model: ServedModel) -> JsonObject:
     return {
         "N": model.trained.params,
         "D": model.trained.tokens,

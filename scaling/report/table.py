@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,22 +40,22 @@ _LATEX |= {
 _LATEX |= {"≥": r"$\geq$", "≤": r"$\leq$", "<": "$<$", ">": "$>$"}
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Words as they are, numbers in short form."""
     return format_number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
-def fixed(digits: int, *, sign: bool = False) -> Callable[[Any], str]:
+def fixed(digits: int, *, sign: bool = False) -> Callable[[float], str]:
     """A number with so many decimals; a true minus."""
     return lambda value: f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 
-def significant(digits: int = 3) -> Callable[[Any], str]:
+def significant(digits: int = 3) -> Callable[[float], str]:
     """A number in short form with so many significant digits: ``28.3k``, ``2.00e+11``."""
     return lambda value: format_number(value, digits)
 
 
-def compute_text(value: Any) -> str:
+def compute_text(value: float) -> str:
     """FLOPs as the field writes them: ``2.0e11``; small numbers (seconds) in short form."""
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}" if value >= 1e5 else format_number(value)
@@ -69,7 +69,7 @@ class Column:
     title: str
     show: Callable[[Any], str] = text
 
-    def cell(self, value: Any) -> str:
+    def cell(self, value: object) -> str:
         """What a reader sees of a value; an interval shows as ``[low, high]``."""
         if value is None:
             return UNKNOWN
@@ -119,7 +119,7 @@ class Table:
         """The rows as a reader sees them."""
         return [[c.cell(value) for c, value in zip(self.columns, row, strict=True)] for row in self.rows]
 
-    def flat(self) -> tuple[list[str], list[list[Any]]]:
+    def flat(self) -> tuple[list[str], list[list[object]]]:
         """Header and rows with intervals as two columns, `<name>_low` and `<name>_high`."""
         split = [any(isinstance(row[n], tuple) for row in self.rows) for n in range(len(self.columns))]
         header: list[str] = []
@@ -127,7 +127,7 @@ class Table:
             header += [f"{column.name}_low", f"{column.name}_high"] if interval else [column.name]
         rows = []
         for row in self.rows:
-            values: list[Any] = []
+            values: list[object] = []
             for value, interval in zip(row, split, strict=True):
                 values += (value or (None, None)) if interval else [value]
             rows.append(values)
@@ -144,7 +144,8 @@ class Table:
         """Comma-separated values with every digit; unknown is empty."""
         out = io.StringIO()
         header, rows = self.flat()
-        csv.writer(out, lineterminator="\n").writerows([map(csv_cell, cells) for cells in (header, *rows)])
+        lines: list[Sequence[object]] = [header, *rows]
+        csv.writer(out, lineterminator="\n").writerows([map(csv_cell, cells) for cells in lines])
         return out.getvalue()
 
     def markdown(self) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from scaling.checks import Check
 from scaling.errors import DamagedRecord, NewerRecord, StoreError
-from scaling.files import create_exclusive, plain_entries
+from scaling.files import JsonObject, create_exclusive, plain_entries
 from scaling.records import read_record, sealed, set_aside
 from scaling.rows import DroppedCell, PlanRow
 
@@ -46,7 +46,7 @@ class Launch:
     plan_checks: tuple[Check, ...] = ()
     store_id: str | None = None  # of the store that was launched on; launches of 0.1 did not ask
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The launch as its file holds it."""
         lists = {name: [one.to_json() for one in getattr(self, name)] for name in _LISTS}
         return vars(self) | lists
@@ -141,7 +141,7 @@ def read_launch(path: Path) -> Launch:
         raise StoreError(error.what, where=error.where, got=error.got, hint=hint) from None
 
 
-_LISTS: dict[str, Callable[[dict[str, Any]], object]] = {
+_LISTS: dict[str, Callable[[JsonObject], object]] = {
     "rows": PlanRow.from_json,
     "dropped": DroppedCell.from_json,
     "plan_checks": Check.from_json,

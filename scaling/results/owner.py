@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import scaling
+from scaling.files import JsonObject
 from scaling.results.jobs import JobRef
 
 
@@ -73,7 +74,7 @@ class Owner:
                 return f"{name}: {value!r}"
         return None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """A plain dictionary."""
         return asdict(self)
 

@@ -18,10 +18,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from scaling.errors import StoreError
-from scaling.files import read_json, write_atomic
+from scaling.files import JsonObject, read_json, write_atomic
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
 
@@ -30,7 +30,7 @@ FORMAT = 1  # of a line
 FINISHED = ("completed", "diverged")
 _ID = re.compile(r"[0-9a-f]{16}")
 _EVALUATION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.json")
-_Document = dict[str, Any]
+_Document = JsonObject
 
 
 @dataclass(frozen=True)

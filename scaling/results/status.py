@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scaling.errors import StoreError
+from scaling.files import JsonObject
 from scaling.results.jobs import HeldRun, JobActive
 from scaling.results.store import Attempt, Store
 from scaling.rows import PlanRow
@@ -41,7 +42,7 @@ class RunStatus:
     code_change: str | None = None  # which code trains or trained it, where another version was submitted
     result: Result | None = None  # what it published, of today's corpus or an earlier one
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The run as `scaling status --json` lists it."""
         labels = {name: getattr(self.row, name) for name in ("id", "line", "budget", "params_total", "seed", "lr")}
         labels["cell"] = str(self.row.cell)
@@ -130,9 +131,20 @@ def _loss(record: Mapping[str, Any]) -> float | None:
     return loss if isinstance(loss, float) else None
 
 
-def statuses(rows: Iterable[PlanRow], store: Store, **context: Any) -> list[RunStatus]:
+def statuses(
+    rows: Iterable[PlanRow],
+    store: Store,
+    *,
+    corpus_hash: str,
+    jobs: Mapping[str, HeldRun] | None = None,
+    job_active: JobActive | None = None,
+    endings: Mapping[str, str] | None = None,
+) -> list[RunStatus]:
     """`run_status` of every row, in order."""
-    return [run_status(row, store, **context) for row in rows]
+    return [
+        run_status(row, store, corpus_hash=corpus_hash, jobs=jobs, job_active=job_active, endings=endings)
+        for row in rows
+    ]
 
 
 def counts(runs: Iterable[RunStatus]) -> dict[str, int]:

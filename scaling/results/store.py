@@ -30,10 +30,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from scaling.errors import DamagedRecord, NewerRecord, StoreError
-from scaling.files import append_line, create_exclusive, plain_entries, server_time, to_json, write_atomic
+from scaling.files import JsonObject, append_line, create_exclusive, plain_entries, server_time, to_json, write_atomic
 from scaling.records import bad_records, read_record, record_bytes, sealed, set_aside
 from scaling.results.jobs import JobActive
 from scaling.results.owner import Owner
@@ -75,7 +74,7 @@ class Attempt:
         higher = self.folder / "attempts" / f"{self.number + 1:04d}.json"
         return not os.path.lexists(higher) and not os.path.lexists(f"{higher}.bad")
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, record: JsonObject) -> None:
         """Append one line of metrics, in one write."""
         append_line(self.metrics_path, (json.dumps(record, allow_nan=False) + "\n").encode())
 
@@ -94,7 +93,7 @@ class Attempt:
             return {"message": f"failed; why cannot be read: {error.sentence}", "traceback": ""}
         return {name: str(values.get(name, "")) for name in ("message", "traceback")}
 
-    def last_record(self) -> dict[str, Any]:
+    def last_record(self) -> JsonObject:
         """The newest whole line of the metrics, {} where there is none."""
         try:
             lines = record_bytes(self.metrics_path, tail_bytes=8192).split(b"\n")[:-1]

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from scaling.errors import DamagedRecord, RunnerError, ScalingError, StoreError
-from scaling.files import fault, plain_entries, write_atomic
+from scaling.files import JsonObject, fault, plain_entries, write_atomic
 from scaling.records import read_record, sealed
 from scaling.results.owner import Owner, code_version
 from scaling.results.store import Attempt, Store
@@ -230,11 +230,11 @@ class Worker:
             self.data = open_data(self.store.path, self.worklist.corpus_hash)
         run = self.store.run(attempt.run_id)
 
-        def log(record: dict[str, Any]) -> None:
+        def log(record: JsonObject) -> None:
             attempt.log({"time": round(time.time(), 3), **record})
 
         checkpoints = self.store.checkpoints(run.id)
-        options: dict[str, Any] = {} if self.team is None else {"team": self.team}
+        options: JsonObject = {} if self.team is None else {"team": self.team}
         try:
             outcome = train(
                 run,

@@ -16,12 +16,12 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import yaml
 
 from scaling.errors import PlanError
+from scaling.files import JsonObject
 from scaling.laws.draws import Draws
 from scaling.laws.points import Points
 from scaling.spec import YamlDocument
@@ -238,11 +238,11 @@ def proposed_sweep(sweep: Sweep, proposal: Proposal) -> str:
     return header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
 
 
-def _with_points(sweep: Sweep, points: list[dict[str, Any]]) -> Sweep:
+def _with_points(sweep: Sweep, points: list[JsonObject]) -> Sweep:
     return read_sweep(YamlDocument(sweep.path, _values(sweep, points), {}))
 
 
-def _values(sweep: Sweep, points: list[dict[str, Any]]) -> dict[str, Any]:
+def _values(sweep: Sweep, points: list[JsonObject]) -> JsonObject:
     """The sweep's own text as values, with its grid replaced by points; tuning and replicates are not repeated."""
     values = copy.deepcopy(sweep.written)
     grid = values["grid"]

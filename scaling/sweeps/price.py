@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from scaling import checks
 from scaling.checks import Check
+from scaling.files import JsonObject
 from scaling.hardware import Device
 from scaling.parameterizations import parameterization_of, structures
 from scaling.quantity import format_bytes
@@ -101,7 +101,7 @@ class Priced:
             ),
         )
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> JsonObject:
         """`plan --json`, without its schema version."""
         plan = self.plan
         return {

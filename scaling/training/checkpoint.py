@@ -17,12 +17,12 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 
 from scaling.errors import DamagedRecord, NewerRecord, ScalingError
-from scaling.files import plain_entries, replacing
+from scaling.files import JsonObject, plain_entries, replacing
 from scaling.records import set_aside
 
 SCHEMA = 3
@@ -53,7 +53,7 @@ class Checkpoint:
     run_id: str
     corpus_hash: str
     step: int
-    state: dict[str, Any]
+    state: JsonObject
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, attempt: int) -> Path:

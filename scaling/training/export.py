@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +18,7 @@ from torch import Tensor
 from scaling.data.batches import validation_windows
 from scaling.data.shards import TokenData
 from scaling.errors import TrainingError
-from scaling.files import replacing, to_json, write_atomic
+from scaling.files import JsonObject, replacing, to_json, write_atomic
 from scaling.parameterizations import parameterization_of
 from scaling.run import Run
 from scaling.training.loop import open_device
@@ -104,7 +103,7 @@ def export(run: Run, *, weights: Path, out: Path) -> None:
     write_atomic(out / "run.json", to_json(run.settings()))
 
 
-def llama_config(run: Run) -> dict[str, Any]:
+def llama_config(run: Run) -> JsonObject:
     """What `LlamaConfig` needs to build the same model, dense."""
     shape = run.shape
     return {

@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from scaling.data.shards import MAIN, TokenData
 from scaling.errors import TrainingError
-from scaling.files import fault, replacing
+from scaling.files import JsonObject, fault, replacing
 from scaling.hardware import DEVICES
 from scaling.parameterizations import HELPER
 from scaling.run import Result, Run
@@ -54,7 +53,7 @@ def train(
     attempt: int,
     stop: Callable[[], bool],
     owns: Callable[[], bool],
-    log: Callable[[dict[str, Any]], None],
+    log: Callable[[JsonObject], None],
     device: str = "cpu",
     checkpoint_seconds: float = 60.0,
     team: Team = ALONE,
@@ -142,7 +141,7 @@ class Loop:
         *,
         attempt: int,
         owns: Callable[[], bool],
-        log: Callable[[dict[str, Any]], None],
+        log: Callable[[JsonObject], None],
         checkpoint_seconds: float,
         trunks: Path | None,
     ) -> None:

@@ -17,7 +17,7 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scaling.errors import TrainingError
+from scaling.files import JsonObject
 from scaling.parameterizations import HELPER
 from scaling.training.flat import Flat, Named
 from scaling.training.model import Decoder
@@ -100,7 +101,7 @@ class Team:
             fully_shard(model)
             return model
         guided = any(name.endswith(f".{HELPER}") for name, _ in model.named_parameters())
-        options: dict[str, Any] = {"find_unused_parameters": guided, _SYNC: False}
+        options: JsonObject = {"find_unused_parameters": guided, _SYNC: False}
         return DistributedDataParallel(model, **options)
 
     def flat(self, stacks: list[Named]) -> Flat:
@@ -159,7 +160,7 @@ def join(strategy: Strategy, device: torch.device) -> Team:
             allowed="RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them",
         )
     if not dist.is_initialized():
-        options: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
+        options: JsonObject = {"device_id": device} if device.type == "cuda" else {}
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, rank=rank, world_size=world, **options)
     return Team(rank, world or 1, strategy, dist.new_group(backend="gloo"))

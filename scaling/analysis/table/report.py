@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from scaling.files import JsonObject
 
 _SHOWN = 5  # left-out rows on the terminal; --json has all
 
@@ -37,7 +38,7 @@ class TableReport:
     dropped: tuple[DroppedRow, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The key `table` of `fit --json`."""
         return {
             "mapping": dict(self.mapping),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scaling.quantity import format_number
 from scaling.report.figures.style import colour, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Numbers = tuple[float, ...]
@@ -78,7 +79,7 @@ def compute_ticks(ax: Axes, values: Sequence[float]) -> None:
     ax.set_xlim(min(values) / 1.25, max(values) * (max(values) / min(values)) ** 0.28 * 1.1)
 
 
-def set_log_ticks(axis: Any, low: float, high: float) -> None:
+def set_log_ticks(axis: Axis, low: float, high: float) -> None:
     """Round ticks around [low, high] on a log axis, and no others."""
     from matplotlib.ticker import FixedLocator, NullLocator
 

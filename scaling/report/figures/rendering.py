@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from scaling.files import write_atomic
+from scaling.files import JsonObject, write_atomic
 from scaling.report.figures.style import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FORMATS: dict[str, dict[str, Any]] = {
+_FORMATS: dict[str, JsonObject] = {
     "svg": {"metadata": {"Date": None, "Creator": None}},
     "png": {"metadata": {"Software": None}, "dpi": 160, "facecolor": "white"},
     "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},

@@ -13,12 +13,13 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 import scaling
 from scaling.errors import RunnerError
+from scaling.files import JsonObject
 from scaling.quantity import format_duration
 from scaling.runners.slurm.queue import run_command
 
@@ -132,7 +133,7 @@ def check_shared(profile: Runner, store: Path, *, where: str) -> str | None:
     return None
 
 
-def probe(profile: Runner, store: Path, *, wait_seconds: int = PROBE_SECONDS) -> dict[str, Any] | None:
+def probe(profile: Runner, store: Path, *, wait_seconds: int = PROBE_SECONDS) -> JsonObject | None:
     """What a probe job reports: host, whether it sees the store, the package's version, whether it may submit.
 
     None where no node was free, or the job did not get as far as Python (`scaling doctor` shows why).
@@ -141,7 +142,7 @@ def probe(profile: Runner, store: Path, *, wait_seconds: int = PROBE_SECONDS) ->
     return answer
 
 
-def probe_with_log(profile: Runner, store: Path, *, wait_seconds: int) -> tuple[dict[str, Any] | None, str]:
+def probe_with_log(profile: Runner, store: Path, *, wait_seconds: int) -> tuple[JsonObject | None, str]:
     """`probe`, and what srun wrote."""
     folder = store / "launches"
     folder.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,8 @@ from scaling.runners.slurm.script import array_parameters, check_folder, check_r
 from scaling.runners.slurm.submissions import Submission, Submitted, all_submitted, launch_folder
 
 if TYPE_CHECKING:
+    from submitit import SlurmExecutor
+
     from scaling.runners.runner_file import Runner
 
 LOCK_SECONDS = 300.0  # another launch on this store prepares data and submits at most about this long
@@ -247,7 +249,7 @@ def max_array_size(*, default: int | None = None) -> int:
     raise RunnerError("no SLURM controller answers here", got=answer.stderr.strip() or None, hint=hint)
 
 
-def submission_text(executor: Any, *, tasks: int) -> str:
+def submission_text(executor: SlurmExecutor, *, tasks: int) -> str:
     """The sbatch text that submitit would write for `tasks` calls.
 
     submitit 1.5 has no public way to ask for it; this is the one place that uses a private method of submitit, and a
@@ -259,7 +261,7 @@ def submission_text(executor: Any, *, tasks: int) -> str:
     return text
 
 
-def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
+def _executor(folder: Path, parameters: Mapping[str, object]) -> SlurmExecutor:
     import submitit
 
     class Executor(submitit.SlurmExecutor):

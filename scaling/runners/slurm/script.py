@@ -34,7 +34,7 @@ _ELSEWHERE = {
 } | dict.fromkeys(("array", "output", "error", "open-mode", "job-name", "signal", "dependency", "requeue"), "")
 
 
-def array_parameters(profile: Runner, array: Array, *, name: str, after: str | None = None) -> dict[str, Any]:
+def array_parameters(profile: Runner, array: Array, *, name: str, after: str | None = None) -> dict[str, object]:
     """The options of one job array.
 
     Args:
@@ -61,7 +61,7 @@ def array_parameters(profile: Runner, array: Array, *, name: str, after: str | N
     return _common(profile, name, _limit(profile), more) | {k: v for k, v in wanted.items() if v is not None}
 
 
-def continuation_parameters(profile: Runner, *, name: str, after: list[str]) -> dict[str, Any]:
+def continuation_parameters(profile: Runner, *, name: str, after: list[str]) -> dict[str, object]:
     """The options of the job that goes on when the jobs `after` have ended."""
     return _common(profile, name, min(_limit(profile), CONTINUE_SECONDS), {"dependency": f"afterany:{':'.join(after)}"})
 

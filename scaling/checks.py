@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal, cast
 
 Severity = Literal["info", "warning", "error"]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")  # the gravest first
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")  # the most severe first
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CheckCode:
 
 
 def by_severity(checks: Iterable[Check]) -> list[Check]:
-    """Each check once, the gravest first."""
+    """Each check once, the most severe first."""
     return sorted(dict.fromkeys(checks), key=lambda check: SEVERITIES.index(check.severity))
 
 
@@ -543,7 +543,7 @@ _HEADER = """\
 <!-- Generated from scaling/checks.py by: python -m scaling.checks > docs/checks.md -->
 
 A check is one thing that could be wrong with a plan, a fit or a comparison. `scaling plan`, `fit`, `predict`, `compare`
-and the report list them, the gravest first; `--json` gives `code`, `severity`, `message` and `advice`. An *error* says
+and the report list them, errors first; `--json` gives `code`, `severity`, `message` and `advice`. An *error* says
 that a number must not be used (`launch` refuses a plan with one), a *warning* that a conclusion may change, an *info*
 what a number rests on.
 """

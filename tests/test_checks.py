@@ -119,7 +119,7 @@ def test_a_check_carries_what_the_registry_says_and_survives_a_document() -> Non
     assert Check.from_json(old) == Check("few_steps", "info", "as 0.1 recorded it", "")
 
 
-def test_the_gravest_come_first_and_each_once() -> None:
+def test_the_most_severe_come_first_and_each_once() -> None:
     found = [Check(severity, severity, "text") for severity in ("info", "error", "warning")]  # type: ignore[arg-type]
     law = NO_LAW("none")
     assert [check.code for check in by_severity([*found, *found, law])] == ["error", "warning", "no_law", "info"]

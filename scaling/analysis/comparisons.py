@@ -3,7 +3,7 @@
 The verdict comes from one joint law over all lines (`laws.joint_comparison`): a simultaneous 95 % band over the shared
 budgets. The same draws give the loss difference at every budget, and at the largest one with another cost held equal
 (6ND, device seconds): a line that wins per FLOP may lose per second. Where no joint law is determined, the difference
-is between isoFLOP minima, whose band over budgets gives the word.
+is between isoFLOP minima, whose band over budgets gives the verdict.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _difference(
 
 
 def _other_axes(joint: LineComparison, line: Line, reference: Line, sigma_seed: float | None) -> tuple[Difference, ...]:
-    """The same question where another cost is held equal; the word is over all shared costs of that axis."""
+    """The same question where another cost is held equal; the verdict is over all shared costs of that axis."""
     result = []
     for axis in _AXES:
         other = None if axis == line.axis else on_axis(joint, axis, (line, reference))

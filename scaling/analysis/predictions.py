@@ -63,9 +63,9 @@ def predict(line: Line, compute: float) -> Prediction:
     if line.optima is not None:
         at = line.optima.at(compute)
         message = f"{line.name} holds optima: N and D are on the power laws through them, without intervals."
-        found = (checks.NO_LAW(message),)
+        notes = (checks.NO_LAW(message),)
         return Prediction(
-            line, compute, at["N"], at["D"], at.get("loss"), slope=line.optima.exponents["N"], checks=found
+            line, compute, at["N"], at["D"], at.get("loss"), slope=line.optima.exponents["N"], checks=notes
         )
     own = line.frontier_on(line.axis, compute)
     if own is None:
@@ -154,11 +154,11 @@ def _refused(
     params: float | None,
     tokens: float | None,
     why: str,
-    found: tuple[Check, ...] = (),
+    notes: tuple[Check, ...] = (),
 ) -> Prediction:
     code = checks.NO_LAW if line.frontier is None else checks.NOT_DETERMINED
     refused = code(f"{why}." if line.frontier is None else f"{line.name}: {why}.")
-    return Prediction(line, compute, params, tokens, None, why, checks=_with_fit(line, (refused, *found)))
+    return Prediction(line, compute, params, tokens, None, why, checks=_with_fit(line, (refused, *notes)))
 
 
 def stacked_forms(line: Line) -> Extrapolation | None:
@@ -191,11 +191,11 @@ def _alone(line: Line) -> Check:
     )
 
 
-def _with_fit(line: Line, found: tuple[Check, ...]) -> tuple[Check, ...]:
+def _with_fit(line: Line, notes: tuple[Check, ...]) -> tuple[Check, ...]:
     """What was noticed, and every warning of the fit."""
     of_fit = [check for check in line.law.checks if check.severity != "info"] if line.law else []
     named = [replace(check, message=f"{line.name}: {check.message.removesuffix('.')}.") for check in of_fit]
-    return tuple(by_severity([*found, *named]))
+    return tuple(by_severity([*notes, *named]))
 
 
 def _of_calibration(line: Line, calibration: Calibration) -> Iterator[Check]:

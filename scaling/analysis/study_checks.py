@@ -32,7 +32,7 @@ _OF_THE_STUDY = {checks.SEED_NOISE_UNKNOWN.code, checks.RESIDUALS_EXCEED_NOISE.c
 def study_checks(
     lines: Sequence[Line], reference: Line, rows: Sequence[RunRow], noise: SeedNoise | None
 ) -> tuple[Check, ...]:
-    """Every suspicion about laws and data, the gravest first, each once."""
+    """Every check of laws and data, the most severe first, each once."""
     result = [
         *_of_lines(lines),
         *_of_exponents(lines, reference),

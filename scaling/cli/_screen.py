@@ -29,7 +29,7 @@ def console(*, err: bool = False) -> Console:
 
 def printable(text: str) -> str:
     """Text from logs and records without the control characters that would steer a terminal: they are shown by name."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def say(message: str) -> None:
@@ -58,7 +58,7 @@ def print_table(
 
 
 def print_checks(checks: Iterable[Check]) -> None:
-    """One line per check, the gravest first, each once."""
+    """One line per check, the most severe first, each once."""
     screen = console()
     for check in by_severity(checks):
         label = Text(f"{check.severity}: ", style=_STYLES[check.severity])

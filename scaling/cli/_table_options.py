@@ -27,10 +27,10 @@ class Pairs(click.ParamType[dict[str, str]]):
         pairs = [part.partition("=") for part in str(value).split(",")]
         if not all(left and sign and right for left, sign, right in pairs):
             self.fail(f"{value!r} is not a list such as {self._example}", param, ctx)
-        found = {left.strip(): right.strip() for left, _, right in pairs}
-        if len(found) < len(pairs):
+        named = {left.strip(): right.strip() for left, _, right in pairs}
+        if len(named) < len(pairs):
             self.fail(f"{value!r} names one of {self._left} twice", param, ctx)
-        return found
+        return named
 
 
 TABLE_OPTIONS: Sequence[Option] = (

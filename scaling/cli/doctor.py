@@ -50,14 +50,14 @@ def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: boo
     if runner is not None:
         folder = root / ".scaling" / "doctor"
         scheduler = scheduler_class(profile.runner)(profile, store, launch="doctor", folder=folder, where=str(runner))
-        if found := scheduler.diagnose():
-            findings["cluster"] = found
-            problem = problem or found.get("problem")
+        if cluster := scheduler.diagnose():
+            findings["cluster"] = cluster
+            problem = problem or cluster.get("problem")
     if as_json:
         print_json(findings)
     else:
-        for title, found in findings.items():
-            print_table((title, ""), found.items(), left=2)
+        for title, values in findings.items():
+            print_table((title, ""), values.items(), left=2)
             click.echo()
     return 1 if problem else 0
 

@@ -20,14 +20,14 @@ from scaling.cli._screen import print_json, print_table
 def evaluate(sweep: Path, data: Path, name: str | None, root: Path | None, as_json: bool) -> None:
     """The loss of every finished run on one more validation set; `scaling collect` has it as column `loss:NAME`."""
     project = open_project(sweep, root)
-    found = project.evaluate(data, name)
+    evaluations = project.evaluate(data, name)
     if as_json:
-        print_json({"sweep": project.name, "evaluations": [one.to_json() for one in found]})
+        print_json({"sweep": project.name, "evaluations": [one.to_json() for one in evaluations]})
         return
     header = ("run", "cell", "nats/token", "± se", "nats/byte")
-    losses = ((one.loss.loss, one.loss.loss_se, one.loss.loss_per_byte) for one in found)
+    losses = ((one.loss.loss, one.loss.loss_se, one.loss.loss_per_byte) for one in evaluations)
     shown = (
         (one.row.id, one.row.cell, *(None if n is None else f"{n:.4f}" for n in three))
-        for one, three in zip(found, losses, strict=True)
+        for one, three in zip(evaluations, losses, strict=True)
     )
-    print_table(header, shown, title=f"{project.name} on {found[0].loss.name}", left=2)
+    print_table(header, shown, title=f"{project.name} on {evaluations[0].loss.name}", left=2)

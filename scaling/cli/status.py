@@ -59,11 +59,11 @@ def status(sweep: Path, watch: bool, root: Path | None, as_json: bool) -> None:
         say(f"next: scaling launch {project.path}" + " --runner FILE" * (not state.packaged_runner))
 
 
-def _page(found: SweepStatus) -> Table:
-    runs = found.runs
+def _page(state: SweepStatus) -> Table:
+    runs = state.runs
     page = Table.grid(padding=(0, 0))
-    tally = ", ".join(f"{count} {name}" for name, count in found.counts.items() if count)
-    page.add_row(Text(f"{found.launch.sweep}, launch {found.launch.number}: {tally}; {_remaining(found.hours_left)}"))
+    tally = ", ".join(f"{count} {name}" for name, count in state.counts.items() if count)
+    page.add_row(Text(f"{state.launch.sweep}, launch {state.launch.number}: {tally}; {_remaining(state.hours_left)}"))
     for line in dict.fromkeys(run.row.line for run in runs):
         page.add_row(Text(""))
         page.add_row(_matrix(line, [run for run in runs if run.row.line == line]))

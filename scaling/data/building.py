@@ -62,28 +62,28 @@ def folder(data: Path, key: str) -> Iterator[Path]:
     """
     for left in data.glob(f".building-{key}-*"):
         shutil.rmtree(left)
-    made = data / f".building-{key}-{secrets.token_hex(4)}"
-    made.mkdir()
+    building = data / f".building-{key}-{secrets.token_hex(4)}"
+    building.mkdir()
     try:
-        yield made
+        yield building
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(building, ignore_errors=True)
 
 
-def publish(made: Path, final: Path) -> None:
+def publish(building: Path, final: Path) -> None:
     """Rename the folder to the hash of its content; where another process was first, its folder is the same."""
     fault(f"publish {final.name}")
     try:
-        made.rename(final)
+        building.rename(final)
     except OSError:
         if not (final / "description.json").exists():
             raise
 
 
 def write(
-    made: Path, ref: DataRef, sources: Mapping[str, Corpus], tokenizer: Tokenizer
+    building: Path, ref: DataRef, sources: Mapping[str, Corpus], tokenizer: Tokenizer
 ) -> tuple[JsonObject, JsonObject]:
-    """Write all token files of `sources` (``train``, and further validation sets by name) into the folder `made`.
+    """Write all token files of `sources` (``train``, and further validation sets by name) into the folder `building`.
 
     Returns:
         content: what the hash is made of: format, tokenizer, validation tokens, and every file's size and block hashes.
@@ -95,7 +95,7 @@ def write(
     counts: dict[str, Counter[str]] = {name: Counter() for name in sources}
     with ExitStack() as stack:
         files = {
-            name: _TokenFile(stack.enter_context((made / f"{name}.bin").open("wb")), tokenizer)
+            name: _TokenFile(stack.enter_context((building / f"{name}.bin").open("wb")), tokenizer)
             for name in ("validation", *sources)
         }
         for name, corpus in sources.items():
@@ -105,10 +105,10 @@ def write(
         for file in files.values():
             file.flush()
     _check_sizes(ref, files)
-    _write_documents(made, files)
+    _write_documents(building, files)
     if tokenizer.definition is not None:
-        (made / "tokenizer.json").write_text(tokenizer.definition, encoding="utf-8")
-    return _content(made, ref, tokenizer), {
+        (building / "tokenizer.json").write_text(tokenizer.definition, encoding="utf-8")
+    return _content(building, ref, tokenizer), {
         "documents": {name: len(file.starts) for name, file in files.items()},
         "tokens": {name: file.tokens for name, file in files.items()},
         "bytes": {name: sum(file.sizes) for name, file in files.items()},
@@ -150,22 +150,22 @@ def _check_sizes(ref: DataRef, files: Mapping[str, _TokenFile]) -> None:
             raise DataError("there is no text in this part", where=f"data: {name}", got=f"{file.tokens} tokens")
 
 
-def _write_documents(made: Path, files: Mapping[str, _TokenFile]) -> None:
+def _write_documents(building: Path, files: Mapping[str, _TokenFile]) -> None:
     for name, file in files.items():
         if name != "train":
-            with (made / f"{name}.documents.npy").open("wb") as out:
+            with (building / f"{name}.documents.npy").open("wb") as out:
                 np.save(out, np.array([file.starts, file.sizes], np.int64), allow_pickle=False)
                 _flush(out)
 
 
-def _content(made: Path, ref: DataRef, tokenizer: Tokenizer) -> JsonObject:
+def _content(building: Path, ref: DataRef, tokenizer: Tokenizer) -> JsonObject:
     return {
         "format": FORMAT,
         "tokenizer": tokenizer.name,
         "vocab_size": tokenizer.vocab_size,
         "dtype": tokenizer.dtype.str,
         "validation_tokens": ref.validation_tokens,
-        "files": {path.name: _recorded(path) for path in sorted(made.iterdir())},
+        "files": {path.name: _recorded(path) for path in sorted(building.iterdir())},
     }
 
 

@@ -1,6 +1,6 @@
-"""A difference of losses at equal cost, with the word that its band allows.
+"""A difference of losses at equal cost, with the verdict that its band allows.
 
-A word names its axis, because a line that wins per exact FLOP may lose per device second. Differences are a − b in
+A verdict names its axis, because a line that wins per exact FLOP may lose per device second. Differences are a − b in
 nats, so a negative one favours a; seed noise stands beside them and decides nothing.
 """
 
@@ -21,7 +21,7 @@ AXES = {"exact": "exact FLOPs", "6ND": "6·N·D FLOPs", "device_seconds": "devic
 
 @dataclass(frozen=True)
 class Verdict:
-    """Loss of line a − loss of line b on one axis at one cost, with its 95 % interval and the word on a."""
+    """Loss of line a − loss of line b on one axis at one cost, with its 95 % interval and the verdict on a."""
 
     axis: Axis
     cost: float

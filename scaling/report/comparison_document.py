@@ -12,7 +12,7 @@ from scaling.laws.rank_comparison import RankComparison
 
 
 def line_json(compared: Comparison) -> JsonObject:
-    """One line against the reference; without a joint law the multiplier is None and the word that of the minima."""
+    """One line against the reference; without a joint law the multiplier is None and the verdict that of the minima."""
     if compared.joint is not None:
         document: JsonObject = compared.joint.to_json()
     else:

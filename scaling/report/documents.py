@@ -50,8 +50,8 @@ def predictions_json(study: Study, compute: Sequence[float] | None = None) -> Js
     `compute` is `analysis.predict` of the settings where it is None.
     """
     targets = study.settings.predict if compute is None else compute
-    made = [predict(line, target) for target in targets for line in study.lines]
-    return _predictions(study, made)
+    predictions = [predict(line, target) for target in targets for line in study.lines]
+    return _predictions(study, predictions)
 
 
 def losses_json(study: Study, params: float, tokens: float) -> JsonObject:
@@ -59,13 +59,13 @@ def losses_json(study: Study, params: float, tokens: float) -> JsonObject:
     return _predictions(study, [predict_loss(line, params, tokens) for line in study.lines])
 
 
-def _predictions(study: Study, made: Sequence[Prediction]) -> JsonObject:
+def _predictions(study: Study, predictions: Sequence[Prediction]) -> JsonObject:
     document: JsonObject = finite(
         {
             "schema_version": SCHEMA_VERSION,
             "flops_convention": study.convention,
             "params_column": study.settings.params_column,
-            "predictions": [_prediction(study, one) for one in made],
+            "predictions": [_prediction(study, one) for one in predictions],
         }
     )
     return document
@@ -112,17 +112,17 @@ def comparisons_json(study: Study) -> JsonObject:
             "claims": [
                 {
                     "source": claim.source,
-                    "better": made.first.line,
-                    "than": made.second.line,
-                    "difference_nats": made.difference,
-                    "interval": made.interval,
-                    "matched_runs": made.matched and made.matched.runs,
-                    "correlation": made.matched and made.matched.correlation,
-                    "seed_noise_nats": made.sigma,
-                    "outcome": made.outcome,
+                    "better": pair.first.line,
+                    "than": pair.second.line,
+                    "difference_nats": pair.difference,
+                    "interval": pair.interval,
+                    "matched_runs": pair.matched and pair.matched.runs,
+                    "correlation": pair.matched and pair.matched.correlation,
+                    "seed_noise_nats": pair.sigma,
+                    "outcome": pair.outcome,
                 }
                 for group in tunings(study)
-                for claim, made in claimed_pairs(study, group)
+                for claim, pair in claimed_pairs(study, group)
             ],
             "checks": [check.to_json() for check in by_severity([*study.comparison_checks, *serving(study).checks])],
         }
@@ -157,41 +157,41 @@ def _fits(study: Study, line: Line) -> list[JsonObject]:
         return [named | one for one in (_refused(study, line, dropped), *_optima(study, line, dropped))]
     approaches = [3] + [2] * (line.isoflop is not None) + [1] * (line.law.envelope is not None)
     dropped += line.law.dropped
-    found = [named | line.law.to_json(approach) | {"dropped": dropped} for approach in approaches]
-    found[0]["selection"] = [asdict(choice) for choice in line.choices]
-    found[0]["sensitivity"] = [
+    fits = [named | line.law.to_json(approach) | {"dropped": dropped} for approach in approaches]
+    fits[0]["selection"] = [asdict(choice) for choice in line.choices]
+    fits[0]["sensitivity"] = [
         {"objective": c.objective, "delta": c.delta, "exponents": c.exponents, "status": c.status}
         for c in line.law.sensitivity
     ]
-    return [*found, *(named | one for one in _optima(study, line, dropped))]
+    return [*fits, *(named | one for one in _optima(study, line, dropped))]
 
 
 def _together(study: Study) -> list[JsonObject]:
     """The law over all lines, where one was asked for: `family` and `rank_ratio` are None."""
     if study.together is None:
         return []
-    made, draws = study.together
+    fit, draws = study.together
     document = {
         "family": None,
         "rank_ratio": None,
         "line": None,
-        "law": made.law,
+        "law": fit.law,
         "approach": 3,
-        "objective": made.objective,
-        "delta": made.delta,
+        "objective": fit.objective,
+        "delta": fit.delta,
         "params_column": study.settings.params_column,
-        "points": len(made.points),
+        "points": len(fit.points),
         "dropped": len(study.dropped),
-        "parameters": made.parameters,
+        "parameters": fit.parameters,
         "intervals": parameter_intervals(draws) if draws else {},
-        "exponents": made.exponents,
+        "exponents": fit.exponents,
         "exponent_intervals": draws.exponent_intervals() if draws else {},
-        "objective_value": made.objective_value,
-        "status": made.status,
-        "message": made.message,
-        "noise": noise_parts(made).summary.to_json() if draws else None,
-        "range": {"N": list(made.range.params), "D": list(made.range.tokens)},
-        "checks": [check.to_json() for check in fit_checks(made, draws=draws, noise=study.noise)],
+        "objective_value": fit.objective_value,
+        "status": fit.status,
+        "message": fit.message,
+        "noise": noise_parts(fit).summary.to_json() if draws else None,
+        "range": {"N": list(fit.range.params), "D": list(fit.range.tokens)},
+        "checks": [check.to_json() for check in fit_checks(fit, draws=draws, noise=study.noise)],
     }
     return [document]
 
@@ -225,7 +225,7 @@ def _optima(study: Study, line: Line, dropped: int) -> list[JsonObject]:
     """Power laws through given optima, where the table is one of them."""
     if line.optima is None:
         return []
-    found: JsonObject = {
+    fit: JsonObject = {
         "law": None,
         "approach": 2,
         "objective": None,
@@ -237,26 +237,26 @@ def _optima(study: Study, line: Line, dropped: int) -> list[JsonObject]:
         "message": f"power laws through {len(line.points)} given optima",
         "checks": [],
     }
-    return [_refused(study, line, dropped) | found]
+    return [_refused(study, line, dropped) | fit]
 
 
-def _prediction(study: Study, made: Prediction) -> JsonObject:
-    calibration = made.calibration
+def _prediction(study: Study, prediction: Prediction) -> JsonObject:
+    calibration = prediction.calibration
     return {
-        "family": made.line.family,
-        "rank_ratio": made.line.rank_ratio,
-        "line": made.line.name,
-        "compute": made.compute,
-        "N": made.params,
-        "D": made.tokens,
-        "loss": made.loss,
-        "slope": made.slope,
-        "refused": made.refused,
-        "intervals": {name: list(pair) for name, pair in made.intervals.items()},
-        "form_range": {name: list(pair) for name, pair in made.form_range.items()},
+        "family": prediction.line.family,
+        "rank_ratio": prediction.line.rank_ratio,
+        "line": prediction.line.name,
+        "compute": prediction.compute,
+        "N": prediction.params,
+        "D": prediction.tokens,
+        "loss": prediction.loss,
+        "slope": prediction.slope,
+        "refused": prediction.refused,
+        "intervals": {name: list(pair) for name, pair in prediction.intervals.items()},
+        "form_range": {name: list(pair) for name, pair in prediction.form_range.items()},
         "forms": [
             {"law": form.law, "weight": form.weight, "N": form.params, "D": form.tokens, "loss": form.loss}
-            for form in made.forms
+            for form in prediction.forms
         ],
         "calibration": None
         if calibration is None
@@ -266,5 +266,5 @@ def _prediction(study: Study, made: Prediction) -> JsonObject:
             "held_out": calibration.held_out,
             "share_inside": calibration.share_inside,
         },
-        "checks": [check.to_json() for check in made.checks],
+        "checks": [check.to_json() for check in prediction.checks],
     }

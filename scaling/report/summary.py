@@ -1,7 +1,7 @@
 """The answer: a study in a few sentences, the first of which answers the sweep's question with its uncertainty.
 
 A sweep compares lines, so the answer is the compute that a line needs for the loss of the reference, with its interval
-and the word that the band over all budgets allows, and what would change that word. Loss differences and exponents
+and the verdict that the band over all budgets allows, and what would change it. Loss differences and exponents
 come second: at a small scale they rarely differ by more than their intervals, and the sentence says so. Lines whose
 rates were tuned at one shape are compared at their best rates, with claimed orders, and above their best rates.
 """
@@ -64,10 +64,10 @@ def _multiplier(one: Comparison, joint: LineComparison, axis: str) -> str:
     )
 
 
-def _needs(made: Multiplier) -> str:
+def _needs(multiplier: Multiplier) -> str:
     """The compute that the line needs in units of the reference's: one over the multiplier."""
-    low, high = (1.0 / end if end > 0 else math.inf for end in reversed(made.interval))
-    return f"{_times(1.0 / made.value)} × [{_times(low)}, {_times(high)}]"
+    low, high = (1.0 / end if end > 0 else math.inf for end in reversed(multiplier.interval))
+    return f"{_times(1.0 / multiplier.value)} × [{_times(low)}, {_times(high)}]"
 
 
 def _times(value: float) -> str:
@@ -81,7 +81,7 @@ def _times(value: float) -> str:
 
 
 def _what_else(one: Comparison, joint: LineComparison) -> str:
-    """What would change the word: further runs, or how small or large the difference is."""
+    """What would change the verdict: further runs, or how small or large the difference is."""
     margin = joint.verdict.smallest_margin
     equal = f"equal within ±{margin:.0%}" if margin < _WIDEST_MARGIN else "no margin below a factor of 10 holds"
     if one.resolution is not None:
@@ -112,10 +112,10 @@ def _difference(one: Comparison, study: Study) -> str:
     )
 
 
-def _matched(made: PairedDifference) -> str:
-    low, high = made.interval
-    shared = f", correlation {made.correlation:.2f}" if made.correlation is not None else ""
-    return f"{_SIGNED(made.difference)} ± {_NATS((high - low) / 2)} nats/token{shared}"
+def _matched(difference: PairedDifference) -> str:
+    low, high = difference.interval
+    shared = f", correlation {difference.correlation:.2f}" if difference.correlation is not None else ""
+    return f"{_SIGNED(difference.difference)} ± {_NATS((high - low) / 2)} nats/token{shared}"
 
 
 def _noise(study: Study) -> Iterator[str]:
@@ -237,19 +237,19 @@ def _claim(claim: Claim, pairs: list[Pair]) -> str:
     )
 
 
-def _width(made: Pair) -> float:
-    low, high = made.interval or (-math.inf, math.inf)
+def _width(pair: Pair) -> float:
+    low, high = pair.interval or (-math.inf, math.inf)
     return high - low
 
 
-def _pair(made: Pair) -> str:
-    if made.matched is not None:
-        low, high = made.matched.interval
-        interval = f" ± {_NATS((high - low) / 2)} over {made.matched.runs} seeds"
+def _pair(pair: Pair) -> str:
+    if pair.matched is not None:
+        low, high = pair.matched.interval
+        interval = f" ± {_NATS((high - low) / 2)} over {pair.matched.runs} seeds"
     else:
-        interval = "" if made.interval is None else " ({} to {})".format(*map(_SIGNED, made.interval))
-    sigmas = "" if made.sigmas is None else f", {made.sigmas:+.1f}σ".replace("-", "−")
-    return f"{made.first.line} minus {made.second.line} {_SIGNED(made.difference)}{interval}{sigmas}, {made.outcome}"
+        interval = "" if pair.interval is None else " ({} to {})".format(*map(_SIGNED, pair.interval))
+    sigmas = "" if pair.sigmas is None else f", {pair.sigmas:+.1f}σ".replace("-", "−")
+    return f"{pair.first.line} minus {pair.second.line} {_SIGNED(pair.difference)}{interval}{sigmas}, {pair.outcome}"
 
 
 def _above(group: list[Tuned]) -> Iterator[str]:

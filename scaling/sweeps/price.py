@@ -275,7 +275,7 @@ class Splits:
 
     def __init__(self, memory_bytes: float) -> None:
         self.memory_bytes = memory_bytes
-        self.known: dict[tuple[object, ...], Split] = {}
+        self._splits: dict[tuple[object, ...], Split] = {}
 
     def __call__(self, planned: PlannedRun, place: Placement) -> Split:
         """How the batches of a run go through one of its devices."""
@@ -283,17 +283,17 @@ class Splits:
         ranks = None if run.ranks is None else tuple(run.ranks.values())
         key = (run.shape, ranks, rule.name, rule.nesterov, bool(rule.newton_schulz_steps), run.batch_tokens,
                run.sequence_length, run.precision, run.self_guided, place)  # fmt: skip
-        if key not in self.known:
-            self.known[key] = split(run, memory_bytes=self.memory_bytes, placement=place)
-        return self.known[key]
+        if key not in self._splits:
+            self._splits[key] = split(run, memory_bytes=self.memory_bytes, placement=place)
+        return self._splits[key]
 
 
 def stages(priced: Priced) -> list[StagePrice]:
     """What tuning costs each family, and what is still to be decided."""
     groups: dict[tuple[str, str, bool], list[tuple[PlannedRun, float]]] = {}
-    known = zip(priced.plan.runs, priced.device_hours, strict=True)
+    resolved = zip(priced.plan.runs, priced.device_hours, strict=True)
     pending = zip(priced.plan.pending, priced.pending_hours, strict=True)
-    for waits, pairs in ((False, known), (True, pending)):
+    for waits, pairs in ((False, resolved), (True, pending)):
         for planned, hours in pairs:
             groups.setdefault((planned.family, planned.stage, waits), []).append((planned, hours))
     return [
@@ -327,15 +327,15 @@ def matrix(priced: Priced) -> list[CellPrice]:
 
 def rank_table(plan: Plan) -> list[MatrixRank]:
     """Every factorized matrix, once for each line and shape."""
-    found: dict[tuple[str, str, str], MatrixRank] = {}
+    ranks: dict[tuple[str, str, str], MatrixRank] = {}
     for planned in plan.runs:
         for name, rank in (planned.run.ranks or {}).items():
             place = (planned.line, planned.cell.shape, name)
-            if place not in found:
+            if place not in ranks:
                 outputs, inputs = planned.run.shape.matrices()[name]
                 params = structures(planned.run.shape, planned.run.ranks)[name].params(outputs, inputs)
-                found[place] = MatrixRank(*place, outputs, inputs, rank, params)
-    return list(found.values())
+                ranks[place] = MatrixRank(*place, outputs, inputs, rank, params)
+    return list(ranks.values())
 
 
 def _assumed_rate(device: Device, planned: PlannedRun) -> float:
@@ -347,24 +347,24 @@ def _assumed_rate(device: Device, planned: PlannedRun) -> float:
 def _basis(device: Device, plan: Plan, rates: Mapping[str, object]) -> str:
     """What the hours rest on, in words."""
     lines = dict.fromkeys(planned.line for planned in plan.runs)
-    known = [line for line in lines if line in rates]
+    measured = [line for line in lines if line in rates]
     table = "MFU by width from the device table" if device.mfu_by_width else f"assumed MFU {device.assumed_mfu:.0%}"
-    if not known:
+    if not measured:
         return table
-    return "measured throughput" if len(known) == len(lines) else f"measured for {', '.join(known)}, else {table}"
+    return "measured throughput" if len(measured) == len(lines) else f"measured for {', '.join(measured)}, else {table}"
 
 
 def _rates(measured: Iterable[Throughput]) -> dict[str, list[tuple[float, float]]]:
     """Per line: (log params_matmul, log FLOP/s), sorted by size; the mean where one size was measured more than
     once.
     """
-    found: dict[str, dict[float, list[float]]] = {}
+    by_size: dict[str, dict[float, list[float]]] = {}
     for one in measured:
-        sizes = found.setdefault(one.line, {})
+        sizes = by_size.setdefault(one.line, {})
         sizes.setdefault(math.log(one.params_matmul), []).append(math.log(one.flops_per_second))
     return {
         line: [(size, math.fsum(rates) / len(rates)) for size, rates in sorted(sizes.items())]
-        for line, sizes in found.items()
+        for line, sizes in by_size.items()
     }
 
 
@@ -382,10 +382,10 @@ def _measured_rate(rates: Sequence[tuple[float, float]], planned: PlannedRun) ->
 
 def _misplaced(runs: Sequence[tuple[PlannedRun, Placement, Split]], device: Device) -> list[Check]:
     """Runs whose batch cannot be cut equally, and runs that a device cannot hold, the worst by name and in numbers."""
-    found = []
+    result = []
     if uneven := [(planned, one.problem) for planned, _, one in runs if one.problem is not None]:
         planned, problem = uneven[0]
-        found.append(checks.BATCH_NOT_EVEN(f"{len(uneven)} runs cannot cut their batches: {planned.cell}, {problem}."))
+        result.append(checks.BATCH_NOT_EVEN(f"{len(uneven)} runs cannot cut their batches: {planned.cell}, {problem}."))
     if misfits := [one for one in runs if not one[2].fits]:
         planned, place, one = max(misfits, key=lambda misfit: misfit[2].memory.peak)
         usable, held = USABLE * device.memory_bytes, "" if place.ranks == 1 else f" ({place.strategy})"
@@ -396,8 +396,8 @@ def _misplaced(runs: Sequence[tuple[PlannedRun, Placement, Split]], device: Devi
             f"{format_bytes(one.memory.peak)} on each, {format_bytes(one.memory.peak - usable)} more than the "
             f"{format_bytes(usable)} that may be used of its {format_bytes(device.memory_bytes)}."
         )
-        found.append(checks.DOES_NOT_FIT(message))
-    return found
+        result.append(checks.DOES_NOT_FIT(message))
+    return result
 
 
 def _precision(runs: Sequence[PlannedRun], device: Device) -> list[Check]:

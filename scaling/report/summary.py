@@ -112,10 +112,10 @@ def _difference(one: Comparison, study: Study) -> str:
     )
 
 
-def _matched(difference: PairedDifference) -> str:
-    low, high = difference.interval
-    shared = f", correlation {difference.correlation:.2f}" if difference.correlation is not None else ""
-    return f"{_SIGNED(difference.difference)} ± {_NATS((high - low) / 2)} nats/token{shared}"
+def _matched(matched: PairedDifference) -> str:
+    low, high = matched.interval
+    shared = f", correlation {matched.correlation:.2f}" if matched.correlation is not None else ""
+    return f"{_SIGNED(matched.difference)} ± {_NATS((high - low) / 2)} nats/token{shared}"
 
 
 def _noise(study: Study) -> Iterator[str]:

@@ -20,6 +20,8 @@ from scaling.results.store import Store
 from scaling.run import DataRef, Run, Schedule
 from scaling.runners.worker import EXIT_STOPPED, MAX_DEATHS, StopFlag, Worker, WorkList
 
+PROGRAM = (sys.executable, "-P", "-m", "scaling.runners.program")
+
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["scaling.runners.worker", "scaling.training.loop"])
 
@@ -181,24 +183,15 @@ def test_the_program_stops_when_its_launcher_is_gone(make_store, tiny_run) -> No
     """End-of-file on the pipe: the worker checkpoints, exits 75, and the next one continues at that step."""
     run = tiny_run(steps=100_000)
     store, worklist = make_store("orphan", [run])
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "scaling.runners.program",
-        "--store",
-        str(store.path),
-        "--runs",
-        str(worklist),
-    ]
-    worker = subprocess.Popen([*command, "--lifeline"], stdin=subprocess.PIPE)
+    command = [*PROGRAM, "--store", str(store.path), "--runs", str(worklist), "--lifeline"]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE)
     _wait_for_steps(store, run.id)
     worker.stdin.close()
     assert worker.wait(timeout=30) == EXIT_STOPPED
     record = store.newest(run.id).last_record()
     assert record["event"] == "stopped"
     assert record["step"] > 0
-    second = subprocess.Popen([*command, "--lifeline"], stdin=subprocess.PIPE)
+    second = subprocess.Popen(command, stdin=subprocess.PIPE)
     _wait_for_steps(store, run.id, attempt=2)
     second.send_signal(signal.SIGTERM)
     assert second.wait(timeout=30) == EXIT_STOPPED
@@ -208,16 +201,7 @@ def test_the_program_stops_when_its_launcher_is_gone(make_store, tiny_run) -> No
 
 
 def test_a_missing_list_is_one_line(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "scaling.runners.program",
-        "--store",
-        str(tmp_path),
-        "--runs",
-        "nowhere.json",
-    ]
+    command = [*PROGRAM, "--store", str(tmp_path), "--runs", "nowhere.json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("scaling worker: ")

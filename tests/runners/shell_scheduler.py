@@ -13,6 +13,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
+
 from scaling.results.jobs import HeldRun, JobRef, JobState
 from scaling.runners.scheduler import Cancelled, JobEnvironment, JobsView, Order, Outcome, Scheduler, Work
 
@@ -53,7 +55,10 @@ class ShellLoop(Scheduler):
         return JobEnvironment(JobRef(job, submitted=os.environ["SHELL_LOOP_SINCE"])) if job else None
 
     def active(self, job: JobRef) -> bool | None:
-        return Path(f"/proc/{job.id}").exists() and b"until" in Path(f"/proc/{job.id}/cmdline").read_bytes()
+        try:
+            return psutil.Process(int(job.id)).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
 
     def _start(self, script: str, runs: Sequence[str]) -> str:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -125,7 +125,7 @@ def test_branches_of_a_trunk_end_as_on_one_machine(project: Path) -> None:
     [
         ("partition: gpus", "no such partition"),
         ("partition: short\ntime_limit: 2h", "the time limit is beyond that of partition short"),
-        ("partition: main\nresources: [{gpus: 7}]", "SLURM would refuse these jobs"),
+        ("partition: main\nresources: [{gpus: 4}]", "SLURM would refuse these jobs"),
         ("partition: main\nsbatch: {array: 0-3}", "this option is not passed through"),
     ],
 )

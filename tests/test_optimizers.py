@@ -11,6 +11,7 @@ from scaling import optimizers
 from scaling.errors import TrainingError
 from scaling.hardware import DEVICES
 from scaling.optimizers import OPTIMIZERS, TUNABLE, Constant, OptimizerSpec, find_optimizer
+from scaling.rows import RunRow
 from scaling.run import Optimizer, Shape
 from scaling.spec import read_yaml
 from scaling.sweeps import counting
@@ -64,6 +65,9 @@ def test_what_is_off_is_none_and_what_is_given_wins() -> None:
 
 
 def test_what_may_be_tuned_keeps_its_order() -> None:
+    assert set(TUNABLE) <= {field.name for field in dataclasses.fields(RunRow)}, (
+        "without a column settings would count as seeds"
+    )
     assert TUNABLE == ("lr", "other_lr", "weight_decay", "momentum", "spectral_weight_decay", "batch_tokens")
 
 

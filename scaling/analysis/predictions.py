@@ -18,7 +18,7 @@ from scaling.checks import Check, by_severity
 from scaling.errors import FitError
 from scaling.laws.determination import NotDetermined, undetermined_loss
 from scaling.laws.draws import Interval
-from scaling.laws.extrapolation import FORMS, Extrapolation, FormAnswer
+from scaling.laws.extrapolation import STACKED_FORMS, Extrapolation, FormAnswer
 from scaling.laws.extrapolation import Prediction as Stacked
 from scaling.laws.frontier import Frontier, plain_points
 from scaling.laws.rolling_holdouts import Calibration
@@ -163,7 +163,7 @@ def _refused(
 
 def stacked_forms(line: Line) -> Extrapolation | None:
     """The stacked forms, where the line's own law is one of them and all of its parameters were fitted."""
-    if line.law is None or line.law.fit.law not in FORMS or line.law.fit.layout.constrained:
+    if line.law is None or line.law.fit.law not in STACKED_FORMS or line.law.fit.layout.constrained:
         return None
     return line.extrapolation
 

@@ -26,9 +26,19 @@ from scaling.laws.form_prediction import FormPrediction, Moments
 from scaling.laws.frontier import FlopsPerToken
 from scaling.laws.objectives import Delta
 from scaling.laws.points import Array, Points
-from scaling.laws.rolling_holdouts import Z_95, Calibration, Mixture, Recipe, calibrate, mix, noise_of, roll, weights_of
+from scaling.laws.rolling_holdouts import (
+    Z_95,
+    Calibration,
+    FitRecipe,
+    Mixture,
+    calibrate,
+    mix,
+    noise_of,
+    roll,
+    weights_of,
+)
 
-FORMS = ("chinchilla", "kaplan", "skaling")  # docs/design.md, "Laws and fits"
+STACKED_FORMS = ("chinchilla", "kaplan", "skaling")  # docs/design.md, "Laws and fits"
 # Assumption: half of a 95 % interval, in log, from which on no number is given.
 _WIDEST = {"loss": float(np.log(10.0)), "N": float(np.log(1e3))}
 _GROUPS, _GROUP_SIZE = 6, 8  # assumption: without budgets, up to six groups of equal count along compute
@@ -77,7 +87,7 @@ class Extrapolation:
     calibration: Calibration
     skipped: Mapping[str, str]
     grouped_by: str
-    recipe: Recipe
+    recipe: FitRecipe
 
     def mixture(self, points: Points) -> Mixture:
         """The stacked forms' log loss at `points` [m], before inflation."""
@@ -161,7 +171,7 @@ class Extrapolation:
 def extrapolate(
     points: Points,
     *,
-    forms: Sequence[str] = FORMS,
+    forms: Sequence[str] = STACKED_FORMS,
     objective: str = "log_huber",
     delta: Delta = "auto",
     seed_noise: float | None = None,
@@ -185,7 +195,7 @@ def extrapolate(
     """
     if len(lines := points.lines()) > 1:
         raise FitError("an extrapolation is of one line", got=", ".join(lines), allowed="the points of one line")
-    recipe = Recipe(objective, delta, seed_noise, flops_per_token, params_range)
+    recipe = FitRecipe(objective, delta, seed_noise, flops_per_token, params_range)
     groups, grouped_by = _groups(points)
     designed = grouped_by != "compute"
     full, skipped = _fitted(points, forms, recipe, groups if designed else None, fitted or {})
@@ -195,7 +205,7 @@ def extrapolate(
 
 
 def _fitted(
-    points: Points, laws: Sequence[str], recipe: Recipe, groups: Array | None, fitted: Mapping[str, Fit]
+    points: Points, laws: Sequence[str], recipe: FitRecipe, groups: Array | None, fitted: Mapping[str, Fit]
 ) -> tuple[dict[str, FormPrediction], dict[str, str]]:
     """The forms that the points determine, and why the others are left out; if none is determined all are kept, for
     what can still be said where the points lie.

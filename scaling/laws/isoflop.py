@@ -111,7 +111,7 @@ def isoflop(
         seed: of those draws.
         noise: standard deviation of one seed in log loss; draws are never quieter.
         deviations: log deviations from the curve [draws, points] to use in place of new noise (cells that were tuned:
-            `selection.selection_draws`).
+            `tuning_bias.selection_draws`).
 
     Raises:
         FitError: no budgets, given or recognised, or an unknown curve.

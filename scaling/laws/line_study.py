@@ -141,7 +141,7 @@ def study_line(
         compute: FLOPs at which the law will be used (for the extrapolation check).
         conventions: the same points with other parameter counts, by column name.
         flops_per_token: training FLOPs per token at N; None is 6·N.
-        trials: all runs, where `points` are those that `selection.choose` kept: every draw then chooses again.
+        trials: all runs, where `points` are those that `tuning_bias.choose` kept: every draw then chooses again.
         sigma: seed noise in nats for those choices; None takes that of `points`.
         fixed, tied: parameters of approach 3 that are not fitted, or equal another one (`fitting.fit`).
 

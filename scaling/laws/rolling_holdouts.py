@@ -85,7 +85,7 @@ class Origin(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FitRecipe:
     """How every form is fitted and its optimum found, for all points and for those of each origin alike.
 
     Args:
@@ -121,7 +121,7 @@ class Recipe:
 
 
 def roll(
-    points: Points, groups: Array, full: Mapping[str, FormPrediction], recipe: Recipe, *, designed: bool
+    points: Points, groups: Array, full: Mapping[str, FormPrediction], recipe: FitRecipe, *, designed: bool
 ) -> list[Origin]:
     """The origins, fewest budgets held out first; it ends at the first that does not determine every form of `full`.
 
@@ -148,7 +148,7 @@ def roll(
     return origins
 
 
-def _minima(forms: Sequence[FormPrediction], held: Points, recipe: Recipe) -> list[HeldOutMinimum]:
+def _minima(forms: Sequence[FormPrediction], held: Points, recipe: FitRecipe) -> list[HeldOutMinimum]:
     """The bracketed isoFLOP minima of the held-out budgets, beside every form's optimum, where all forms have one."""
     along = [recipe.frontier(form) for form in forms]
     rows = []

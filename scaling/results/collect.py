@@ -1,7 +1,8 @@
 """Collect: the store's results as rows of `results/<sweep>/runs.csv`, one for every planned run.
 
 A run without a usable result keeps its row with its status and an empty loss: nothing is lost, and nothing that is not
-a completed run of today's corpus becomes a data point.
+a completed run of today's corpus becomes a data point. Tokens, steps and FLOPs are those of the plan, also
+of a run that diverged on the way.
 """
 
 from __future__ import annotations

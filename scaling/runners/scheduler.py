@@ -6,8 +6,8 @@ a scheduler only starts processes: `Order.worker`, the complete command of one w
 run that should train at the same time.
 
 To add one, derive a class from `Scheduler`, write those five methods, and name it in a runner file, as ``runner:
-my_package.pbs:Pbs`` or by an entry point of the group ``scaling.schedulers``. `scaling.runners.local` is the shortest
-complete example.
+my_package.pbs:Pbs`` or by an entry point of the group ``scaling.schedulers``. `tests/runners/shell_scheduler.py` is a
+complete example in one page.
 """
 
 from __future__ import annotations

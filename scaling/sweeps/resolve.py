@@ -104,7 +104,7 @@ class Resolver:
         self.data = sweep.data.ref
         self.optimizers: dict[Any, Optimizer] = {}
         self.schedules: dict[tuple[int, int | None], Schedule] = {}
-        self.costs: dict[tuple[Shape, Optimizer, Any], tuple[float, float]] = {}
+        self.costs: dict[tuple[Shape, Optimizer, tuple[int, ...] | None, float | None], tuple[float, float]] = {}
 
     def runs(
         self, cell: PlannedCell, setting: Setting, *, batch: int, steps: int, seeds: Iterable[int], stage: str = "grid"
@@ -165,7 +165,8 @@ class Resolver:
 
     def _costs(self, run: Run) -> tuple[float, float]:
         """Optimizer FLOPs of one step, and training memory: the same for every run of a model and a rule."""
-        key = (run.shape, run.optimizer, None if run.ranks is None else tuple(run.ranks.values()))
+        ranks = None if run.ranks is None else tuple(run.ranks.values())
+        key = (run.shape, run.optimizer, ranks, run.self_guided)
         if key not in self.costs:
             per_step = counting.optimizer_flops(run.shape, run.ranks, run.optimizer, 1)
             self.costs[key] = (per_step, training_memory(run, sequences=1).peak)

@@ -32,9 +32,9 @@ def points(table: LoadedTable) -> set[tuple[float, float, float]]:
     return {(row.params, row.tokens, round(row.final_loss, 9)) for row in table.rows}
 
 
-def asked(tmp_path: Path, text: str, **options: object) -> str:
+def asked(tmp_path: Path, text: str, name: str = "t.csv", **options: object) -> str:
     with pytest.raises(DataError) as caught:
-        load(tmp_path, text, **options)
+        load(tmp_path, text, name, **options)
     return str(caught.value)
 
 
@@ -467,6 +467,10 @@ def test_a_document_is_read_or_refused_in_words(tmp_path, document, name):
     except ScalingError as error:
         said = str(error)
     assert str(tmp_path) in said
+
+
+def test_a_packed_file_of_a_kind_that_is_not_read_packed_is_refused_by_its_kind(tmp_path):
+    assert "unknown kind of table" in asked(tmp_path, "anything", name="t.parquet.gz")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

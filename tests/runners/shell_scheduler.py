@@ -11,7 +11,6 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import psutil
 

@@ -1,6 +1,7 @@
 """The memory function, and the split of a batch that follows from it. `test_training_memory_trace.py` traces it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +10,11 @@ from scaling.results.store import Store
 from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.runners.worker import StopFlag, Worker, WorkList
 from scaling.sweeps.counting import count, matrix_ranks
+from scaling.sweeps.grids import plan
 from scaling.sweeps.memory import CHUNK_BYTES, USABLE, Placement, chunk_rows, divisors, split, training_memory
+from scaling.sweeps.schema import load_sweep
 
+ROOT = Path(__file__).parents[2]
 SHAPE = Shape(layers=4, width=256, heads=4, ff_width=688, vocab_size=32000)
 RUN = Run(
     shape=SHAPE,
@@ -90,3 +94,9 @@ def test_a_worker_splits_a_batch_as_the_plan_says(tmp_path) -> None:  # type: ig
     assert micro_batch(None) is None  # a list of 0.1: batches were not split
     with pytest.raises(RunnerError, match="cannot be placed"):
         micro_batch(room, **{RUN.id: 24})
+
+
+def test_a_planned_run_carries_its_own_memory_whatever_family_came_before_it() -> None:
+    sweep = load_sweep(ROOT / "sweeps" / "ablation.yaml", root=ROOT)
+    for planned in plan(sweep, vocab_size=257, root=ROOT).runs:
+        assert planned.memory_bytes == training_memory(planned.run, sequences=1).peak, planned.family

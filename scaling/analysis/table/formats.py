@@ -1,5 +1,5 @@
-"""Files to a raw table, by the end of the name in any case: text, JSON, Parquet, Excel, each also as `.gz`; a folder
-or a glob is one table of all its files.
+"""Files to a raw table, by the end of the name in any case: text and JSON, each also as `.gz`, Parquet, Excel; a
+folder or a glob is one table of all its files.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scaling.errors import DataError
 
 TEXT = (".csv", ".tsv", ".tab", ".dat", ".psv")
 LINES = (".jsonl", ".ndjson")
+PACKED = (*TEXT, ".json", *LINES)  # read as `.gz` too
 EXCEL = (".xlsx", ".xlsm", ".xls", ".ods")
 KINDS = (*TEXT, ".json", *LINES, ".parquet", *EXCEL)
 
@@ -43,8 +44,9 @@ def read_raw(path: str | Path) -> RawTable:
 
 
 def _kind(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
-    return Path(name).suffix
+    name = Path(path.name.lower())
+    inner = Path(name.stem).suffix
+    return inner if name.suffix == ".gz" and inner in PACKED else name.suffix
 
 
 def _read(path: Path) -> RawTable:

@@ -78,7 +78,7 @@ def implausible_exponent(layout: Layout, vector: Array) -> str | None:
 
 
 def settle_form(form: Form, points: Points) -> Form:
-    """The form that will be fitted: `power` holds E at zero below five budgets."""
+    """The form that will be fitted: one of a single term has E held at zero below five budgets."""
     alone = len(form.terms) == 1
     return form.without_floor() if alone and form.floor and budget_levels(points) < MIN_BUDGETS_FOR_FLOOR else form
 

@@ -71,9 +71,9 @@ class Resolution:
 
     def __str__(self) -> str:
         if self.cheapest:
-            return f"{self.cheapest} would resolve it (chance {self.cheapest.chance:.2f})"
+            return f"{self.cheapest} would resolve it with a chance of {self.cheapest.chance:.0%}"
         best = max(self.tried, key=lambda runs: runs.chance)
-        return f"nothing in reach would resolve it: {best} has a chance of {best.chance:.2f}"
+        return f"nothing in reach would resolve it with a chance of {ENOUGH:.0%}; {best} would with {best.chance:.0%}"
 
 
 def what_would_resolve(compared: LineComparison) -> Resolution:

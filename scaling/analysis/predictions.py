@@ -18,8 +18,7 @@ from scaling.checks import Check, by_severity
 from scaling.errors import FitError
 from scaling.laws.determination import NotDetermined, undetermined_loss
 from scaling.laws.draws import Interval
-from scaling.laws.extrapolation import STACKED_FORMS, Extrapolation, FormAnswer
-from scaling.laws.extrapolation import Prediction as Stacked
+from scaling.laws.extrapolation import STACKED_FORMS, Extrapolation, FormAnswer, StackedPrediction
 from scaling.laws.frontier import Frontier, plain_points
 from scaling.laws.rolling_holdouts import Calibration
 from scaling.laws.sensitivity import form_range
@@ -83,8 +82,8 @@ def predict(line: Line, compute: float) -> Prediction:
         flops_per_token=own.flops_per_token,
         params_range=own.params_range,
     ).ranges
-    forms = answer.forms if isinstance(answer, Stacked) else ()
-    calibration = answer.calibration if isinstance(answer, Stacked) else None
+    forms = answer.forms if isinstance(answer, StackedPrediction) else ()
+    calibration = answer.calibration if isinstance(answer, StackedPrediction) else None
     trust = _of_calibration(line, calibration) if calibration else (_alone(line),)
     checks_found = (*_of_place(line, own, compute, answer.params), *trust)
     slope = {name: pair for name, pair in single.intervals.items() if name == "slope"}

@@ -16,12 +16,12 @@ from scaling.analysis.foreign_row import ForeignRow as ForeignRow
 from scaling.analysis.foreign_row import column_names as column_names
 from scaling.analysis.table.cells import numbers
 from scaling.analysis.table.columns import check_chosen
+from scaling.analysis.table.decisions import TableReport
 from scaling.analysis.table.exports import unfolded, with_names_read
 from scaling.analysis.table.formats import read_raw
 from scaling.analysis.table.keeping import values_of, wanted
 from scaling.analysis.table.raw import RawTable
 from scaling.analysis.table.reading import Reading, TableOptions
-from scaling.analysis.table.report import TableReport
 from scaling.errors import DataError
 from scaling.rows import RunRow, is_runs_table, run_row
 

@@ -14,7 +14,7 @@ from scaling.files import JsonObject
 
 if TYPE_CHECKING:
     from scaling.analysis.study import Study
-    from scaling.analysis.table.report import TableReport
+    from scaling.analysis.table.decisions import TableReport
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import click
 from scaling.cli._options import root_option
 from scaling.cli._screen import say
 from scaling.results.folder import ResultsFolder
-from scaling.results.records import NAME
+from scaling.results.records_file import NAME
 from scaling.results.restore import restore
 from scaling.results.store import Store
 from scaling.runners.runner_file import load_runner

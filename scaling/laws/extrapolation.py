@@ -1,7 +1,7 @@
 """Extrapolation: several forms stacked, their intervals calibrated on the data's own hold-outs.
 
     stacked = extrapolate(points)                        # Points of one line
-    stacked.at(params, tokens), stacked.at_compute(1e24) # Prediction, or NotDetermined with a reason
+    stacked.at(params, tokens), stacked.at_compute(1e24) # StackedPrediction, or NotDetermined with a reason
 
 A prediction is the mixture of the forms in log, of variance (between the forms + within them) · inflation². Within is
 what seed noise and scatter leave of the parameters, and for one further run that noise itself, *without* any effect
@@ -55,7 +55,7 @@ class FormAnswer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Prediction:
+class StackedPrediction:
     """The mixture at (N, D), or the compute-optimal model at `compute`.
 
     `intervals` (95 %) holds `loss` (of the law), `loss_of_run` (of one further run) and, at a compute, `N` and `D`.
@@ -93,7 +93,7 @@ class Extrapolation:
         """The stacked forms' log loss at `points` [m], before inflation."""
         return mix(self.weights, [form.log_loss(points) for form in self.forms], noise_of(self.forms))
 
-    def at(self, params: float, tokens: float) -> Prediction | NotDetermined:
+    def at(self, params: float, tokens: float) -> StackedPrediction | NotDetermined:
         """Loss at (N, D): of the law, and of one further run.
 
         Raises:
@@ -110,9 +110,9 @@ class Extrapolation:
         losses = [float(np.exp(answer.mean[0])) for answer in answers]
         forms = tuple(self._answer(i, loss, None, None) for i, loss in enumerate(losses))
         intervals = self._loss_intervals(mixture, 0, losses)
-        return Prediction(params, tokens, float(np.exp(mixture.mean[0])), intervals, forms, self.calibration)
+        return StackedPrediction(params, tokens, float(np.exp(mixture.mean[0])), intervals, forms, self.calibration)
 
-    def at_compute(self, compute: float) -> Prediction | NotDetermined:
+    def at_compute(self, compute: float) -> StackedPrediction | NotDetermined:
         """Compute-optimal N, D and loss at `compute` training FLOPs.
 
         Raises:
@@ -140,7 +140,7 @@ class Extrapolation:
         for k, name in enumerate(("N", "D")):
             intervals[name] = self._interval(mixture.mean[k], half[k], values[:, k])
         forms = tuple(self._answer(i, own[2], own[0], own[1]) for i, own in enumerate(values.tolist()))
-        return Prediction(params, tokens, loss, intervals, forms, self.calibration, compute)
+        return StackedPrediction(params, tokens, loss, intervals, forms, self.calibration, compute)
 
     def _too_wide(self, name: str, variance: float) -> NotDetermined | None:
         """Why an interval is too wide for a number to be given with it."""

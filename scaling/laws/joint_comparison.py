@@ -86,7 +86,7 @@ def compare_lines(
     if reference not in lines or len(lines) < 2:
         raise FitError("lines are compared with a reference line", got=reference, allowed=", ".join(lines))
     costs = cost_per_token or {}
-    settings = _Settings(objective, delta, draws, seed)
+    settings = _FitSettings(objective, delta, draws, seed)
     able = [name for name, own in lines.items() if has_law(own)]
     separate = reference in able and len(able) > 1
     together = able if separate else list(lines)
@@ -112,7 +112,7 @@ def compare_lines(
 
 
 @dataclass(frozen=True)
-class _Settings:
+class _FitSettings:
     objective: str
     delta: float | None
     draws: int

@@ -40,7 +40,7 @@ _SMALLEST = 1e-28  # mean squared residual of a law through every point to round
 _SUMMARY_DRAWS = 4000
 
 
-class Part(NamedTuple):
+class NoisePart(NamedTuple):
     """Standard deviation of one part: posterior median (None where only the interval can be said), 95 % interval."""
 
     value: float | None
@@ -59,11 +59,11 @@ class NoiseSummary:
         matched: share of a run's variance in common with the matched run of another line; None where none match.
     """
 
-    seed: Part | None
-    scatter: Part
-    budget: Part | None
-    line_budget: Part | None
-    matched: Part | None
+    seed: NoisePart | None
+    scatter: NoisePart
+    budget: NoisePart | None
+    line_budget: NoisePart | None
+    matched: NoisePart | None
 
     def to_json(self) -> dict[str, object]:
         """Each part as value and interval in nats (`matched` a share); null where the design does not have the part."""
@@ -141,11 +141,11 @@ class NoiseParts:
             else None,
         )
 
-    def _part(self, values: Array) -> Part:
+    def _part(self, values: Array) -> NoisePart:
         low, high = percentile_interval(values)
-        return Part(float(np.median(values)) * self.loss, (low * self.loss, high * self.loss))
+        return NoisePart(float(np.median(values)) * self.loss, (low * self.loss, high * self.loss))
 
-    def _budget_part(self, values: Array, budgets: int) -> Part:
+    def _budget_part(self, values: Array, budgets: int) -> NoisePart:
         part = self._part(values)
         return part if budgets >= MIN_BUDGETS_FOR_VALUE else part._replace(value=None)
 
@@ -244,6 +244,6 @@ def _refined(axis: Array, values: Array, probability: Array) -> Array:
     return axis if last - first + 1 >= len(axis) else np.linspace(axis[first], axis[last], len(axis))
 
 
-def _text(part: Part) -> str:
+def _text(part: NoisePart) -> str:
     low, high = part.interval
     return f"[{low:.3f}, {high:.3f}]" if part.value is None else f"{part.value:.3f} [{low:.3f}, {high:.3f}]"

@@ -45,7 +45,7 @@ def write_table(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) ->
 def write_records_and_curves(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> None:
     """Write records.jsonl and curves.csv beside the table; what lacks its records is named to the listener."""
     from scaling.results.curves import write_curves
-    from scaling.results.records import write_records
+    from scaling.results.records_file import write_records
 
     store = Store(Path(launch.store))
     written, problems = write_records(opened.results, runs, store)

@@ -19,7 +19,7 @@ from typing import Any
 
 from scaling.errors import DataError
 from scaling.files import write_atomic
-from scaling.results.records import FINISHED
+from scaling.results.records_file import FINISHED
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
 from scaling.rows import read_csv

@@ -19,7 +19,7 @@ from pathlib import Path
 from scaling.errors import DataError, ScalingError, StoreError
 from scaling.files import create_exclusive
 from scaling.results import curves
-from scaling.results.records import RunRecords, document_text, read_document
+from scaling.results.records_file import RunRecords, document_text, read_document
 from scaling.results.store import Store
 from scaling.run import Result
 

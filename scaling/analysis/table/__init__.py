@@ -3,7 +3,7 @@
 | raw        | a table before any meaning: named columns of cells, and where each row stands |
 | formats    | CSV, JSON, Parquet, Excel, a folder or glob of files, to a raw table |
 | delimited  | text with separators: encoding, separator, header |
-| documents  | JSON arrays, lines and column objects |
+| json_tables | JSON arrays, lines and column objects |
 | exports    | W&B chart exports, sizes in the names of runs |
 | cells      | cells to numbers: suffixes, thousands, decimal commas |
 | names      | what the field calls each column |
@@ -12,5 +12,5 @@
 | expression | the expressions of --where and --exclude |
 | keeping    | which rows are kept, and why the others are not |
 | row_kinds  | what a row is: a run, a checkpoint, a tuned setting, a line |
-| report     | everything that was decided |
+| decisions  | everything that was decided |
 """

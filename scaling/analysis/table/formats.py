@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 from scaling.analysis.table.delimited import decoded, read_delimited
-from scaling.analysis.table.documents import flat, read_json, read_json_lines
+from scaling.analysis.table.json_tables import flat, read_json, read_json_lines
 from scaling.analysis.table.raw import Growing, RawTable, unique_names
 from scaling.errors import DataError
 

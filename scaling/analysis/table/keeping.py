@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from scaling.analysis.table.cells import is_missing, text_of
+from scaling.analysis.table.decisions import DroppedRow
 from scaling.analysis.table.expression import Mask, Values, rows_where
 from scaling.analysis.table.raw import Cell, RawTable
-from scaling.analysis.table.report import DroppedRow
 from scaling.errors import DataError
 from scaling.laws.points import Array
 

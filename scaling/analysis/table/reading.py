@@ -12,10 +12,10 @@ from scaling.analysis.foreign_row import POINT_COLUMNS, ForeignRow
 from scaling.analysis.table import keeping, row_kinds, units
 from scaling.analysis.table.cells import Decimal, Numbers, decimal_of, is_missing, numbers, scaled, text_of
 from scaling.analysis.table.columns import find_columns, no_column
+from scaling.analysis.table.decisions import DroppedRow, TableReport
 from scaling.analysis.table.expression import Values
 from scaling.analysis.table.names import is_model_name, role_of
 from scaling.analysis.table.raw import RawTable
-from scaling.analysis.table.report import DroppedRow, TableReport
 from scaling.errors import DataError
 from scaling.laws.points import FLOPS_PER_PARAM_TOKEN, Array
 from scaling.optimizers import TUNABLE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scaling.analysis.study import Study
 from scaling.report.figures.axes import Numbers, compute_ticks, end_labels, new_figure
-from scaling.report.figures.law_bands import Band, cell_compute, draw_band, law_band
+from scaling.report.figures.law_bands import LawBand, cell_compute, draw_band, law_band
 from scaling.report.figures.residuals import ResidualsData, draw_residuals, residuals_data
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import colour, marker
@@ -25,7 +25,7 @@ class FrontierLine:
     name: str
     compute: Numbers
     loss: Numbers
-    law: Band | None
+    law: LawBand | None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ _BEYOND = 1.25  # a band goes this factor beyond the smallest and the largest bu
 
 
 @dataclass(frozen=True)
-class Band:
+class LawBand:
     """A quantity along compute with its 95 % interval; `low` and `high` are empty where there were no draws."""
 
     compute: Numbers
@@ -31,7 +31,7 @@ class Band:
     high: Numbers
 
 
-def law_band(line: Line, key: str) -> Band | None:
+def law_band(line: Line, key: str) -> LawBand | None:
     """N, D or loss of the frontier over the line's own compute; None without a law."""
     optima = _optima(line)
     if not optima:
@@ -41,10 +41,10 @@ def law_band(line: Line, key: str) -> Band | None:
     if key == "loss" and bounds:  # loss falls with compute, and so do the ends of its band
         bounds = list(zip(*monotone_band(*np.array(bounds).T), strict=True))
     compute = tuple(o.compute for o in optima)
-    return Band(compute, tuple(values[key]), tuple(low for low, _ in bounds), tuple(high for _, high in bounds))
+    return LawBand(compute, tuple(values[key]), tuple(low for low, _ in bounds), tuple(high for _, high in bounds))
 
 
-def draw_band(ax: Axes, band: Band | None, shade: str) -> None:
+def draw_band(ax: Axes, band: LawBand | None, shade: str) -> None:
     """The curve and, where it has bounds, the band around it; nothing where there is no law."""
     if band is None:
         return

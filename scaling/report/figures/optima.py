@@ -19,7 +19,7 @@ from scaling.report.figures.axes import (
     new_figure,
     set_log_ticks,
 )
-from scaling.report.figures.law_bands import Band, draw_band, law_band
+from scaling.report.figures.law_bands import LawBand, draw_band, law_band
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import colour, marker
 
@@ -38,7 +38,7 @@ class OptimaLine:
     optimum: Numbers
     low: Bounds
     high: Bounds
-    law: Band | None
+    law: LawBand | None
     exponent: float | None
     exponent_interval: Interval | None
 

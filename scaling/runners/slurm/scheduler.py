@@ -1,4 +1,4 @@
-"""SLURM as a scheduler: submit job arrays (`slurm.jobs` asks what holds a run, and cancels).
+"""SLURM as a scheduler: submit job arrays (`slurm.store_jobs` asks what holds a run, and cancels).
 
 submitit writes the sbatch text and the pickles and starts the tasks under `srun`; a pickle holds the call
 `slurm_task.work(store, launch, submission, task)` and nothing else. Nothing keeps running on the login node. While
@@ -27,9 +27,9 @@ from scaling.runners.slurm import preflight
 from scaling.runners.slurm import task as slurm_task
 from scaling.runners.slurm.arrays import DEFAULT_MAX_ARRAY_SIZE, Array, make_arrays
 from scaling.runners.slurm.environment import job_environment
-from scaling.runners.slurm.jobs import StoreJobs
 from scaling.runners.slurm.queue import SlurmQueue, login_environment, run_command
 from scaling.runners.slurm.script import array_parameters, check_folder, check_runner, continuation_parameters
+from scaling.runners.slurm.store_jobs import StoreJobs
 from scaling.runners.slurm.submissions import Submission, Submitted, all_submitted, launch_folder
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 from scaling.errors import RunnerError
@@ -30,7 +29,7 @@ from scaling.runners.scheduler import JobEnvironment, join_ranks
 from scaling.runners.slurm.environment import job_environment, rank_count
 from scaling.runners.slurm.queue import SlurmQueue, run_command
 from scaling.runners.slurm.submissions import Submission, launch_folder
-from scaling.runners.worker import EXIT_STOPPED, STOP_SIGNALS, WorkList
+from scaling.runners.worker import EXIT_STOPPED, STOP_SIGNALS, StopFlag, WorkList
 
 CONTINUATION = "SCALING_CONTINUATION"  # set in the environment of a launch that a job started
 POLL_SECONDS = 0.2
@@ -45,7 +44,9 @@ def work(store: str, launch: str, submission: str, task: int) -> None:
         SystemExit: stopped before the end; SLURM was asked to run the task again, or ends it for another reason.
         RunnerError: a worker could not start.
     """
-    stop = _StopFlag()
+    stop = StopFlag()
+    stop.install()  # in place of the handlers that submitit installed
+    signal.signal(signal.SIGCONT, signal.SIG_DFL)
     folder = launch_folder(Path(store), launch)
     written = Submission.read(folder / f"{submission}.json")
     if written.code_version != code_version():
@@ -153,22 +154,6 @@ def blocked_signals() -> Iterator[None]:
 def say(message: str) -> None:
     """One line for the task's log."""
     print(f"scaling: {message}", flush=True)  # noqa: T201
-
-
-class _StopFlag:
-    """True once a stop signal has come; replaces the handlers that submitit installed."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._set)
-        signal.signal(signal.SIGCONT, signal.SIG_DFL)
-
-    def __call__(self) -> bool:
-        return self._asked
-
-    def _set(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
 
 
 def _worklist(written: Submission, runs: tuple[str, ...], store: Store) -> WorkList:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scaling.errors import StoreError
 from scaling.results.curves import POINTS, SPIKE_RISE_NATS, curve, read_curves, thinned, write_curves
 from scaling.results.launches import Launch, read_launch
-from scaling.results.records import NAME, RunRecords, write_records
+from scaling.results.records_file import NAME, RunRecords, write_records
 from scaling.results.restore import Restored, imported_from, restore
 from scaling.results.status import RunStatus, run_status
 from scaling.results.store import Store

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
-
 from scaling.errors import StoreError
 
 NO_FLOCK = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -33,8 +31,10 @@ def hold(path: Path, *, timeout_s: float = -1.0, what: str = "another process ho
         StoreError: another process kept it longer than `timeout_s`.
         OSError: the lock file cannot be made.
     """
+    from filelock import FileLock, SoftFileLock, Timeout  # 30 ms that `plan` and `status` need not pay
+
     native = _has_flock(path)
-    lock: BaseFileLock = (FileLock if native else SoftFileLock)(path if native else _held(path), timeout=timeout_s)
+    lock = (FileLock if native else SoftFileLock)(path if native else _held(path), timeout=timeout_s)
     try:
         lock.acquire()
     except Timeout:

@@ -12,14 +12,15 @@ is worth, how fast repeated tokens wear out). Adding a form is adding a `Form` t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from scaling.errors import FitError
-from scaling.laws.points import Array, Indices, Points
+
+if TYPE_CHECKING:  # NumPy loads inside the functions that compute: a sweep file is checked against the names alone
+    from scaling.laws.points import Array, Indices, Points
 
 Values = dict[str, float]
 
@@ -127,6 +128,8 @@ class Form:
         """Loss by the formula, for a form without stretches and lines, from reported parameters; nats, shape of
         `params`.
         """
+        import numpy as np
+
         values = self.restore(parameters) if self.restore else dict(parameters)
         columns = {"params": params, "tokens": tokens, "compute": 6.0 * params * tokens if compute is None else compute}
         floor = values.get(self.floor or "", 0.0)
@@ -139,6 +142,8 @@ class Form:
 
 def _factorized(points: Points, index: Indices, slope: Array) -> Stretched:
     """N_eff = N_plain + κ·N_fact with log κ = θ."""
+    import numpy as np
+
     assert points.factorized_params is not None
     plain, factorized = points.params - points.factorized_params, points.factorized_params
 
@@ -153,6 +158,8 @@ def _factorized(points: Points, index: Indices, slope: Array) -> Stretched:
 
 def _kappa(points: Points, ratios: tuple[float, ...]) -> Stretched:
     """One κ per rank ratio, 1 for dense (θ = 0 there, by a slope of 0)."""
+    import numpy as np
+
     assert points.rank_ratio is not None
     index = np.zeros(len(points), dtype=np.intp)
     slope = np.zeros(len(points))
@@ -163,6 +170,8 @@ def _kappa(points: Points, ratios: tuple[float, ...]) -> Stretched:
 
 def _kappa_power(points: Points, ratios: tuple[float, ...]) -> Stretched:
     """κ = ρ^γ with ρ the mean of r/min(in, out): θ = γ·log ρ, zero for dense."""
+    import numpy as np
+
     assert points.relative_rank is not None
     return _factorized(points, np.zeros(len(points), dtype=np.intp), np.log(points.relative_rank))
 
@@ -171,6 +180,8 @@ def _repeated(used: str, unique: str) -> Callable[[Points, tuple[float, ...]], S
     """x' = U·(1 + R*·(1 − e^(−R/R*))) with R = x/U − 1 repetitions and θ = log R* (2305.16264, eq. 5 and 6)."""
 
     def lay(points: Points, ratios: tuple[float, ...]) -> Stretched:
+        import numpy as np
+
         first = getattr(points, unique)
         repetitions = np.maximum(getattr(points, used) / first - 1.0, 0.0)
         base = np.log(np.minimum(first, getattr(points, used)))
@@ -190,10 +201,10 @@ def _repeated(used: str, unique: str) -> Callable[[Points, tuple[float, ...]], S
 
 
 _LOG_KAPPA = (
-    float(np.log(1e-3)),
-    float(np.log(1e2)),
+    math.log(1e-3),
+    math.log(1e2),
 )  # assumption: a factorized parameter is worth .001 to 100 plain ones
-_LOG_REPEATS = (float(np.log(0.05)), float(np.log(1e4)))  # assumption: tokens wear out within .05 to 10,000 repetitions
+_LOG_REPEATS = (math.log(0.05), math.log(1e4))  # assumption: tokens wear out within .05 to 10,000 repetitions
 
 
 _LARGEST_LOG = 690.0  # of N_c: an exponent near zero would put it beyond what a number holds
@@ -201,6 +212,8 @@ _LARGEST_LOG = 690.0  # of N_c: an exponent near zero would put it beyond what a
 
 def _kaplan_names(values: Mapping[str, Array]) -> dict[str, Array]:
     """(u/N^μ + v/D)^s -> N_c = u^(1/μ), D_c = v, alpha_D = s, alpha_N = μ·s."""
+    import numpy as np
+
     return {
         "N_c": np.exp(np.clip(np.log(values["A"]) / values["mu"], -_LARGEST_LOG, _LARGEST_LOG)),
         "alpha_N": values["mu"] * values["alpha_D"],

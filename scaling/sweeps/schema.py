@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from scaling.errors import SpecError, TrainingError
 from scaling.hardware import DEVICES
+from scaling.laws.forms import FORMS
 from scaling.optimizers import CONSTANTS, OPTIMIZERS, TUNABLE, find_optimizer
 from scaling.parameterizations import PARAMETERIZATIONS, find_parameterization
 from scaling.run import DataRef
@@ -463,8 +464,6 @@ class Claim(Block):
 
 
 def _law(value: Any) -> Any:
-    from scaling.laws.forms import FORMS  # NumPy: only for the sweeps that name a law
-
     if value not in FORMS:
         refuse(f"unknown law '{value}'", allowed=", ".join(FORMS), hint=did_you_mean(value, list(FORMS)))
     return value

@@ -90,7 +90,7 @@ def test_a_user_s_scheduler_runs_a_sweep_through_every_verb(project: Project) ->
     assert (submitted["submitted"], submitted["skipped"], len(submitted["jobs"])) == (6, 0, 1)
     counts = project.status()["counts"]
     assert counts["queued"] + counts["running"] + counts["completed"] == 6
-    wait_until(lambda: project.results)
+    wait_until(lambda: list((project.root / ".scaling" / "store").glob("*/attempts/0001.json")))
     assert "told the loop" in project("cancel", "sweeps/loops.yaml").stderr
     wait_until(lambda: project.status()["counts"]["running"] == 0)
     [stopped, *_] = [run for run in project.status()["runs"] if run["status"] in ("stopped", "failed")]

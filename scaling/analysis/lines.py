@@ -20,7 +20,6 @@ from scaling.analysis.training_costs import PerToken, axes, models_of_rows
 from scaling.errors import FitError
 from scaling.inference.curve import Curve
 from scaling.laws.determination import undetermined_optimum
-from scaling.laws.draws import Draws
 from scaling.laws.extrapolation import Extrapolation, extrapolate
 from scaling.laws.frontier import Frontier, frontier
 from scaling.laws.isoflop import IsoFlop, isoflop
@@ -70,10 +69,8 @@ class Line:
         """Compute-optimal N, D and loss at the study's own counting, around the data; None without a law."""
         return self.frontier_on(self.axis)
 
-    def frontier_on(self, axis: str, compute: float = 0.0, draws: Draws | None = None) -> Frontier | None:
-        """The frontier where `axis` is what is spent, searched far enough for `compute` FLOPs; `draws` in place of
-        the law's own.
-        """
+    def frontier_on(self, axis: str, compute: float = 0.0) -> Frontier | None:
+        """The frontier where `axis` is what is spent, searched far enough for `compute` FLOPs."""
         if self.law is None or "N" not in self.law.fit.exponents:
             return None
         per_token = None if self.curve is None and axis == "6ND" else self.costs[axis]
@@ -81,7 +78,7 @@ class Line:
         # N_opt grows no faster than C.
         reach = max(_REACH, compute / float(self.points.compute.max()))
         span = (float(sizes.min()) / _REACH, float(sizes.max()) * reach)
-        return frontier(self.law.fit, draws=draws or self.law.draws, flops_per_token=per_token, params_range=span)
+        return frontier(self.law.fit, draws=self.law.draws, flops_per_token=per_token, params_range=span)
 
     @property
     def undetermined(self) -> str | None:

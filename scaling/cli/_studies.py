@@ -35,13 +35,11 @@ class StudyOfTable:
             click.echo("\n".join(self.report.lines()) + "\n")
 
 
-def study_of(table: Path, root: Path | None, options: FitOptions) -> Study:
-    """The study of a sweep's last launch, or of a foreign table; options given on the line replace the settings."""
-    return studies_of(table, root, options)[0].study
-
-
 def studies_of(table: Path, root: Path | None, options: FitOptions) -> list[StudyOfTable]:
-    """The study of a sweep's last launch, or one for each loss of a foreign table."""
+    """The study of a sweep's last launch, or one for each loss of a foreign table.
+
+    Options given on the line replace the settings.
+    """
     from scaling.analysis.settings import Settings
     from scaling.analysis.study import settings_for_table, study_rows
     from scaling.analysis.table_reader import load_table

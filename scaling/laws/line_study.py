@@ -25,7 +25,7 @@ from scaling.laws.isoflop import Curve, IsoFlop, isoflop
 from scaling.laws.law_intervals import parameter_intervals
 from scaling.laws.noise_parts import NoiseParts, noise_parts, part_draws
 from scaling.laws.objectives import Delta
-from scaling.laws.points import Points
+from scaling.laws.points import Array, Points
 from scaling.laws.profile_likelihood import profile_intervals
 from scaling.laws.repeated_tokens import with_unique_params
 from scaling.laws.seed_noise import SeedNoise, seed_noise
@@ -156,16 +156,12 @@ def study_line(
     sigma_nats = noise.sigma if noise else None
     drawing: Kind = kind or ("residuals" if kept.designed else "cases")
     result = fit(kept, law, objective=objective, delta=delta, fixed=fixed, tied=tied)
-    sample, deviations = None, None
     skipped: dict[str, str] = {}
     parts = _or_reason(skipped, "noise", lambda: noise_parts(result))
+    deviations = None
     if draws and trials is not None:
         deviations = tuned_deviations(trials, result, draws=draws, seed=seed, sigma=sigma or sigma_nats)
-        sample = bootstrap_tuned(result, deviations)
-    elif draws and drawing == "residuals" and parts is not None:
-        sample = part_draws(result, parts, draws=draws, seed=seed)
-    elif draws:
-        sample = bootstrap(result, draws=draws, seed=seed, kind=drawing, noise=sigma_log)
+    sample = _draws(result, deviations, parts, draws=draws, seed=seed, kind=drawing, noise=sigma_log) if draws else None
 
     def valleys() -> IsoFlop:
         line = _one_line(kept)
@@ -209,6 +205,24 @@ def study_line(
         compute=compute,
     )
     return LineStudy(result, sample, noise, parts, minima, lower, held, row, checks, skipped, len(points) - len(kept))
+
+
+def _draws(
+    law: Fit,
+    deviations: Array | None,
+    parts: NoiseParts | None,
+    *,
+    draws: int,
+    seed: int,
+    kind: Kind,
+    noise: float | None,
+) -> Draws:
+    """Of tuned cells those that choose again, of a designed grid those with its noise in parts, else a bootstrap."""
+    if deviations is not None:
+        return bootstrap_tuned(law, deviations)
+    if kind == "residuals" and parts is not None:
+        return part_draws(law, parts, draws=draws, seed=seed)
+    return bootstrap(law, draws=draws, seed=seed, kind=kind, noise=noise)
 
 
 def _finite(pair: Interval) -> list[float | None]:

@@ -115,10 +115,10 @@ class NoiseParts:
         noise[:, self.rows > 0] = sigma[:, None] * self.groups.draw(nodes, rng)
         return noise
 
-    def run_noise(self, rng: np.random.Generator, draws: int, *, with_budget: bool = True) -> Array:
+    def run_noise(self, rng: np.random.Generator, draws: int) -> Array:
         """Noise of one further run in log loss [draws]: seed and scatter, and the effect of a budget of its own."""
         nodes, sigma = self.draw_nodes(rng, draws)
-        effects = nodes[:, BUDGET] ** 2 + nodes[:, LINE_BUDGET] ** 2 if with_budget else 0.0
+        effects = nodes[:, BUDGET] ** 2 + nodes[:, LINE_BUDGET] ** 2
         noise: Array = sigma * np.sqrt(1.0 + effects) * rng.normal(size=draws)
         return noise
 
@@ -194,9 +194,9 @@ def part_draws(fit: Fit, parts: NoiseParts, *, draws: int = 1000, seed: int = 0)
     return refit(fit, loss, fit.points.weights, kind="residuals", clustered=fit.points.trunk is not None)
 
 
-def free_jacobian(fit: Fit, vector: Array | None = None) -> Array:
-    """∂ log L̂ [points, parameters not at a bound], columns of unit length; `vector` is of the fit if None."""
-    at = fit.vector if vector is None else vector
+def free_jacobian(fit: Fit) -> Array:
+    """∂ log L̂ [points, parameters not at a bound], columns of unit length."""
+    at = fit.vector
     free = fit.layout.free & (at > fit.layout.lower) & (at < fit.layout.upper)
     jacobian = System(fit.layout, fit.points).jacobian(at)[:, free]
     length = np.sqrt((jacobian**2).sum(axis=0))

@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,71 +64,80 @@ def rows_where(text: str, column: ColumnNamed, *, rows: int, names: Iterable[str
         tree = ast.parse(source.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"{option} cannot be read as an expression", got=text, allowed=_ALLOWED) from error
+    reader = _Expression(text, option, column, rows, tuple(names), quoted)
+    try:
+        with np.errstate(all="ignore"):
+            return np.broadcast_to(reader.truth(tree.body), (rows,)).copy()
+    except (TypeError, ZeroDivisionError, OverflowError) as error:
+        raise reader.refusal(f"a text is compared with a number ({error})") from error
+    except RecursionError as error:
+        raise reader.refusal("the expression is too deep") from error
 
-    def refuse(what: str) -> DataError:
-        return DataError(f"{option}: {what}", got=text, allowed=_ALLOWED)
 
-    def value(node: ast.expr) -> Any:
+@dataclass(frozen=True)
+class _Expression:
+    """Evaluates the nodes of one expression; `quoted` has the names that stood in backticks by their placeholders."""
+
+    text: str
+    option: str
+    column: ColumnNamed
+    rows: int
+    names: tuple[str, ...]
+    quoted: Mapping[str, str]
+
+    def refusal(self, what: str) -> DataError:
+        return DataError(f"{self.option}: {what}", got=self.text, allowed=_ALLOWED)
+
+    def truth(self, node: ast.expr) -> Mask:
+        if isinstance(node, ast.BoolOp):
+            join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+            return np.asarray(join.reduce([self.truth(part) for part in node.values]), dtype=bool)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return ~self.truth(node.operand)
+        if isinstance(node, ast.Compare):
+            sides = pairwise((node.left, *node.comparators))
+            parts = [self._comparison(kind, *pair) for kind, pair in zip(node.ops, sides, strict=True)]
+            return np.asarray(np.logical_and.reduce(parts), dtype=bool)
+        if isinstance(node, ast.Name):
+            cells = self._value(node)
+            return np.array([str(cell).lower() in ("true", "1", "1.0", "yes") for cell in cells], dtype=bool)
+        raise self.refusal(f"{ast.unparse(node)} is neither true nor false")
+
+    def _comparison(self, kind: ast.cmpop, left: ast.expr, right: ast.expr) -> Mask:
+        if type(kind) in _COMPARE:
+            return self._compared(_COMPARE[type(kind)], self._value(left), self._value(right))
+        if not isinstance(kind, (ast.In, ast.NotIn)):
+            raise self.refusal(f"{ast.unparse(left)} and {ast.unparse(right)} are not compared by values")
+        if not isinstance(right, (ast.Tuple, ast.List, ast.Set)):
+            raise self.refusal("in takes a list such as ('c4', 'pile')")
+        hit = np.zeros(self.rows, dtype=bool)
+        for item in right.elts:
+            hit |= self._compared(operator.eq, self._value(left), self._value(item))
+        return ~hit if isinstance(kind, ast.NotIn) else hit
+
+    def _value(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str)):
             return node.value
         if isinstance(node, ast.Name):
-            name = quoted.get(node.id, node.id)
-            found = column(name)
-            if found is None:
-                raise DataError(f"{option} names {name}, which the table does not have", allowed=", ".join(names))
-            return found
+            name = self.quoted.get(node.id, node.id)
+            values = self.column(name)
+            if values is None:
+                allowed = ", ".join(self.names)
+                raise DataError(f"{self.option} names {name}, which the table does not have", allowed=allowed)
+            return values
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            return operator.neg(value(node.operand))
+            return operator.neg(self._value(node.operand))
         if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-            return _ARITHMETIC[type(node.op)](value(node.left), value(node.right))
-        raise refuse(f"{ast.unparse(node)} is no number, text or column")
+            return _ARITHMETIC[type(node.op)](self._value(node.left), self._value(node.right))
+        raise self.refusal(f"{ast.unparse(node)} is no number, text or column")
 
-    def truth(node: ast.expr) -> Mask:
-        if isinstance(node, ast.BoolOp):
-            join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-            return np.asarray(join.reduce([truth(part) for part in node.values]), dtype=bool)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return ~truth(node.operand)
-        if isinstance(node, ast.Compare):
-            return np.asarray(np.logical_and.reduce(list(comparisons(node))), dtype=bool)
-        if isinstance(node, ast.Name):
-            cells = value(node)
-            return np.array([str(cell).lower() in ("true", "1", "1.0", "yes") for cell in cells], dtype=bool)
-        raise refuse(f"{ast.unparse(node)} is neither true nor false")
-
-    def comparisons(node: ast.Compare) -> Iterable[Mask]:
-        left: ast.expr = node.left
-        for kind, right in zip(node.ops, node.comparators, strict=True):
-            if isinstance(kind, (ast.In, ast.NotIn)):
-                if not isinstance(right, (ast.Tuple, ast.List, ast.Set)):
-                    raise refuse("in takes a list such as ('c4', 'pile')")
-                found = [_compared(operator.eq, value(left), value(item), rows, refuse) for item in right.elts]
-                hit = np.logical_or.reduce(found) if found else np.zeros(rows, dtype=bool)
-                yield ~hit if isinstance(kind, ast.NotIn) else hit
-            elif type(kind) in _COMPARE:
-                yield _compared(_COMPARE[type(kind)], value(left), value(right), rows, refuse)
-            else:
-                raise refuse(f"{ast.unparse(node)} is no comparison of values")
-            left = right
-
-    try:
-        with np.errstate(all="ignore"):
-            return np.broadcast_to(truth(tree.body), (rows,)).copy()
-    except (TypeError, ZeroDivisionError, OverflowError) as error:
-        raise refuse(f"a text is compared with a number ({error})") from error
-    except RecursionError as error:
-        raise refuse("the expression is too deep") from error
-
-
-def _compared(
-    compare: Callable[[Any, Any], Any], left: Any, right: Any, rows: int, refuse: Callable[[str], DataError]
-) -> Mask:
-    sides = [side for side in (left, right) if isinstance(side, np.ndarray)]
-    is_text = [
-        isinstance(side, str) or (isinstance(side, np.ndarray) and side.dtype == object) for side in (left, right)
-    ]
-    if is_text[0] != is_text[1] and not any(side.dtype == object for side in sides):
-        raise refuse("a column of numbers is compared with a text")
-    if compare in (operator.lt, operator.le, operator.gt, operator.ge) and is_text[0] != is_text[1]:
-        raise refuse("a column of texts is compared with a number")
-    return np.broadcast_to(np.asarray(compare(left, right), dtype=bool), (rows,))
+    def _compared(self, compare: Callable[[Any, Any], Any], left: Any, right: Any) -> Mask:
+        sides = [side for side in (left, right) if isinstance(side, np.ndarray)]
+        is_text = [
+            isinstance(side, str) or (isinstance(side, np.ndarray) and side.dtype == object) for side in (left, right)
+        ]
+        if is_text[0] != is_text[1] and not any(side.dtype == object for side in sides):
+            raise self.refusal("a column of numbers is compared with a text")
+        if compare in (operator.lt, operator.le, operator.gt, operator.ge) and is_text[0] != is_text[1]:
+            raise self.refusal("a column of texts is compared with a number")
+        return np.broadcast_to(np.asarray(compare(left, right), dtype=bool), (self.rows,))

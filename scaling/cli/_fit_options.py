@@ -11,6 +11,8 @@ import click
 
 from scaling.cli._quantity import Quantity
 from scaling.cli._table_options import TABLE_OPTIONS, Option, TableChoice
+from scaling.laws.forms import FORMS
+from scaling.quantity import parse_number
 
 if TYPE_CHECKING:
     from scaling.analysis.settings import Settings
@@ -51,17 +53,6 @@ class Width(click.ParamType[float | Literal["auto"]]):
         return "auto" if value == "auto" else Quantity().convert(value, param, ctx)
 
 
-class LawOption(click.Option):
-    """`--law`, whose help lists the forms there are (read when help is asked for: they load NumPy)."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Name and text of the option."""
-        from scaling.laws.forms import FORMS
-
-        self.help = "One of " + ", ".join(FORMS) + "."
-        return super().get_help_record(ctx)
-
-
 def _pairs(context: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str] | None:
     """`NAME=WORD`, given any number of times, as a mapping; None where it was not given."""
     pairs = [value.partition("=") for value in values]
@@ -73,18 +64,22 @@ def _pairs(context: click.Context, param: click.Parameter, values: Sequence[str]
 
 def _numbers(context: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float] | None:
     """`_pairs` with a number on the right."""
-    named = _pairs(context, param, values)
-    try:
-        return None if named is None else {name: float(word) for name, word in named.items()}
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, param) from error
+    numbers = {}
+    for name, word in (_pairs(context, param, values) or {}).items():
+        try:
+            numbers[name] = float(parse_number(word))
+        except ValueError as error:
+            raise click.BadParameter(
+                f"{name}={word}: {word!r} is {error}; such as {param.metavar}", context, param
+            ) from error
+    return numbers or None
 
 
 def fit_options(function: Callable[..., object]) -> Callable[..., object]:
     """Options of a verb that fits; it takes them as the one argument `options`."""
     options: Sequence[Option] = (
         *TABLE_OPTIONS,
-        click.option("--law", cls=LawOption),
+        click.option("--law", help=f"One of {', '.join(FORMS)}."),
         click.option("--objective", type=click.Choice(["log_huber", "log_mse", "mse", "huber"])),
         click.option("--delta", type=Width(), help="Of the Huber objectives (default 1e-3), or auto."),
         click.option(

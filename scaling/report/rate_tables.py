@@ -62,8 +62,8 @@ def claims_table(study: Study) -> Table:
         Column("outcome", "here"),
     )
     note = (
-        "Each line at its best rate. Holds or reversed: the interval excludes zero and the difference exceeds twice "
-        "the seed noise σ; otherwise this sweep does not show it."
+        "Each line at its best rate, runs of equal seed paired. Holds or reversed: the interval of this pair alone "
+        "excludes zero (it is not widened for the number of pairs); otherwise this sweep does not show it."
     )
     return Table("claims", "Claimed orders", columns, tuple(rows), note)
 

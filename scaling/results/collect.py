@@ -122,11 +122,20 @@ def refuse_vanishing(path: Path, runs: Sequence[RunStatus], *, corpus_hash: str)
 
 
 def _finished(path: Path, corpus_hash: str) -> set[str]:
-    """The ids that a table lists as finished with this corpus; none where there is no table of ours."""
+    """The ids that a table lists as finished with this corpus; none where there is no table.
+
+    Raises:
+        StoreError: the table cannot be read.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-    except (FileNotFoundError, UnicodeDecodeError, csv.Error):
+    except FileNotFoundError:
         return set()
+    except (UnicodeDecodeError, csv.Error) as error:
+        hint = f"look what it holds, and move {path} away: then it is written anew"
+        raise StoreError(
+            "the table that would be replaced is damaged", where=str(path), got=str(error), hint=hint
+        ) from error
     done = [row for row in rows if row.get("status") in ("completed", "diverged")]
     return {row.get("id") or "" for row in done if row.get("corpus_hash") == corpus_hash}

@@ -469,6 +469,17 @@ def test_a_document_is_read_or_refused_in_words(tmp_path, document, name):
     assert str(tmp_path) in said
 
 
+def test_bytes_that_are_no_unicode_are_read_and_said(tmp_path):
+    plain = delimited(renamed(ROWS, budget=""), ",")
+    table = load(tmp_path, plain)
+    assert not any("Windows-1252" in note for note in table.report.notes)
+    header, rest = plain.split("\n", 1)
+    lines = [f"{header},note", *(f"{line},\u00e9t\u00e9" for line in rest.splitlines() if line)]
+    accented = load(tmp_path, "\n".join(lines).encode("cp1252"))
+    assert points(accented) == points(table)
+    assert any("Windows-1252" in note for note in accented.report.notes)
+
+
 def test_a_packed_file_of_a_kind_that_is_not_read_packed_is_refused_by_its_kind(tmp_path):
     assert "unknown kind of table" in asked(tmp_path, "anything", name="t.parquet.gz")
 

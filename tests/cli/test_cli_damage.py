@@ -163,6 +163,8 @@ def test_finished_runs_do_not_vanish_from_the_table(project: Path, say) -> None:
     told = say("collect", SWEEP, status=1)
     assert "3 of 26" in told
     assert table.read_bytes() == before
+    table.write_bytes(before + b"\xff\xfe\n")
+    assert "move" in say("collect", SWEEP, status=1), "what cannot be read is not replaced"
     table.unlink()
     say("collect", SWEEP)
 

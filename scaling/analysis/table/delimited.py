@@ -16,8 +16,9 @@ _SAMPLE = 20  # lines that choose the separator
 _CHUNK = 20_000  # rows that become columns at once: lists of cells take much more memory
 
 
-def decoded(data: bytes, where: str) -> str:
-    """The text of a file. Bytes that are no Unicode are read as Windows-1252, whose digits and signs are the same.
+def decoded(data: bytes, where: str) -> tuple[str, list[str]]:
+    """The text of a file, and a note where its bytes are no Unicode: they are read as Windows-1252, which has the same
+    digits and signs.
 
     Raises:
         DataError: the bytes are no text.
@@ -28,13 +29,13 @@ def decoded(data: bytes, where: str) -> str:
         (codecs.BOM_UTF16_BE, "utf-16"),
     ):
         if data.startswith(mark):
-            return _strict(data, name, where)
+            return _strict(data, name, where), []
     if b"\0" in data[:64]:  # UTF-16 of a table without a mark: every second byte of a letter is zero
-        return _strict(data, "utf-16-be" if data[:1] == b"\0" else "utf-16-le", where)
+        return _strict(data, "utf-16-be" if data[:1] == b"\0" else "utf-16-le", where), []
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig"), []
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+        return data.decode("cp1252", errors="replace"), ["the file is not UTF-8; it was read as Windows-1252"]
 
 
 def _strict(data: bytes, name: str, where: str) -> str:

@@ -63,11 +63,12 @@ def _read(path: Path) -> RawTable:
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"the table cannot be read: {error}", where=where) from error
-    text = decoded(data, where)
+    text, notes = decoded(data, where)
     del data
-    if kind in TEXT:
-        return read_delimited(text, where)
-    return read_json(text, where) if kind == ".json" else read_json_lines(text, where)
+    read = read_delimited if kind in TEXT else read_json if kind == ".json" else read_json_lines
+    table = read(text, where)
+    table.notes += notes
+    return table
 
 
 def _read_parquet(path: Path) -> RawTable:

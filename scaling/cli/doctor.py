@@ -16,9 +16,10 @@ import psutil
 from scaling.cli._options import json_option, root_option, runner_option
 from scaling.cli._screen import print_json, print_table
 from scaling.data.corpus import open_corpus
-from scaling.errors import ScalingError
+from scaling.errors import RunnerError, ScalingError
 from scaling.hardware import Device
 from scaling.project.calibration import calibrate_here
+from scaling.runners.gpus import visible_gpus
 from scaling.runners.runner_file import load_runner
 from scaling.runners.scheduler import scheduler_class
 from scaling.runners.scheduler_names import names
@@ -86,7 +87,14 @@ def _devices() -> dict[str, object]:
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
         listing = subprocess.run(query, capture_output=True, text=True, check=False)
+        if listing.returncode:
+            said = (listing.stderr.strip() or listing.stdout.strip()).partition("\n")[0]
+            return devices | {"nvidia-smi": f"fails: {said or 'no message'}"}
         devices |= {f"cuda:{n}": line for n, line in enumerate(listing.stdout.splitlines())}
+        try:
+            devices["usable here"] = ", ".join(visible_gpus())
+        except RunnerError as error:
+            devices["usable here"] = f"none: {error.sentence}"
     return devices
 
 

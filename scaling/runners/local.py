@@ -6,9 +6,7 @@ A launch leaves a file that says which process it is, so that `scaling cancel` i
 from __future__ import annotations
 
 import os
-import shlex
 import signal
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,8 @@ from scaling.errors import RunnerError
 from scaling.files import read_json, to_json, write_atomic
 from scaling.results.jobs import HeldRun, JobState
 from scaling.results.owner import Owner
-from scaling.runners.pool import LocalPool
+from scaling.runners.gpus import visible_gpus
+from scaling.runners.pool import LocalPool, WorkerDevice
 from scaling.runners.scheduler import Cancelled, JobEnvironment, JobsView, Order, Outcome, Scheduler, Work
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class LocalScheduler(Scheduler):
 
     def scripts(self, work: Sequence[Work], order: Order) -> list[str]:
         """The command of every worker."""
-        return [shlex.join(command) for command in self._new_pool(work, order).commands]
+        return self._new_pool(work, order).shell_lines
 
     def submit(self, work: Sequence[Work], order: Order) -> Outcome:
         """Start one worker per slot, all on the list of the launch."""
@@ -109,29 +108,21 @@ class LocalScheduler(Scheduler):
             yield Owner.from_json(read_json(path))
 
 
-def local_devices(device: str, slots: int | None) -> list[str]:
-    """The torch device of each slot: CPU cores this process may use, or one slot per visible GPU.
+def local_devices(device: str, slots: int | None) -> list[WorkerDevice]:
+    """The device of each worker: a CPU core this process may use, or a GPU (or MIG instance) it may use alone.
 
     Args:
         device: the hardware row's name; ``cpu`` rows use cores.
         slots: how many workers, None for as many as there are devices.
 
     Raises:
-        RunnerError: the hardware row is a GPU, and there is none here.
+        RunnerError: the hardware row is a GPU, and there is none here, or fewer than `slots`.
     """
     if device.startswith("cpu"):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return ["cpu"] * (slots or cores)
-    return [f"cuda:{n}" for n in range(slots or _gpu_count(device))]
-
-
-def _gpu_count(device: str) -> int:
-    """GPUs `nvidia-smi` lists, without importing torch in the launcher."""
-    try:
-        listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True)
-    except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        hint = "say `device: cpu` in the runner file, or `slots:` where nvidia-smi is missing"
-        raise RunnerError(
-            "no GPU is found on this machine", where=f"device: {device}", got=str(error), hint=hint
-        ) from None
-    return len(listing.stdout.splitlines())
+        return [WorkerDevice("cpu")] * (slots or cores)
+    gpus = visible_gpus()
+    if slots is not None and slots > len(gpus):
+        allowed = f"1 to {len(gpus)}: {', '.join(gpus)}"
+        raise RunnerError("more workers than GPUs", where="slots", got=slots, allowed=allowed, hint="leave `slots` out")
+    return [WorkerDevice("cuda:0", visible=gpu) for gpu in gpus[:slots]]

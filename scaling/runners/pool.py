@@ -10,22 +10,38 @@ two cores, one process of two threads 1.3–1.8 × and 25–70 × slower beside 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from scaling.runners.gpus import VISIBLE
 from scaling.runners.worker import EXIT_STOPPED
 
 MAX_RESTARTS = 3  # per slot, after a worker was killed by a signal from outside
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
+@dataclass(frozen=True)
+class WorkerDevice:
+    """The device of one worker, in torch's words, and the CUDA_VISIBLE_DEVICES it starts with (None: as it is here)."""
+
+    name: str
+    visible: str | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment variables of the worker."""
+        return {} if self.visible is None else {VISIBLE: self.visible}
+
+
 @dataclass
 class _Slot:
-    device: str
+    device: WorkerDevice
     log_path: Path
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
@@ -41,7 +57,7 @@ class LocalPool:
         store: Path,
         worklist: Path,
         *,
-        devices: list[str],
+        devices: Sequence[WorkerDevice],
         log_folder: Path,
         follow: bool = True,
         strategy: str | None = None,
@@ -59,7 +75,13 @@ class LocalPool:
     @property
     def commands(self) -> list[list[str]]:
         """The command of every worker."""
-        return [[*self._command, "--device", slot.device] for slot in self._slots]
+        return [[*self._command, "--device", slot.device.name] for slot in self._slots]
+
+    @property
+    def shell_lines(self) -> list[str]:
+        """`commands` for a shell, with the variables that differ from worker to worker."""
+        variables = [[f"{name}={value}" for name, value in slot.device.variables.items()] for slot in self._slots]
+        return [shlex.join([*own, *command]) for own, command in zip(variables, self.commands, strict=True)]
 
     def submit(self) -> None:
         """Start one worker per slot."""
@@ -102,8 +124,8 @@ class LocalPool:
         return [(slot.log_path.read_text(errors="replace").strip().splitlines() or ["no message"])[-1] for slot in bad]
 
     def _start(self, slot: _Slot) -> None:
-        environment = os.environ | _ONE_THREAD
-        command = [*self._command, "--device", slot.device]
+        environment = os.environ | _ONE_THREAD | slot.device.variables
+        command = [*self._command, "--device", slot.device.name]
         with slot.log_path.open("ab") as log:
             slot.process = _spawn(command, environment, log)
 

@@ -15,7 +15,7 @@ import pytest
 
 from scaling.data.shards import prepare
 from scaling.results.store import Store
-from scaling.runners.pool import LocalPool
+from scaling.runners.pool import LocalPool, WorkerDevice
 from scaling.runners.scheduler import Order, Work
 from scaling.runners.slurm.scheduler import SlurmScheduler
 from scaling.runners.slurm.task import blocked_signals, requeue
@@ -78,7 +78,7 @@ def test_a_signal_stops_the_task_at_a_checkpoint(slurm, slurm_profile, empty_sto
 
 def test_a_signal_that_comes_while_a_worker_starts_is_not_lost(empty_store, tmp_path):
     worklist = WorkList("c0ffee", ("0" * 16,), {"0" * 16: 0}).write(tmp_path / "worklist.json")
-    pool = LocalPool(empty_store.path, worklist, devices=["cpu"], log_folder=tmp_path)
+    pool = LocalPool(empty_store.path, worklist, devices=[WorkerDevice("cpu")], log_folder=tmp_path)
     with blocked_signals():
         pool.submit()
     [worker] = [child for child in psutil.Process().children() if str(worklist) in child.cmdline()]

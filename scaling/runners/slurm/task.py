@@ -24,7 +24,7 @@ from typing import Literal
 from scaling.errors import RunnerError
 from scaling.results.owner import code_version
 from scaling.results.store import Store
-from scaling.runners.pool import LocalPool
+from scaling.runners.pool import LocalPool, WorkerDevice
 from scaling.runners.scheduler import JobEnvironment, join_ranks
 from scaling.runners.slurm.environment import job_environment, rank_count
 from scaling.runners.slurm.queue import SlurmQueue, run_command
@@ -59,7 +59,8 @@ def work(store: str, launch: str, submission: str, task: int) -> None:
         return
     worklist = _worklist(written, written.tasks[task], Store(Path(store)))
     path = worklist.write(place / "worklist.json")
-    devices = [written.device if written.device == "cpu" else f"{written.device}:{n}" for n in range(written.slots)]
+    names = [written.device if written.device == "cpu" else f"{written.device}:{n}" for n in range(written.slots)]
+    devices = [WorkerDevice(name) for name in names]
     pool = LocalPool(Path(store), path, devices=devices, log_folder=place, follow=False, scheduler="slurm")
     stopped = run_pool(pool, stop)
     if stopped and any(_open(Store(Path(store)), worklist)):
@@ -80,7 +81,7 @@ def _work_as_rank(
     pool = LocalPool(
         store.path,
         path,
-        devices=[device],
+        devices=[WorkerDevice(device)],
         log_folder=place,
         follow=False,
         strategy=written.strategy,

@@ -31,6 +31,7 @@ test: $(STAMP)
 test-long: $(STAMP)
 	SCALING_FUZZ_CASES=5000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/results/test_results_damage.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py --count 550
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/long
 
 test-slurm: $(STAMP)
 	sh tests/slurm/run.sh $(BIN)/python "not daemons and not extra" daemons
@@ -65,7 +66,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --index-url "$(TORCH_INDEX)" torch==2.13.0; \
 	fi
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e '.[train,hf,tiktoken,test]'
 	@touch $(STAMP)
 
 clean:

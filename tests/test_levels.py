@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "scaling"
 LEVELS = {
     **dict.fromkeys(("errors", "checks", "quantity", "files"), 0),
-    **dict.fromkeys(("spec", "run", "hardware", "laws", "locks", "records"), 1),
+    **dict.fromkeys(("spec", "run", "hardware", "laws", "locks", "records", "packages"), 1),
     **dict.fromkeys(("optimizers", "parameterizations", "rows"), 2),
     **dict.fromkeys(("sweeps", "data"), 3),
     **dict.fromkeys(("training", "results"), 4),

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from scaling import Project, ScalingError
-from scaling.errors import SpecError
+from scaling.data import python_files
+from scaling.data.corpus import BUILT_IN
+from scaling.errors import DataError, SpecError
 from scaling.project import Listener
 from scaling.project.sweep_list import list_sweeps
 from scaling.results.launches import Launch
@@ -124,6 +126,20 @@ def test_a_launch_tells_its_listener_and_prints_nothing(launched: Project, capfd
     again = Project.open(launched.path).launch(confirm=lambda plan, todo: False)  # nothing to do: nobody is asked
     assert (again.number, again.submitted, len(again.runs)) == (1, (), RUNS)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_built_in_corpus_that_is_not_that_of_the_launch_is_refused(
+    launched: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, folder = python_files.standard_library()["python"]
+    monkeypatch.setitem(BUILT_IN, "python-stdlib", lambda: {"python": ("3.0.0", folder)})
+    monkeypatch.setattr(python_files, "_LONGEST_LINE", 100)  # leaves out files: other text
+    with pytest.raises(DataError, match="not that of launch 1: its finished runs would be stale") as refused:
+        Project.open(launched.path).launch()
+    assert refused.value.got == f"python {version} -> 3.0.0"
+    assert "--replan" in str(refused.value.hint)
+    assert launched.last_launch.number == 1
+    assert {run.status for run in launched.runs} == {"completed"}
 
 
 def test_every_question_has_a_typed_answer(launched: Project) -> None:

@@ -11,6 +11,7 @@ from scaling.cli._fit_options import FitOptions, fit_options
 from scaling.cli._options import json_option, root_option, table_argument
 from scaling.cli._screen import print_json, print_table
 from scaling.cli._studies import studies_of, tables_json
+from scaling.packages import require_torch
 from scaling.quantity import format_number
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def compare(table: Path, measure: bool, root: Path | None, as_json: bool, option
 
     A table of your own names its lines in a column `family`.
     """
+    if measure:
+        require_torch("scaling compare --measure")
     from scaling.report.documents import comparisons_json
     from scaling.report.serving_document import measured_json
     from scaling.report.terminal import compare_text

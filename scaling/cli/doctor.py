@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -18,13 +17,14 @@ from scaling.cli._screen import print_json, print_table
 from scaling.data.corpus import open_corpus
 from scaling.errors import RunnerError, ScalingError
 from scaling.hardware import Device
+from scaling.packages import OPTIONAL, version
 from scaling.project.calibration import calibrate_here
 from scaling.runners.gpus import visible_gpus
 from scaling.runners.runner_file import load_runner
 from scaling.runners.scheduler import scheduler_class
 from scaling.runners.scheduler_names import names
 
-_PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "submitit", "datasets", "transformers", "tiktoken")
+_PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "submitit", "tokenizers", *OPTIONAL, "transformers")
 
 
 @click.command()
@@ -41,7 +41,8 @@ def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: boo
     findings: dict[str, dict[str, object]] = {
         "machine": _machine(),
         "devices": _devices(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: version(name) for name in _PACKAGES},
+        **_missing(),
         "corpora": {name: _corpus(name) for name in ("python-packages", "python-stdlib")},
         **_schedulers(),
         "store": {"path": str(store), "writable": problem is None, "problem": problem},
@@ -104,11 +105,10 @@ def _schedulers() -> dict[str, dict[str, object]]:
     return {name: {one: shutil.which(one) for one in needed} for name, needed in programs.items() if needed}
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _missing() -> dict[str, dict[str, object]]:
+    """What optional packages that are not installed are needed for, and what brings them; nothing where all are."""
+    absent = {name: f"{what}: {command}" for name, (what, command) in OPTIONAL.items() if version(name) is None}
+    return {"not installed": dict(absent)} if absent else {}
 
 
 def _corpus(name: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from scaling.data import python_files, readers
 from scaling.errors import DataError
+from scaling.run import DataRef
 
 BUILT_IN = {"python-packages": python_files.installed_packages, "python-stdlib": python_files.standard_library}
 VALIDATION_PERCENT = 4
@@ -78,6 +79,12 @@ def open_corpus(name: str, *, root: Path) -> Corpus:
     if name.startswith("hf:"):
         return _hugging_face(name, root)
     return _path(name, root)
+
+
+def missing_packages(ref: DataRef) -> list[str]:
+    """The packages that a built-in corpus of `ref` needs and that are not installed; none for other corpora."""
+    named = {ref.corpus, *(path for _, path in ref.validation or ())}
+    return python_files.missing_packages() if "python-packages" in named else []
 
 
 def _built_in(name: str) -> Corpus:

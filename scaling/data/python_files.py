@@ -21,6 +21,7 @@ from pathlib import Path
 
 from scaling.data import readers
 from scaling.errors import DataError
+from scaling.packages import TRAIN
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib")
 SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
@@ -34,23 +35,28 @@ _PLAIN = (string.ascii_letters + " \n_").encode()
 
 
 def installed_packages() -> dict[str, tuple[str, Path]]:
-    """Name -> (version, folder) of those `PACKAGES` that are installed. None of them is imported.
+    """Name -> (version, folder) of `PACKAGES`. None of them is imported.
 
     Raises:
-        DataError: none is installed.
+        DataError: one is missing: the text would be another.
     """
-    packages = {}
-    for name in PACKAGES:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:
-            packages[name] = (importlib.metadata.version(name), Path(spec.origin).parent)
-    if not packages:
+    if missing := missing_packages():
         raise DataError(
-            "none of the packages of the corpus python-packages is installed",
-            allowed=", ".join(PACKAGES),
-            hint="use corpus: python-stdlib, or a path to text",
+            f"the corpus python-packages needs {', '.join(missing)}, which is not installed",
+            allowed=f"all of {', '.join(PACKAGES)}: without one of them the text is another",
+            hint=f"{TRAIN}, or use corpus: python-stdlib, or a path to text",
         )
-    return packages
+    return {name: (importlib.metadata.version(name), folder) for name in PACKAGES if (folder := _folder(name))}
+
+
+def missing_packages() -> list[str]:
+    """Those of `PACKAGES` that are not installed."""
+    return [name for name in PACKAGES if _folder(name) is None]
+
+
+def _folder(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
 def standard_library() -> dict[str, tuple[str, Path]]:

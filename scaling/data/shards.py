@@ -121,6 +121,15 @@ def open_data(store: Path, hash: str) -> TokenData:
     return _open(folder, hash, description)
 
 
+def versions_of(store: Path, hash: str) -> Mapping[str, Mapping[str, str]]:
+    """The versions of the packages that the prepared data `hash` was made from, by part; none where it is not there."""
+    try:
+        versions = read_record(store / "data" / hash / "description.json").values.get("versions", {})
+    except (FileNotFoundError, DamagedRecord):
+        return {}
+    return versions if isinstance(versions, dict) else {}
+
+
 def _checked(folder: Path, hash: str) -> JsonObject:
     """The description of the data `hash` in `folder`. Raises DamagedRecord where it is not what the hash says."""
     hint = f"scaling launch sets it aside and prepares it again; or remove {folder}"

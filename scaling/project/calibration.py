@@ -7,12 +7,14 @@ from pathlib import Path
 
 from scaling.files import read_json, to_json, write_atomic
 from scaling.hardware import DEVICES, Device
+from scaling.packages import require_torch
 
 _MEASURED = ("kernel_seconds", "peak_flops", "bandwidth_bytes_per_second", "source")
 
 
 def calibrate_here(device: Device, root: Path) -> Device:
     """Measure `device`, which is this machine's, and keep what was found."""
+    require_torch("scaling doctor --calibrate")
     from scaling.inference.measure import calibrate
 
     measured = calibrate(device, torch_device="cpu" if device.name.startswith("cpu") else "cuda")

@@ -79,7 +79,7 @@ def launch(
     if todo:
         scheduler.check(todo)
         _ask(opened, plan, len(todo), confirm)
-    return _train(opened, place, plan, wait=wait)
+    return _train(opened, place, plan, wait=wait, replan=replan)
 
 
 def _ask(opened: OpenSweep, plan: Priced, todo: int, confirm: Confirm | bool) -> None:
@@ -87,14 +87,14 @@ def _ask(opened: OpenSweep, plan: Priced, todo: int, confirm: Confirm | bool) ->
         raise ScalingError(f"the launch of {todo} runs was not confirmed", where=str(opened.path))
 
 
-def _train(opened: OpenSweep, place: Place, plan: Priced, *, wait: bool) -> Launched:
+def _train(opened: OpenSweep, place: Place, plan: Priced, *, wait: bool, replan: bool) -> Launched:
     """Hand the open runs to the scheduler; where the launch stays, go on stage by stage, then collect, fit and report.
 
     A launch stays with `wait` and where jobs would not outlive it.
     """
     outcomes: list[Outcome] = []
     while True:
-        frozen = prepare(opened, place, plan)
+        frozen = prepare(opened, place, plan, replan=replan)
         scheduler = _scheduler(opened, place, frozen.number)
         stays = wait or scheduler.attached
         todo = open_work(frozen.rows, place.store)

@@ -53,8 +53,13 @@ def _corpus_tokens(opened: OpenSweep, store: Store) -> int | None:
     """Training tokens of the corpus, where the store has it prepared."""
     if not store.path.exists():
         return None
+    from scaling.data.corpus import missing_packages
     from scaling.data.shards import find_data
 
+    if missing := missing_packages(opened.sweep.data.ref):
+        what = f"{', '.join(missing)} of the corpus python-packages is not installed here"
+        opened.listener.message(f"{what}: the plan does not know how many tokens the corpus has")
+        return None
     data = find_data(opened.sweep.data.ref, root=opened.root, store=store.path)
     if data is None:
         return None

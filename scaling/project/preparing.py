@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scaling.errors import DataError
 from scaling.locks import hold, unwritable
 from scaling.project.opened import OpenSweep
 from scaling.results.identity import check_store, identify
@@ -45,12 +46,13 @@ class Place:
         return cls(file or PACKAGED_LOCAL, runner, Store(runner.store_path(opened.root)))
 
 
-def prepare(opened: OpenSweep, place: Place, plan: Priced) -> Launch:
+def prepare(opened: OpenSweep, place: Place, plan: Priced, *, replan: bool) -> Launch:
     """Make the store ready for the workers of a plan, clear what killed processes left, and freeze the plan.
 
     Raises:
         StoreError: the store cannot be written, or another launch holds it.
-        DataError: the corpus cannot be read, or is too small.
+        DataError: the corpus cannot be read, is too small, or is built in and not what the last launch saw, unless
+            `replan` accepts that.
     """
     store = place.store
     try:
@@ -58,6 +60,8 @@ def prepare(opened: OpenSweep, place: Place, plan: Priced) -> Launch:
         with hold(store.path / ".launch.lock", timeout_s=LOCK_SECONDS, what="another launch holds the store"):
             store_id = identify(store.path, remembered=_remembered(opened, store))
             data = _prepare_data(opened, store)
+            if not replan:
+                _refuse_other_corpus(opened, data)
             _prepare_runs(opened, plan, store, corpus_hash=data.hash)
             set_aside_damaged(opened.root, opened.name)
             sweep_store(store.path)
@@ -91,6 +95,31 @@ def _prepare_data(opened: OpenSweep, store: Store) -> TokenData:
         opened.listener.message(f"prepared {corpus}: {tokens} in {took:.1f} s")
     opened.check_data(data)
     return data
+
+
+def _refuse_other_corpus(opened: OpenSweep, data: TokenData) -> None:
+    """Raises DataError where the built-in corpus of this machine is not that of the last launch: every finished run
+    would be stale.
+    """
+    from scaling.data.corpus import BUILT_IN
+    from scaling.data.shards import versions_of
+
+    last, corpus = last_launch(opened.root, opened.name), opened.sweep.data.corpus
+    if corpus not in BUILT_IN or last is None or not last.corpus_hash or last.corpus_hash == data.hash:
+        return
+    if last.rows[0].run.data != opened.sweep.data.ref:  # another tokenizer, or other validation sets
+        return
+    now = data.describe["versions"].get("train", {})
+    before = versions_of(Path(last.store), last.corpus_hash).get("train", {})
+    changed = [f"{name} {before.get(name)} -> {now.get(name)}" for name in now if before.get(name) != now[name]]
+    got = ", ".join(changed) if before and changed else f"data {data.hash}, then {last.corpus_hash}"
+    raise DataError(
+        f"the corpus {corpus} of this machine is not that of launch {last.number}: its finished runs would be stale",
+        where=str(opened.path),
+        got=got,
+        allowed="the same versions of its packages" if corpus == "python-packages" else "the same version of Python",
+        hint=f"install them, or train everything again: scaling launch {opened.path} --replan",
+    )
 
 
 def _prepare_runs(opened: OpenSweep, plan: Priced, store: Store, *, corpus_hash: str) -> None:

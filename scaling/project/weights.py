@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scaling.errors import ScalingError
 from scaling.files import JsonObject
+from scaling.packages import require_torch
 from scaling.project.opened import OpenSweep
 from scaling.results.restore import imported_from
 from scaling.results.store import Store
@@ -34,6 +35,7 @@ class Evaluation:
 
 def export_run(opened: OpenSweep, run: str, out: Path) -> str:
     """Write the model of a finished run as a Hugging Face folder; the run's id. Raises ScalingError, TrainingError."""
+    require_torch("scaling export")
     from scaling.training.export import export
 
     launch = opened.current_launch()
@@ -50,6 +52,7 @@ def evaluate_runs(opened: OpenSweep, data: Path, name: str | None) -> Sequence[E
         ScalingError: the sweep has a set of this name, or no run is finished.
         DataError: the text cannot be read.
     """
+    require_torch("scaling evaluate")
     from scaling.data.shards import prepare
     from scaling.training.export import evaluate
 

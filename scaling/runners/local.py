@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from scaling.errors import RunnerError
 from scaling.files import read_json, to_json, write_atomic
+from scaling.packages import require_torch
 from scaling.results.jobs import HeldRun, JobState
 from scaling.results.owner import Owner
 from scaling.runners.gpus import visible_gpus
@@ -37,6 +38,10 @@ class LocalScheduler(Scheduler):
     ) -> None:
         super().__init__(runner, store, launch=launch, folder=folder, where=where)
         self._pool: LocalPool | None = None
+
+    def check(self, work: Sequence[Work]) -> None:
+        """Refuse to train where torch is not installed. Raises ScalingError."""
+        require_torch("training on this machine")
 
     def scripts(self, work: Sequence[Work], order: Order) -> list[str]:
         """The command of every worker."""

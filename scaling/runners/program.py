@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import ScalingError
+from scaling.packages import require_torch
 from scaling.results.store import Store
 from scaling.runners.ranks import TeamWorker
 from scaling.runners.scheduler import current_job
@@ -45,6 +46,7 @@ def run_worker(store: Path, worklist: WorkList, options: WorkerOptions) -> int:
     Raises:
         ScalingError: the worker could not start; what goes wrong in a run is recorded with the run.
     """
+    require_torch("training")
     stop = StopFlag(lifeline=0 if options.lifeline else None)
     stop.install()
     environment = current_job(options.scheduler)

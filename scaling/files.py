@@ -71,12 +71,19 @@ def create_exclusive(path: Path, text: str, *, mode: int = 0o666) -> bool:
 def read_regular(path: Path, *, tail_bytes: int | None = None) -> bytes:
     """The content of a regular file, or its last bytes. A symbolic link, a folder or a pipe raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+    try:
+        info = os.fstat(handle)
+        if not stat.S_ISREG(info.st_mode):
             raise IsADirectoryError(f"{path} is not a regular file")
         if tail_bytes is not None:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - tail_bytes))
-        return file.read()
+            os.lseek(handle, max(0, info.st_size - tail_bytes), os.SEEK_SET)
+        parts: list[bytes] = []
+        asked = info.st_size + 1  # unbuffered: a status reads tens of thousands of small files
+        while not parts or len(parts[-1]) == asked:  # a regular file gives less at its end only
+            parts.append(os.read(handle, asked))
+        return b"".join(parts)
+    finally:
+        os.close(handle)
 
 
 def append_line(path: Path, line: bytes) -> None:
@@ -94,7 +101,10 @@ def append_line(path: Path, line: bytes) -> None:
 
 def plain_entries(folder: Path) -> list[Path]:
     """What lies in `folder`, sorted; nothing where it is missing, no folder, or a symbolic link."""
-    if folder.is_symlink() or not folder.is_dir():
+    try:
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            return []
+    except OSError:
         return []
     return sorted(folder.iterdir())
 

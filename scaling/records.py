@@ -53,7 +53,7 @@ def read_record(path: Path, *, run_id: str | None = None) -> Record:
     """
     data = record_bytes(path)
     try:
-        values = json.loads(data, parse_constant=_refuse_constant)
+        values = _DECODER.decode(data.decode())
     except (ValueError, RecursionError) as error:
         raise DamagedRecord("the record is damaged", where=str(path), got=_reason(data, error)) from None
     if not isinstance(values, dict):
@@ -81,7 +81,7 @@ def read_record(path: Path, *, run_id: str | None = None) -> Record:
 def record_bytes(path: Path, *, tail_bytes: int | None = None) -> bytes:
     """The bytes, or the last bytes, of a regular file in a folder that is no link. Raises as `read_record`."""
     try:
-        if path.parent.is_symlink():
+        if os.path.islink(os.path.dirname(path)):  # noqa: PTH114, PTH120  (read for every run: pathlib is slow)
             raise DamagedRecord("a folder of records is a symbolic link", where=str(path.parent))
         return read_regular(path, tail_bytes=tail_bytes)
     except FileNotFoundError:
@@ -142,6 +142,9 @@ def _checksum(data: bytes) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a finite number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _reason(data: bytes, error: Exception) -> str:

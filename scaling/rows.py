@@ -15,6 +15,8 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,10 +138,12 @@ class PlanRow:
     def from_json(cls, values: Mapping[str, Any]) -> PlanRow:
         """The row that `to_json` wrote; keys this version does not know are ignored."""
         known = {name: values[name] for name in _PLAN_FIELDS if name in values}
-        return cls(**known | {"cell": CellKey.from_json(values), "shape": Shape(**values["shape"])})
+        known["cell"], known["shape"] = CellKey.from_json(values), _shape(**values["shape"])
+        return cls(**known)
 
 
 _PLAN_FIELDS = tuple(field.name for field in fields(PlanRow))
+_shape = lru_cache(maxsize=4096)(Shape)  # the runs of a plan share a few
 _SHAPE_FIELDS = tuple(field.name for field in fields(Shape))
 
 
@@ -321,8 +325,10 @@ class RunRow:
 
 Row = TypeVar("Row", bound=RunRow)
 COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "sets")
+_cells = attrgetter(*COLUMNS)
 _FORMULA = ("=", "+", "-", "@")
 _SET_COLUMNS = ("loss", "loss_se", "loss_per_byte")
+_NO_LOSS = (None,) * len(_SET_COLUMNS)
 TEXT_COLUMNS = {field.name for field in fields(RunRow) if "str" in str(field.type)}
 _POSITIVE = {"params", "tokens", "loss", "flops", "budget", "params_total", "params_non_embedding", "params_matmul"}
 
@@ -342,11 +348,12 @@ def write_runs(path: Path, rows: Sequence[RunRow]) -> None:
     names = list(dict.fromkeys(one.name for row in rows for one in row.sets))
     header = [*COLUMNS, *(f"{column}:{name}" for name in names for column in _SET_COLUMNS)]
     text = io.StringIO()
-    writer = csv.DictWriter(text, header, lineterminator="\n", restval="")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
     for row in rows:
-        sets = {f"{column}:{one.name}": getattr(one, column) for one in row.sets for column in _SET_COLUMNS}
-        writer.writerow({name: csv_cell(getattr(row, name)) for name in COLUMNS} | sets)
+        sets = {one.name: [getattr(one, column) for column in _SET_COLUMNS] for one in row.sets}
+        losses = [loss for name in names for loss in sets.get(name, _NO_LOSS)]
+        writer.writerow([*map(csv_cell, _cells(row)), *losses])
     write_atomic(path, text.getvalue())
 
 

@@ -232,8 +232,12 @@ class Result:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Result:
         """The result that `to_json` wrote; fields this version does not know are ignored."""
-        names = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: v for k, v in values.items() if k in names})
+        if values.keys() <= _RESULT_FIELDS:
+            return cls(**values)
+        return cls(**{k: v for k, v in values.items() if k in _RESULT_FIELDS})
+
+
+_RESULT_FIELDS = frozenset(f.name for f in dataclasses.fields(Result))
 
 
 def id_of_settings(settings: object) -> str:

@@ -10,6 +10,7 @@ error.
 from __future__ import annotations
 
 import errno
+import gc
 import sys
 import tempfile
 import traceback
@@ -57,6 +58,7 @@ def scaling() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the process's exit status."""
+    gc.set_threshold(100_000, 50, 50)  # a plan of 20,000 runs is a million objects that live to the end
     try:
         status = scaling.main(arguments, prog_name="scaling", standalone_mode=False)
     except click.ClickException as error:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from scaling.files import JsonObject
 from scaling.project.opened import OpenSweep
 from scaling.results.launches import Launch
 from scaling.results.status import RunStatus, counts
-from scaling.results.store import Store
 from scaling.runners.runner_file import PACKAGED_LOCAL
 from scaling.runners.scheduler import JobsView
 
@@ -66,5 +65,5 @@ def sweep_status(opened: OpenSweep, launch: Launch) -> SweepStatus:
 def _collected(opened: OpenSweep, launch: Launch, runs: tuple[RunStatus, ...]) -> bool:
     if not opened.table.exists() or any(run.status not in ENDED for run in runs):
         return False
-    results = (Store(Path(launch.store)).folder(run_id) / "result.json" for run_id in launch.ids)
-    return opened.table.stat().st_mtime >= max(path.lstat().st_mtime for path in results)
+    results = (f"{launch.store}/{run_id}/result.json" for run_id in launch.ids)
+    return opened.table.stat().st_mtime >= max(os.lstat(path).st_mtime for path in results)

@@ -11,7 +11,9 @@ an attempt.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -122,13 +124,26 @@ def next_number(root: Path, sweep: str) -> int:
 
 
 def read_launch(path: Path) -> Launch:
-    """Read one launch file.
+    """Read one launch file. It is written once, so a process parses it once.
 
     Raises:
         DamagedRecord: it is cut, changed, or lacks something.
         NewerRecord: a later version wrote it.
         StoreError: it cannot be read.
     """
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return _parse_launch(path)
+    return _parsed_launch(path, info.st_ino, info.st_mtime_ns, info.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed_launch(path: Path, inode: int, modified_ns: int, size: int) -> Launch:
+    return _parse_launch(path)
+
+
+def _parse_launch(path: Path) -> Launch:
     try:
         values = read_record(path).values
         return Launch(**values | {name: tuple(map(read, values[name])) for name, read in _LISTS.items()})

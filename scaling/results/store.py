@@ -171,9 +171,9 @@ class Store:
             NewerRecord: a later version wrote it.
             StoreError: it cannot be read.
         """
-        path = self.folder(run_id) / "result.json"
+        path = self.path.joinpath(run_id, "result.json")
         try:
-            info = path.lstat()
+            info = os.lstat(path)
         except FileNotFoundError:
             return None
         except OSError as error:

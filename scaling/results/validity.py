@@ -14,6 +14,7 @@ _TEXTS = ("device", "torch_version", "corpus_hash")
 _COUNTS = ("steps", "tokens", "loss_spikes")
 _AMOUNTS = ("flops", "flops_6nd", "optimizer_flops", "device_seconds", "inherited_seconds", "epochs")
 _LOSSES = ("loss_nats", "loss_se_nats", "loss_per_byte_nats", "last_finite_loss_nats")
+_NUMBERS = (*_AMOUNTS, *_LOSSES)
 
 
 def problem(result: Result) -> str | None:
@@ -27,8 +28,10 @@ def problem(result: Result) -> str | None:
     for name in _COUNTS:
         if type(values[name]) is not int or values[name] < 0:
             return f"{name}: {values[name]!r} is no count"
-    for name in (*_AMOUNTS, *_LOSSES):
+    for name in _NUMBERS:
         value = values[name]
+        if type(value) is float and 0 <= value < math.inf:  # nearly all; a status reads tens of thousands of results
+            continue
         if not _is_amount(value) and not (value is None and name in _LOSSES):
             return f"{name}: {value!r} is no finite number from 0"
     if (result.loss_nats is None) != (result.status == "diverged"):

@@ -10,7 +10,7 @@ import pytest
 
 from scaling.files import to_json, write_atomic
 from scaling.results.collect import collect
-from scaling.results.launches import all_launches, freeze, last_launch
+from scaling.results.launches import all_launches, freeze, last_launch, launches_folder
 from scaling.results.owner import Owner, code_version
 from scaling.results.status import STATUSES, code_changes, counts, run_status, statuses
 from scaling.results.store import Store
@@ -139,3 +139,7 @@ def test_launches_are_numbered_and_read_back(tmp_path: Path, a_plan_row) -> None
     assert last_launch(tmp_path, "s") == second
     assert all_launches(tmp_path, "s") == [first, second]
     assert first.ids == ["a", "b"]
+    assert last_launch(tmp_path, "s") is last_launch(tmp_path, "s"), "parsed once"
+    file = launches_folder(tmp_path, "s") / "2.json"
+    file.write_text(file.read_text().replace("c0ffee", "decade"))
+    assert last_launch(tmp_path, "s") == first, "but looked at again: it was changed, so it is damaged"

@@ -27,7 +27,7 @@ from scaling.runners.slurm.preflight import check_cluster, check_shared, file_sy
 from scaling.runners.slurm.queue import SlurmQueue
 from scaling.runners.slurm.scheduler import SlurmScheduler
 from scaling.runners.slurm.script import check_folder, check_runner
-from scaling.runners.slurm.submissions import all_submitted
+from scaling.runners.slurm.submissions import Submission, all_submitted
 
 pytest_plugins = ("slurm_fixtures",)
 
@@ -271,6 +271,11 @@ def test_unattended_a_run_that_failed_or_never_started_is_not_tried_for_ever(
     assert again.submitted == (runs[0].id, runs[3].id), "what was lost on the way, and what is new"
     slurm.set(again.jobs[0], state="FAILED")
     assert submit(cluster(), listed).submitted == (), "no worker took the run meanwhile"
+    read = []
+    whole = Submission.read
+    monkeypatch.setattr(Submission, "read", lambda path: read.append(path) or whole(path))
+    assert submit(cluster(), listed).submitted == ()
+    assert max(map(read.count, read)) <= 3, "as often for a hundred runs as for one"
     monkeypatch.delenv("SCALING_CONTINUATION")
     assert len(submit(cluster(), listed).submitted) == 4, "a person may always try again"
 

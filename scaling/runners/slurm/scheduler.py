@@ -161,7 +161,11 @@ class SlurmScheduler(Scheduler):
 
     def _divide(self, work: Sequence[Work]) -> _Held:
         held = self.jobs.held({run.run_id for run in work})
-        return _Held(held, [run for run in work if run.run_id not in held and self._worth_it(run.run_id)])
+        free = [run for run in work if run.run_id not in held]
+        if slurm_task.CONTINUATION in os.environ:
+            before = self._submitted_before()
+            free = [run for run in free if self._worth_it(run.run_id, before.get(run.run_id))]
+        return _Held(held, free)
 
     def _submit_array(self, array: Array, after: str | None, order: Order) -> str:
         newest = {run_id: Store(self.store).newest(run_id) for run_id in array.run_ids}
@@ -212,15 +216,25 @@ class SlurmScheduler(Scheduler):
         parameters = array_parameters(self.runner, array, name=self._name(number), after=after)
         return submission_text(_executor(self.folder, parameters), tasks=len(array.tasks))
 
-    def _worth_it(self, run_id: str) -> bool:
-        """True, except where nobody watches: then a run that failed, or never got to a worker, is not tried again."""
-        if slurm_task.CONTINUATION not in os.environ:
-            return True
+    def _submitted_before(self) -> dict[str, int]:
+        """Run id -> its newest attempt when it was last submitted, over all launches on this store."""
+        before: dict[str, int] = {}
+        for submitted in all_submitted(self.store):
+            for run_id, attempt in submitted.submission.attempts.items():
+                before[run_id] = max(attempt, before.get(run_id, 0))
+        return before
+
+    def _worth_it(self, run_id: str, before: int | None) -> bool:
+        """Whether to try a run again where nobody watches: not one that failed, or never got to a worker.
+
+        Args:
+            run_id: of a run that no job holds.
+            before: its newest attempt when it was last submitted; None where it never was.
+        """
         newest = Store(self.store).newest(run_id)
-        before = [s.submission.attempts[run_id] for s in all_submitted(self.store) if run_id in s.submission.attempts]
-        if newest is None or not before:
-            return not before
-        return max(before) < newest.number < MAX_UNATTENDED_ATTEMPTS and newest.error() is None
+        if newest is None or before is None:
+            return before is None
+        return before < newest.number < MAX_UNATTENDED_ATTEMPTS and newest.error() is None
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         return hold(self.store / ".launch.lock", timeout_s=LOCK_SECONDS, what="another launch is submitting")

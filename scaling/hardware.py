@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -116,3 +117,8 @@ def find_device(name: str) -> Device:
     if name not in DEVICES:
         raise PlanError("no such device in the hardware table", got=name, allowed=", ".join(DEVICES))
     return DEVICES[name]
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -75,6 +75,7 @@ class PlanRow:
         rank_of: what the rank ratio multiplies; None in a dense line, and in a launch of 0.1.
         memory_bytes: training with one sequence at a time on one device.
         micro_batch: sequences at once on each device; None where it is not priced or cannot be cut, and in 0.1.
+        runs_per_gpu: runs that share its GPU, itself included.
         memory_bytes_per_device: the most that a device needs with them, by `memory_parts` (`sweeps.memory`).
         device_hours: predicted, of all devices; `money` is their price, None where none is stated.
         trunk: the stable phase that other runs share, of which this one takes over `inherited_steps`.
@@ -112,6 +113,7 @@ class PlanRow:
     device_hours: float | None = None
     money: float | None = None
     micro_batch: int | None = None
+    runs_per_gpu: int = 1
     memory_bytes_per_device: float | None = None
     memory_parts: Mapping[str, float] | None = None
     settings: Mapping[str, Any] | None = None
@@ -267,6 +269,8 @@ class RunRow:
     """Whether the model was compiled."""
     micro_batch: int | None = None
     """Sequences at once on each device."""
+    runs_per_gpu: int | None = None
+    """Runs that shared the GPU, itself included: `device_seconds` are the run's part of the GPU's time."""
     epochs: float | None = None
     """Passes over the training tokens of the corpus."""
     device: str | None = None

@@ -209,8 +209,8 @@ class Result:
     flops: float  # exact convention, forward and backward
     flops_6nd: float
     optimizer_flops: float
-    device_seconds: float  # steps only, summed over devices and attempts, as if the run had been trained alone; the
-    # first step of an attempt on a GPU, which compiles, counts as long as the others
+    device_seconds: float  # steps only, summed over devices and attempts; the first step of an attempt on a GPU, which
+    # compiles, counts as long as the others; k runs that share a GPU count 1/k of its time each
     epochs: float  # passes over the training tokens
     device: str  # "cpu", "cuda: NVIDIA H200"
     torch_version: str
@@ -219,6 +219,7 @@ class Result:
     warmup_seconds: float = 0.0  # compiling and first steps, not in device_seconds; of this run's own attempts
     compiled: bool | None = None  # whether the model was compiled; None: a result of 0.1
     micro_batch: int | None = None  # sequences at once on each device; None: a result of 0.1
+    runs_per_gpu: int = 1  # that shared the device of the last attempt; device_seconds are this run's part of its time
     loss_spikes: int = 0
     validation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # further sets: name -> losses
     diagnostics: Mapping[str, float] = field(default_factory=dict)  # spectral norms (final, largest), MFU

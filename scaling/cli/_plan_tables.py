@@ -72,9 +72,9 @@ def _print_steps(rows: Sequence[CellPrice], line: str, plan: Priced) -> None:
 
 def _print_cells(rows: Sequence[CellPrice], plan: Priced) -> None:
     spent = _SPENT[plan.plan.sweep.grid.kind]
-    priced = plan.device.cost_per_hour is not None
+    priced, shared = plan.device.cost_per_hour is not None, max(plan.runs_per_gpu, default=1) > 1
     header = ("line", spent, "shape", plan.plan.params_column, "tokens", "steps", "batch", "micro-batch", "memory",
-              "runs", "time", *(("money",) if priced else ()))  # fmt: skip
+              *(("per GPU",) if shared else ()), "runs", "time", *(("money",) if priced else ()))  # fmt: skip
     table = (
         (
             row.cell.line,
@@ -86,6 +86,7 @@ def _print_cells(rows: Sequence[CellPrice], plan: Priced) -> None:
             row.batch_tokens,
             row.split.sequences,
             format_bytes(row.split.memory.peak),
+            *((row.runs_per_gpu,) if shared else ()),
             row.runs,
             format_duration(row.hours * 3600),
             *((f"{plan.money(row.hours):.2f}",) if priced else ()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from scaling.cli._options import json_option, root_option, runner_option
 from scaling.cli._screen import print_json, print_table
 from scaling.data.corpus import open_corpus
 from scaling.errors import RunnerError, ScalingError
-from scaling.hardware import Device
+from scaling.hardware import Device, usable_cores
 from scaling.packages import OPTIONAL, version
 from scaling.project.calibration import calibrate_here
 from scaling.runners.gpus import visible_gpus
@@ -73,7 +72,7 @@ def _calibration(device: Device) -> dict[str, object]:
 
 
 def _machine() -> dict[str, object]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = usable_cores()
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

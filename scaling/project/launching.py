@@ -163,6 +163,7 @@ def _worklist(ids: Sequence[str], todo: Sequence[Work], place: Place, order: Ord
         keep=order.keep,
         memory_bytes=place.runner.hardware().memory_bytes,
         micro_batches={run_id: part for run_id, part in rules.items() if part is not None},
+        runs_per_gpu=max(run.runs_per_gpu for run in todo),
     )
 
 

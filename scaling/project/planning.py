@@ -21,6 +21,8 @@ def priced(opened: OpenSweep, runner: Runner) -> Priced:
         opened.grid(store, corpus_tokens=corpus_tokens),
         device=runner.hardware(),
         placed=lambda run: runner.resources_for(run.counts.params_total).placement,
+        sharing=runner.sharing,
+        cores=lambda run: runner.cores_per_gpu(run.counts.params_total),
         measured=_measured(opened, store),
         corpus_tokens=corpus_tokens,
     )
@@ -74,4 +76,4 @@ def _measured(opened: OpenSweep, store: Store) -> Iterable[Throughput]:
         result = store.result(row.id)
         if result is not None and result.device_seconds > 0:
             rate = (result.flops + result.optimizer_flops) / result.device_seconds
-            yield Throughput(row.line, row.params_matmul, rate)
+            yield Throughput(row.line, row.params_matmul, rate, result.runs_per_gpu)

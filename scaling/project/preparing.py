@@ -163,7 +163,7 @@ def open_work(rows: Sequence[PlanRow], store: Store) -> list[Work]:
     """The runs without a result, in the order in which they should be trained."""
     todo = (row for row in rows if not store.has_result(row.id))
     return [
-        Work(row.id, row.params_total, None if row.hours is None else row.hours * 3600, row.trunk)
+        Work(row.id, row.params_total, None if row.hours is None else row.hours * 3600, row.trunk, row.runs_per_gpu)
         for row in in_order(todo)
     ]
 

@@ -79,6 +79,7 @@ def _row(status: RunStatus, store: Store) -> RunRow:
         warmup_seconds=result.warmup_seconds if result else None,
         compiled=result.compiled if result else None,
         micro_batch=result.micro_batch if result else None,
+        runs_per_gpu=result.runs_per_gpu if result else None,
         epochs=result.epochs if result else None,
         device=result.device if result else None,
         torch_version=result.torch_version if result else None,

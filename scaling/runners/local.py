@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from scaling.errors import RunnerError
 from scaling.files import read_json, to_json, write_atomic
+from scaling.hardware import usable_cores
 from scaling.packages import require_torch
 from scaling.results.jobs import HeldRun, JobState
 from scaling.results.owner import Owner
@@ -29,7 +30,7 @@ JOB = "local"
 class LocalScheduler(Scheduler):
     """The pool of one launch, in the process that submits; other processes see its launcher file only."""
 
-    keys = frozenset({"slots"})
+    keys = frozenset({"slots", "runs_per_gpu"})
     attached = True
     poll_seconds = 0.5
 
@@ -102,8 +103,9 @@ class LocalScheduler(Scheduler):
             raise RunnerError("a worker could not work", where=f"{self.folder}/worker-*.log", got=failures[0])
 
     def _new_pool(self, work: Sequence[Work], order: Order) -> LocalPool:
-        devices = local_devices(self.runner.hardware().name, self.runner.slots)[: max(1, len(work))]
-        return LocalPool(self.store, order.worklist, devices=devices, log_folder=self.folder)
+        devices = local_devices(self.runner.hardware().name, self.runner.slots)
+        devices *= max((run.runs_per_gpu for run in work), default=1)  # GPU after GPU, then each once more
+        return LocalPool(self.store, order.worklist, devices=devices[: max(1, len(work))], log_folder=self.folder)
 
     def _launcher(self, owner: Owner) -> Path:
         return self.folder / f"launcher-{owner.pid}.json"
@@ -124,8 +126,7 @@ def local_devices(device: str, slots: int | None) -> list[WorkerDevice]:
         RunnerError: the hardware row is a GPU, and there is none here, or fewer than `slots`.
     """
     if device.startswith("cpu"):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return [WorkerDevice("cpu")] * (slots or cores)
+        return [WorkerDevice("cpu")] * (slots or usable_cores())
     gpus = visible_gpus()
     if slots is not None and slots > len(gpus):
         allowed = f"1 to {len(gpus)}: {', '.join(gpus)}"

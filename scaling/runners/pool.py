@@ -4,7 +4,8 @@ Workers are plain `Popen` children (no fork of a live interpreter, no queue, no 
 pipe whose write end only the launcher has: when the launcher dies, however it dies, its workers see end-of-file,
 checkpoint and leave. Every worker computes with one thread: two processes of one thread are 1.9–2.0 × one process on
 two cores, one process of two threads 1.3–1.8 × and 25–70 × slower beside any other load (measured, 2026-11-21, torch
-2.13.0).
+2.13.0). Workers that share a GPU are told how many they are; where an MPS daemon answers at CUDA_MPS_PIPE_DIRECTORY,
+which they inherit, their kernels run side by side, else the driver lets the processes take turns.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class LocalPool:
     @property
     def commands(self) -> list[list[str]]:
         """The command of every worker."""
-        return [[*self._command, "--device", slot.device.name] for slot in self._slots]
+        return [self._worker(slot) for slot in self._slots]
 
     @property
     def shell_lines(self) -> list[str]:
@@ -125,9 +126,13 @@ class LocalPool:
 
     def _start(self, slot: _Slot) -> None:
         environment = os.environ | _ONE_THREAD | slot.device.variables
-        command = [*self._command, "--device", slot.device.name]
         with slot.log_path.open("ab") as log:
-            slot.process = _spawn(command, environment, log)
+            slot.process = _spawn(self._worker(slot), environment, log)
+
+    def _worker(self, slot: _Slot) -> list[str]:
+        command = [*self._command, "--device", slot.device.name]
+        sharing = sum(other.device == slot.device for other in self._slots)
+        return [*command, "--runs-on-device", str(sharing)] if sharing > 1 and slot.device.name != "cpu" else command
 
 
 def _spawn(command: list[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -29,6 +29,7 @@ class WorkerOptions:
         device: in torch's words.
         lifeline: stop at end-of-file on standard input.
         follow: stay until runs that others train have their result.
+        runs_on_device: workers that share the device, this one included.
         strategy: how several ranks hold a model (``ddp``, ``fsdp``); None where this process trains alone.
         scheduler: asked before the built-in ones whether this process is in a job of it.
     """
@@ -36,6 +37,7 @@ class WorkerOptions:
     device: str = "cpu"
     lifeline: bool = False
     follow: bool = False
+    runs_on_device: int = 1
     strategy: str | None = None
     scheduler: str | None = None
 
@@ -55,8 +57,16 @@ def run_worker(store: Path, worklist: WorkList, options: WorkerOptions) -> int:
             Store(store), worklist, stop, strategy=options.strategy, device=options.device, environment=environment
         )
         return rank.work()
-    follow, device = options.follow, options.device
-    return Worker(Store(store), worklist, stop, device=device, follow=follow, environment=environment).work()
+    worker = Worker(
+        Store(store),
+        worklist,
+        stop,
+        device=options.device,
+        follow=options.follow,
+        runs_on_device=options.runs_on_device,
+        environment=environment,
+    )
+    return worker.work()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lifeline", action="store_true", help="stop at end-of-file on standard input")
     parser.add_argument("--follow", action="store_true", help="stay until runs that others train have their result")
+    parser.add_argument("--runs-on-device", type=int, default=1, help="workers that share the device")
     parser.add_argument("--strategy", choices=("ddp", "fsdp"), help="one rank of several, as torchrun says")
     parser.add_argument("--scheduler", help="asked first whether this is a job of it")
     values = vars(parser.parse_args(argv))

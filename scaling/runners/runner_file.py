@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from scaling.errors import RunnerError, SpecError
-from scaling.hardware import DEVICES, Device
+from scaling.hardware import DEVICES, Device, usable_cores
 from scaling.runners.scheduler_names import load_class
 from scaling.spec import (
     Block,
@@ -31,6 +31,7 @@ from scaling.spec import (
     refuse,
 )
 from scaling.sweeps.memory import Placement
+from scaling.sweeps.sharing import Sharing
 
 PACKAGED_LOCAL = Path(__file__).parent.parent / "templates" / "local.yaml"
 _COMMON = {"runner", "device", "store", "cost_per_hour"}  # read for every scheduler
@@ -97,7 +98,9 @@ class Runner(Block):
     device: str | CustomDevice = "cpu"
     """A row of the hardware table, or a description of the device."""
     slots: Count | None = None
-    """local: workers at a time, off: one per core or GPU; slurm: runs side by side in a packed task, off: 1."""
+    """CPU cores, or GPUs, of a pool of workers. local: off: all that may be used; slurm: of a packed task, off: 1."""
+    runs_per_gpu: Count | Literal["auto"] = 1
+    """Runs side by side on one GPU, on this machine or in a packed task; `auto`: as many as fit and are of use."""
     store: str | None = None
     """Folder of the run folders, relative to the root; off: `.scaling/store`."""
     cost_per_hour: Number | None = Field(default=None, ge=0)
@@ -139,6 +142,18 @@ class Runner(Block):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _runs_that_share_a_gpu(self) -> Runner:
+        if self.runs_per_gpu == 1:
+            return self
+        if self.hardware().name.startswith("cpu"):
+            hint = "on CPUs `slots` says how many runs train side by side"
+            refuse("only a GPU is shared", at="runs_per_gpu", allowed="1 with this device", hint=hint)
+        if self.pack is None and self.runner != "local":
+            allowed = "1 without `pack: {target: ...}`"
+            refuse("runs share a GPU in packed tasks, and none is packed", at="runs_per_gpu", allowed=allowed)
+        return self
+
     def hardware(self) -> Device:
         """The device the runs are priced for, at this place's rate."""
         if isinstance(self.device, str):
@@ -150,6 +165,21 @@ class Runner(Block):
     def store_path(self, root: Path) -> Path:
         """Where run folders lie: as written, relative to `root`, or the default."""
         return root / (self.store or Path(".scaling") / "store")
+
+    @property
+    def sharing(self) -> Sharing:
+        """Which runs share a GPU: those of packed tasks, or all of a pool on this machine, which has one list."""
+        target = None if self.pack is None else self.pack.target
+        return Sharing(self.runs_per_gpu, target, uniform=self.pack is None)
+
+    def cores_per_gpu(self, params: float) -> int | None:
+        """Cores beside the GPU of a run of `params` parameters; 0 where it is not on one GPU, None for no bound."""
+        if self.runner == "local":
+            return usable_cores() // (self.slots or 1)
+        if not self.resources:
+            return 0
+        rule = self.resources_for(params)
+        return rule.cpus_per_gpu if rule.gpus else 0
 
     def resources_for(self, params: float) -> Resources:
         """The first rule that takes a run of `params` parameters. Raises SpecError where none does."""

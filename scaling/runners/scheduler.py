@@ -33,6 +33,7 @@ class Work:
     params: float  # params_total
     seconds: float | None  # predicted wall time on its own devices; None where unknown
     trunk: str | None = None  # runs of one trunk share a task, in the order they come in
+    runs_per_gpu: int = 1  # runs that may share its GPU, itself included
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ class WorkList:
 
     `attempts` holds, per run, the number of its newest attempt when the list was made: a run that fails after that
     is not tried again by this launch, and the next launch tries it once more. `memory_bytes` is what the row of the
-    launch's device states, by which batches are split; `micro_batches` are the splits that a resource rule asks for.
+    launch's device states, of which a run has the part that `runs_per_gpu` leaves it, by which batches are split;
+    `micro_batches` are the splits that a resource rule asks for.
     """
 
     corpus_hash: str
@@ -56,6 +57,7 @@ class WorkList:
     code_version: str | None = None  # when it was made
     memory_bytes: float | None = None  # None: batches are not split
     micro_batches: Mapping[str, int] = field(default_factory=dict)
+    runs_per_gpu: int = 1
 
     @classmethod
     def of(
@@ -67,11 +69,13 @@ class WorkList:
         keep: Literal["weights", "none"],
         memory_bytes: float | None = None,
         micro_batches: Mapping[str, int] | None = None,
+        runs_per_gpu: int = 1,
     ) -> WorkList:
         """The list for a launch that starts now."""
         newest = {run_id: store.newest(run_id) for run_id in run_ids}
         attempts = {run_id: attempt.number if attempt else 0 for run_id, attempt in newest.items()}
-        return cls(corpus_hash, tuple(run_ids), attempts, keep, code_version(), memory_bytes, dict(micro_batches or {}))
+        parts = dict(micro_batches or {})
+        return cls(corpus_hash, tuple(run_ids), attempts, keep, code_version(), memory_bytes, parts, runs_per_gpu)
 
     @classmethod
     def read(cls, path: Path) -> WorkList:
@@ -136,10 +140,11 @@ class Worker:
         *,
         device: str = "cpu",
         follow: bool = False,
+        runs_on_device: int = 1,
         environment: JobEnvironment | None = None,
     ) -> None:
         self.store, self.worklist, self.stop = store, worklist, stop
-        self.device, self.follow = device, follow
+        self.device, self.follow, self.runs_on_device = device, follow, runs_on_device
         self.job_active = environment.active if environment else None
         self.owner = Owner.current(submitted=worklist.code_version, job=environment.job if environment else None)
         self.data: TokenData | None = None
@@ -247,6 +252,7 @@ class Worker:
                 device=self.device,
                 trunks=self.store.trunks,
                 micro_sequences=self._micro_batch(run),
+                runs_on_device=self.runs_on_device,
                 **options,
             )
         except Superseded:
@@ -274,9 +280,10 @@ class Worker:
         if self.worklist.memory_bytes is None:
             return None
         asked = self.worklist.micro_batches.get(run.id)
-        place = Placement(micro_batch=asked)
+        place = Placement(micro_batch=asked, runs_per_gpu=self.worklist.runs_per_gpu)
         if self.team is not None:
             place = Placement(self.team.world, self.team.strategy, asked)
+        usable = USABLE * self.worklist.memory_bytes / place.runs_per_gpu
         micro_batch = split(run, memory_bytes=self.worklist.memory_bytes, placement=place)
         if micro_batch.problem is None and micro_batch.fits:
             return micro_batch.sequences
@@ -284,7 +291,7 @@ class Worker:
             "This run cannot be placed on these devices.",
             where=f"run {run.id}, {place.ranks} ranks ({place.strategy})",
             got=micro_batch.problem or f"{micro_batch.memory.peak:.3g} bytes on each device",
-            allowed=f"equal parts that need at most {USABLE * self.worklist.memory_bytes:.3g} bytes",
+            allowed=f"equal parts that need at most {usable:.3g} bytes",
             hint="scaling plan SWEEP --runner FILE prices the run for the devices of a runner file",
         )
 

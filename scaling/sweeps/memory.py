@@ -62,11 +62,14 @@ def chunk_rows(vocab_size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one run trains: how many devices, how they hold the model, and the part of a batch that a rule asks for."""
+    """Where one run trains: how many devices, how they hold the model, the part of a batch that a rule asks for, and
+    how many runs share its device, each with an equal part of the memory.
+    """
 
     ranks: int = 1
     strategy: Strategy = "ddp"
     micro_batch: int | None = None  # sequences; None: as many as fit
+    runs_per_gpu: int = 1
 
 
 ONE_DEVICE = Placement()
@@ -99,7 +102,8 @@ def split(run: Run, *, memory_bytes: float, placement: Placement = ONE_DEVICE) -
     def memory(part: int) -> Memory:
         return training_memory(run, sequences=part, ranks=placement.ranks, strategy=placement.strategy)
 
-    usable, sequences, asked = USABLE * memory_bytes, run.batch_tokens // run.sequence_length, placement.micro_batch
+    usable = USABLE * memory_bytes / placement.runs_per_gpu
+    sequences, asked = run.batch_tokens // run.sequence_length, placement.micro_batch
     if problem := _uneven(sequences, placement):
         least = memory(1)
         return Split(None, least, least.peak <= usable, problem)

@@ -23,16 +23,22 @@ from scaling.rows import CellKey, PlanRow
 from scaling.sweeps.grids import Plan
 from scaling.sweeps.memory import ONE_DEVICE, USABLE, Placement, Split, split
 from scaling.sweeps.resolve import PlannedRun
+from scaling.sweeps.sharing import ALONE, Candidate, Sharing, shared_places
 from scaling.sweeps.trunks import trunk_bytes
+
+_Rates = Mapping[str, Sequence[tuple[float, float]]]  # per line: (log params_matmul, log FLOP/s), by size
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What a finished run of a line reached: (flops + optimizer_flops) / device_seconds."""
+    """What a finished run of a line reached: (flops + optimizer_flops) / device_seconds. Of a GPU that runs share it is
+    what they reached together.
+    """
 
     line: str
     params_matmul: int
     flops_per_second: float
+    runs_per_gpu: int = 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Priced:
     pending_hours: tuple[float, ...]  # device hours of the runs of later stages, in the order of `plan.pending`
     longest_hours: float  # wall clock of the longest run, trained alone
     splits: tuple[Split, ...]  # how the batches of each run go through a device, and the memory that takes
+    runs_per_gpu: tuple[int, ...]  # runs that share the GPU of each run, itself included
     corpus_tokens: float | None
     cost: float | None
     basis: str  # what the hours rest on: measured runs, or an assumed share of the device's peak
@@ -57,7 +64,7 @@ class Priced:
 
     def rows(self, *, settings: bool = False) -> tuple[PlanRow, ...]:
         """The runs as `plan --json` lists them and, with their settings, as a launch freezes them."""
-        columns = zip(self.plan.runs, self.hours, self.device_hours, self.splits, strict=True)
+        columns = zip(self.plan.runs, self.hours, self.device_hours, self.splits, self.runs_per_gpu, strict=True)
         return tuple(
             replace(
                 planned.row(hours, planned.run.settings() if settings else None),
@@ -66,8 +73,9 @@ class Priced:
                 micro_batch=one.sequences,
                 memory_bytes_per_device=one.memory.peak,
                 memory_parts=asdict(one.memory),
+                runs_per_gpu=shared,
             )
-            for planned, hours, device_hours, one in columns
+            for planned, hours, device_hours, one, shared in columns
         )
 
     @property
@@ -178,7 +186,7 @@ class StagePrice:
 
 @dataclass(frozen=True)
 class CellPrice:
-    """The runs of one cell; `params` in the sweep's own column, `hours` of device time, the split of the first."""
+    """The runs of one cell; `params` in the sweep's own column, `hours` of device time, what follows of the first."""
 
     cell: CellKey
     params: int
@@ -188,6 +196,7 @@ class CellPrice:
     runs: int
     hours: float
     split: Split
+    runs_per_gpu: int
 
 
 @dataclass(frozen=True)
@@ -218,6 +227,8 @@ def price(
     *,
     device: Device,
     placed: Callable[[PlannedRun], Placement] = lambda run: ONE_DEVICE,
+    sharing: Sharing = ALONE,
+    cores: Callable[[PlannedRun], int | None] = lambda run: None,
     measured: Iterable[Throughput] = (),
     corpus_tokens: float | None = None,
 ) -> Priced:
@@ -225,10 +236,14 @@ def price(
 
     Args:
         placed: the devices that train a run together, and how.
+        sharing: runs that share a GPU.
+        cores: beside the GPU of a run; 0 where it trains on none, None where it may have as many as it needs.
         measured: what finished runs reached, in place of the assumed MFU.
         corpus_tokens: training tokens of the corpus; epochs are unknown where None.
     """
+    measured = list(measured)
     rates, splits = _rates(measured), Splits(device.memory_bytes)
+    alone = _rates(one for one in measured if one.runs_per_gpu == 1)
 
     def seconds(planned: PlannedRun) -> tuple[float, float]:
         """Of one device: training, and validation."""
@@ -241,22 +256,27 @@ def price(
     spent = tuple(sum(parts) / 3600 for parts in taken)
     pending = tuple(sum(seconds(planned)) / 3600 for planned in plan.pending)
     everything = (*plan.runs, *plan.pending)
-    places = [placed(planned) for planned in everything]
+    candidates = [
+        Candidate(planned.run, placed(planned), cores(planned), hours * 3600, _rate_alone(device, planned, alone))
+        for planned, hours in zip(everything, (*spent, *pending), strict=True)
+    ]
+    places = shared_places(candidates, sharing, device)
     cut = [splits(planned, place) for planned, place in zip(everything, places, strict=True)]
     return Priced(
         plan=plan,
         device=device,
-        hours=tuple(hours / place.ranks for hours, place in zip(spent, places, strict=False)),
+        hours=tuple(hours * place.runs_per_gpu / place.ranks for hours, place in zip(spent, places, strict=False)),
         device_hours=spent,
         pending_hours=pending,
         longest_hours=max(
             (
-                (training / planned.own_share + validation) / place.ranks / 3600
+                (training / planned.own_share + validation) * place.runs_per_gpu / place.ranks / 3600
                 for planned, place, (training, validation) in zip(plan.runs, places, taken, strict=False)
             ),
             default=0.0,
         ),
         splits=tuple(cut[: len(plan.runs)]),
+        runs_per_gpu=tuple(place.runs_per_gpu for place in places[: len(plan.runs)]),
         corpus_tokens=corpus_tokens,
         cost=None if device.cost_per_hour is None else device.cost_per_hour * math.fsum((*spent, *pending)),
         basis=_basis(device, plan, rates),
@@ -306,9 +326,9 @@ def stages(priced: Priced) -> list[StagePrice]:
 
 def matrix(priced: Priced) -> list[CellPrice]:
     """Every cell in the order of the plan: what a person checks at a glance before paying."""
-    cells: dict[CellKey, list[tuple[PlannedRun, float, Split]]] = {}
-    for planned, hours, one in zip(priced.plan.runs, priced.device_hours, priced.splits, strict=True):
-        cells.setdefault(planned.cell, []).append((planned, hours, one))
+    cells: dict[CellKey, list[tuple[PlannedRun, float, Split, int]]] = {}
+    for values in zip(priced.plan.runs, priced.device_hours, priced.splits, priced.runs_per_gpu, strict=True):
+        cells.setdefault(values[0].cell, []).append(values)
     return [
         CellPrice(
             cell,
@@ -317,11 +337,12 @@ def matrix(priced: Priced) -> list[CellPrice]:
             first.run.steps,
             first.run.batch_tokens,
             len(members),
-            sum(hours for _, hours, _ in members),
+            sum(hours for _, hours, _, _ in members),
             split,
+            runs_per_gpu,
         )
         for cell, members in cells.items()
-        for first, _, split in members[:1]
+        for first, _, split, runs_per_gpu in members[:1]
     ]
 
 
@@ -342,6 +363,16 @@ def _assumed_rate(device: Device, planned: PlannedRun) -> float:
     low_rank = parameterization_of(planned.run.ranks).structured
     precision = planned.run.precision if planned.run.precision in device.peak_flops else "float32"
     return device.peak(precision) * device.mfu(planned.run.shape.width, low_rank=low_rank)
+
+
+def _rate_alone(device: Device, planned: PlannedRun, alone: _Rates) -> float | None:
+    """The measured rate of a run that has a GPU to itself, FLOP/s; None where neither its line nor its width was
+    measured on this device.
+    """
+    if planned.run.precision not in device.peak_flops:
+        return None
+    rate = _measured_rate(alone.get(planned.line, []), planned)
+    return rate or (_assumed_rate(device, planned) if device.mfu_by_width else None)
 
 
 def _basis(device: Device, plan: Plan, rates: Mapping[str, object]) -> str:
@@ -388,13 +419,15 @@ def _misplaced(runs: Sequence[tuple[PlannedRun, Placement, Split]], device: Devi
         result.append(checks.BATCH_NOT_EVEN(f"{len(uneven)} runs cannot cut their batches: {planned.cell}, {problem}."))
     if misfits := [one for one in runs if not one[2].fits]:
         planned, place, one = max(misfits, key=lambda misfit: misfit[2].memory.peak)
-        usable, held = USABLE * device.memory_bytes, "" if place.ranks == 1 else f" ({place.strategy})"
+        usable = USABLE * device.memory_bytes / place.runs_per_gpu
+        held = "" if place.ranks == 1 else f" ({place.strategy})"
         at_once = f"{one.sequences or 1} sequence{'s' if (one.sequences or 1) > 1 else ''} at once"
         devices = f"{place.ranks} {device.name}{held}"
         message = (
             f"{len(misfits)} runs cannot fit {device.name}: {planned.cell} with {at_once} on {devices} needs "
             f"{format_bytes(one.memory.peak)} on each, {format_bytes(one.memory.peak - usable)} more than the "
-            f"{format_bytes(usable)} that may be used of its {format_bytes(device.memory_bytes)}."
+            f"{format_bytes(usable)} that may be used of its {format_bytes(device.memory_bytes)}"
+            + ("." if place.runs_per_gpu == 1 else f", which {place.runs_per_gpu} runs share.")
         )
         result.append(checks.DOES_NOT_FIT(message))
     return result

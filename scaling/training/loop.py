@@ -58,6 +58,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     team: Team = ALONE,
     micro_sequences: int | None = None,
+    runs_on_device: int = 1,
     trunks: Path | None = None,
     compiler: str | None = None,
 ) -> Result | Stopped:
@@ -76,6 +77,8 @@ def train(
         team: the ranks that train the run together (`parallel.join`); each calls this with the same arguments.
         micro_sequences: sequences whose activations a rank holds at once; None: its whole part of the batch. A
             checkpoint's own split is kept.
+        runs_on_device: runs that share the device, this one included: the run's device seconds are its part of the
+            device's time.
         trunks: where runs that share a stable phase leave it for each other (`scaling.training.trunk`); None: nowhere.
         compiler: backend of `torch.compile`; None: Inductor on GPUs, nothing on CPUs.
 
@@ -89,7 +92,14 @@ def train(
     tell = lambda text: log({"message": text})  # noqa: E731
     trainer = Trainer(run, data, device=place, team=team, micro_sequences=micro_sequences, compiler=backend, tell=tell)
     loop = Loop(
-        trainer, folder, attempt=attempt, owns=owns, log=log, checkpoint_seconds=checkpoint_seconds, trunks=trunks
+        trainer,
+        folder,
+        attempt=attempt,
+        owns=owns,
+        log=log,
+        checkpoint_seconds=checkpoint_seconds,
+        runs_on_device=runs_on_device,
+        trunks=trunks,
     )
     loop.resume()
     loop.record()
@@ -143,10 +153,12 @@ class Loop:
         owns: Callable[[], bool],
         log: Callable[[JsonObject], None],
         checkpoint_seconds: float,
+        runs_on_device: int,
         trunks: Path | None,
     ) -> None:
         self.trainer, self.run, self.folder, self.attempt = trainer, trainer.run, folder, attempt
         self.team, self.leads = trainer.team, trainer.team.rank == 0
+        self.runs_on_device, self.devices = runs_on_device, trainer.team.world / runs_on_device
         self.owns, self.checkpoint_seconds = owns, checkpoint_seconds
         self.log = log if self.leads else lambda record: None
         self.started = self.logged = self.saved = time.perf_counter()
@@ -194,7 +206,7 @@ class Loop:
         self._pause()
         self.trainer.step()
         self.trainer.wait()
-        self.trainer.warmup_seconds += (time.perf_counter() - self.started) * self.team.world
+        self.trainer.warmup_seconds += (time.perf_counter() - self.started) * self.devices
         self.warm, self.owed = True, self.owed + 1
         self.timed_step, self.started = self.trainer.step_number, time.perf_counter()
         self.logged, self.logged_step = self.started, self.timed_step
@@ -243,8 +255,8 @@ class Loop:
             "loss_nats": sum(new) / len(new) if new else None,
             "lr": run.optimizer.lr * rate_factor(run.schedule, max(trainer.step_number - 1, 0), steps=run.steps),
             "tokens_per_second": rate or None,
-            "mfu": self.mfu(rate / self.team.world) if rate else None,
-            "device_seconds": trainer.seconds + now - self.started,
+            "mfu": self.mfu(rate / self.devices) if rate else None,
+            "device_seconds": trainer.seconds + (now - self.started) * self.devices,
         }
         values |= trainer.stability.newest
         if trainer.step_number > self.logged_step:
@@ -292,6 +304,7 @@ class Loop:
             warmup_seconds=trainer.warmup_seconds,
             compiled=trainer.compiler.compiled,
             micro_batch=trainer.micro_sequences,
+            runs_per_gpu=self.runs_on_device,
             epochs=trainer.batches.epochs(steps),
             device=describe_device(trainer.device),
             torch_version=torch.__version__,
@@ -317,7 +330,7 @@ class Loop:
         """Wait for the device and add the time since the last pause; steps owed count like those timed in it."""
         self.trainer.wait()
         now, timed = time.perf_counter(), self.trainer.step_number - self.timed_step
-        seconds = (now - self.started) * self.team.world
+        seconds = (now - self.started) * self.devices
         if timed and self.owed:
             seconds *= 1 + self.owed / timed
             self.owed = 0

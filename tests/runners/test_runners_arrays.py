@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scaling.errors import SpecError
 from scaling.runners.scheduler import Work
 from scaling.runners.slurm.arrays import make_arrays
+from scaling.runners.slurm.script import array_parameters
 
 pytest_plugins = ("slurm_fixtures",)
 
@@ -55,3 +56,22 @@ def test_no_launch_runs_more_tasks_at_a_time_than_max_concurrent(slurm_profile, 
         if array.after is not None:  # it starts when an earlier one has ended, and takes its place
             assert array.after < place
             assert array.parallelism == arrays[array.after].parallelism
+
+
+def test_runs_that_may_share_a_gpu_are_packed_with_as_many_slots_and_fewer_gpus(slurm_profile):
+    profile = slurm_profile(RULES, "pack: {target: 30m}", "slots: 2")
+    runs = [Work(f"{n}", 1, 240.0, runs_per_gpu=4) for n in range(80)] + [Work("one", 1, 60.0)]
+    packed, single = make_arrays(profile, runs)
+    assert (packed.slots, packed.runs_per_gpu, packed.shares) == (8, 4, 2)
+    assert [task.seconds for task in packed.tasks] == pytest.approx([1200.0, 1200.0])
+    assert (single.slots, single.shares) == (1, 1)
+    wanted = array_parameters(profile, packed, name="a")
+    assert (wanted["gpus_per_node"], wanted["cpus_per_task"]) == (2, 16)
+    crowded = make_arrays(profile, [Work(f"{n}", 1, 60.0, runs_per_gpu=16) for n in range(80)])
+    assert array_parameters(profile, crowded[0], name="a")["cpus_per_task"] == 32  # one core for every process
+
+
+def test_a_packed_task_with_fewer_runs_asks_for_fewer_gpus(slurm_profile):
+    profile = slurm_profile(RULES, "pack: {target: 30m}", "slots: 8")
+    (array,) = make_arrays(profile, [Work(f"{n}", 1, 60.0, runs_per_gpu=4) for n in range(5)])
+    assert (array.slots, array.shares) == (5, 2)

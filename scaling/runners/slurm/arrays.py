@@ -1,13 +1,14 @@
 """Arrays: the runs of a launch as job arrays, by the runner's rules.
 
-Each run takes the first resource rule that fits it; short runs of one rule share tasks; tasks that need the same are
-one array, cut where the cluster's MaxArraySize says. SLURM throttles an array (``%n``), not a launch, so
-`max_concurrent` is shared out between the arrays by their number of tasks, and arrays beyond that number wait for
-earlier ones.
+Each run takes the first resource rule that fits it; short runs of one rule share tasks with those that may share a GPU
+with as many; tasks that need the same are one array, cut where the cluster's MaxArraySize says. SLURM throttles an
+array (``%n``), not a launch, so `max_concurrent` is shared out between the arrays by their number of tasks, and arrays
+beyond that number wait for earlier ones.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,13 +24,21 @@ DEFAULT_MAX_ARRAY_SIZE = 1001  # slurm.conf(5): array indices stay below it
 
 @dataclass(frozen=True)
 class Array:
-    """Tasks that need the same resources, submitted by one sbatch call. `parallelism` of them run at a time."""
+    """Tasks that need the same resources, submitted by one sbatch call. `parallelism` of them run at a time, and each
+    trains `slots` runs side by side, `runs_per_gpu` of them on one GPU.
+    """
 
     resources: Resources
     tasks: tuple[Task, ...]
     slots: int
+    runs_per_gpu: int = 1
     parallelism: int | None = None  # None: all
     after: int | None = None  # starts when the array at this place of the list has ended
+
+    @property
+    def shares(self) -> int:
+        """How often a task needs what one run needs: once for all that share a GPU."""
+        return math.ceil(self.slots / self.runs_per_gpu)
 
     @property
     def run_ids(self) -> list[str]:
@@ -43,21 +52,21 @@ def make_arrays(profile: Runner, work: Iterable[Work], *, max_array_size: int = 
     Raises:
         SpecError: no resource rule takes a run.
     """
-    by_rule: dict[Resources, dict[str, float | None]] = {}
+    by_rule: dict[tuple[Resources, int], dict[str, float | None]] = {}
     work = list(work)
     trunks = {run.run_id: run.trunk for run in work if run.trunk is not None}
     for run in work:
         rule = profile.resources_for(run.params)
-        by_rule.setdefault(rule, {})[run.run_id] = run.seconds
+        by_rule.setdefault((rule, run.runs_per_gpu), {})[run.run_id] = run.seconds
     arrays: list[Array] = []
     target = profile.pack.target if profile.pack else None
-    for rule, seconds in by_rule.items():
-        slots = (profile.slots or 1) if rule.ranks == 1 else 1
+    for (rule, runs_per_gpu), seconds in by_rule.items():
+        slots = (profile.slots or 1) * runs_per_gpu if rule.ranks == 1 else 1
         tasks = pack(seconds, target_seconds=target, slots=slots, trunks=trunks)
         for count in dict.fromkeys(task.slots for task in tasks):
             alike = [task for task in tasks if task.slots == count]
             for start in range(0, len(alike), max_array_size):
-                arrays.append(Array(rule, tuple(alike[start : start + max_array_size]), count))
+                arrays.append(Array(rule, tuple(alike[start : start + max_array_size]), count, runs_per_gpu))
     return arrays if profile.max_concurrent is None else _throttle(arrays, profile.max_concurrent)
 
 

@@ -56,7 +56,9 @@ class SlurmScheduler(Scheduler):
         RunnerError: SLURM could not write logs below this store.
     """
 
-    keys = frozenset({"slots", "partition", "resources", "time_limit", "pack", "max_concurrent", "setup", "sbatch"})
+    keys = frozenset(
+        {"slots", "runs_per_gpu", "partition", "resources", "time_limit", "pack", "max_concurrent", "setup", "sbatch"}
+    )
     programs = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun")
 
     def __init__(
@@ -90,7 +92,7 @@ class SlurmScheduler(Scheduler):
         """The text of one array per kind of resources, for ``sbatch --test-only``."""
         kinds: dict[Any, Array] = {}
         for array in make_arrays(self.runner, work):
-            kinds.setdefault((array.resources, array.slots), array)
+            kinds.setdefault((array.resources, array.slots, array.runs_per_gpu), array)
         return [self._script(array, number=0, first=0) for array in kinds.values() if array.after is None]
 
     def submit(self, work: Sequence[Work], order: Order) -> Outcome:
@@ -174,6 +176,7 @@ class SlurmScheduler(Scheduler):
             name=self._name(number),
             tasks=tuple(task.runs for task in array.tasks),
             slots=array.slots,
+            runs_per_gpu=array.runs_per_gpu,
             device="cuda" if array.resources.gpus else "cpu",
             strategy=array.resources.strategy,
             attempts={run_id: attempt.number if attempt else 0 for run_id, attempt in newest.items()},

@@ -45,13 +45,14 @@ def array_parameters(profile: Runner, array: Array, *, name: str, after: str | N
     """
     rule = array.resources
     ranks_per_node = max(1, rule.gpus) if rule.ranks > 1 else 1
-    cpus = (rule.cpus_per_gpu or 1 if rule.gpus else rule.cpus or 1) * array.slots
+    each = max(rule.cpus_per_gpu or 1, array.runs_per_gpu) if rule.gpus else rule.cpus or 1
+    cpus = each * array.shares
     wanted = {
         "nodes": rule.nodes,
         "ntasks_per_node": ranks_per_node,
         "cpus_per_task": cpus,
-        "gpus_per_node": rule.gpus * array.slots or None,
-        "mem": _times(rule.memory, array.slots),
+        "gpus_per_node": rule.gpus * array.shares or None,
+        "mem": _times(rule.memory, array.shares),
         "array_parallelism": array.parallelism or len(array.tasks),
         "signal_delay_s": min(SIGNAL_SECONDS, int(_limit(profile)) // 2),
         # since SLURM 22.05 srun does not take --cpus-per-task from sbatch; one rank that fails ends all of them

@@ -32,6 +32,7 @@ class Submission:
     tasks: tuple[tuple[str, ...], ...] = ()
     attempts: Mapping[str, int] = field(default_factory=dict)
     slots: int = 1  # runs that a task trains side by side
+    runs_per_gpu: int = 1  # of them
     device: str = "cpu"  # or "cuda"
     strategy: str = "ddp"  # of the ranks, where there are several
     corpus_hash: str = ""

@@ -12,6 +12,7 @@ start it again.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -59,7 +60,9 @@ def work(store: str, launch: str, submission: str, task: int) -> None:
         return
     worklist = _worklist(written, written.tasks[task], Store(Path(store)))
     path = worklist.write(place / "worklist.json")
-    names = [written.device if written.device == "cpu" else f"{written.device}:{n}" for n in range(written.slots)]
+    gpus = math.ceil(written.slots / written.runs_per_gpu)
+    numbers = [n % gpus for n in range(written.slots)]
+    names = [written.device if written.device == "cpu" else f"{written.device}:{n}" for n in numbers]
     devices = [WorkerDevice(name) for name in names]
     pool = LocalPool(Path(store), path, devices=devices, log_folder=place, follow=False, scheduler="slurm")
     stopped = run_pool(pool, stop)
@@ -168,7 +171,16 @@ def _worklist(written: Submission, runs: tuple[str, ...], store: Store) -> WorkL
         attempts[run_id] = written.attempts[run_id] if failed or newest is None else newest.number
     keep: Literal["weights", "none"] = "none" if written.keep == "none" else "weights"
     parts = dict.fromkeys(runs, written.micro_batch) if written.micro_batch else {}
-    return WorkList(written.corpus_hash, runs, attempts, keep, written.code_version, written.memory_bytes, parts)
+    return WorkList(
+        written.corpus_hash,
+        runs,
+        attempts,
+        keep,
+        written.code_version,
+        written.memory_bytes,
+        parts,
+        written.runs_per_gpu,
+    )
 
 
 def _open(store: Store, worklist: WorkList) -> Iterator[bool]:

@@ -8,6 +8,7 @@ loop checkpoints and the worker exits 75. Nothing is done inside a signal handle
 from __future__ import annotations
 
 import errno
+import os
 import select
 import signal
 import sys
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from scaling.training.parallel import Team
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
+MPS = "CUDA_MPS_PIPE_DIRECTORY"  # where the processes of a GPU meet its MPS daemon (NVIDIA, Multi-Process Service)
 MAX_DEATHS = 3  # assumption: a run whose worker died this often within one launch (out of memory, say) is left alone
 POLL_SECONDS = 0.5
 OF_ONE_FOLDER = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
@@ -238,6 +240,8 @@ class Worker:
         def log(record: JsonObject) -> None:
             attempt.log({"time": round(time.time(), 3), **record})
 
+        if self.runs_on_device > 1:
+            log({"message": _company(self.runs_on_device)})
         checkpoints = self.store.checkpoints(run.id)
         options: JsonObject = {} if self.team is None else {"team": self.team}
         try:
@@ -303,3 +307,9 @@ class Worker:
         states = [path for path in plain_entries(self.store.trunks / run.trunk_id) if path.suffix == ".pt"]
         for path in states if self.worklist.keep == "none" else states[:-1]:
             path.unlink(missing_ok=True)
+
+
+def _company(runs: int) -> str:
+    """How a run shares its GPU, for its log."""
+    mps = f"by MPS ({MPS}={os.environ[MPS]})" if MPS in os.environ else f"in turns: {MPS} is not set, so MPS is off"
+    return f"{runs} runs share this GPU {mps}"

@@ -14,6 +14,8 @@ from scaling.runners.local import LocalScheduler, local_devices
 from scaling.runners.pool import LocalPool, WorkerDevice
 from scaling.runners.runner_file import load_runner
 from scaling.runners.scheduler import Order, Work
+from scaling.runners.slurm.submissions import Submission
+from scaling.runners.slurm.task import devices
 
 WHOLE = """\
 GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11aa0000-0000-0000-0000-000000000000)
@@ -140,3 +142,34 @@ def test_a_worker_has_the_variable_of_its_device(monkeypatch, tmp_path: Path) ->
     pool.submit()
     pool.wait()
     assert [environment["CUDA_VISIBLE_DEVICES"] for environment in environments] == [MIG_A, "0,1"]
+
+
+def shared_here(tmp_path: Path, gpus: str, *, runs: int, work: int) -> list[str]:
+    """The worker commands of a local launch with `runs` per GPU, after `-P`, with what stands before the program."""
+    (tmp_path / "runner.yaml").write_text(f"runner: local\ndevice: h100\nruns_per_gpu: {runs}\n{gpus}")
+    here = LocalScheduler(load_runner(tmp_path / "runner.yaml"), tmp_path / "S", launch="a-1", folder=tmp_path / "1")
+    order = Order(("scaling", "work"), tmp_path / "1" / "worklist.json", "c0ffee")
+    lines = here.scripts([Work(f"{n:016x}", 1.0, 1.0, runs_per_gpu=runs) for n in range(work)], order)
+    return [f"{line.partition(' ')[0]} {line.partition('--follow ')[2]}" for line in lines]
+
+
+def test_runs_that_share_a_gpu_see_the_same_one_and_are_told_how_many_they_are(nvidia_smi, tmp_path: Path) -> None:
+    nvidia_smi(WHOLE)
+    two = [f"CUDA_VISIBLE_DEVICES={gpu} --device cuda:0 --runs-on-device 2" for gpu in (FIRST, SECOND)]
+    assert shared_here(tmp_path, "", runs=2, work=9) == two * 2
+    assert shared_here(tmp_path, "", runs=2, work=3) == [
+        two[0], f"CUDA_VISIBLE_DEVICES={SECOND} --device cuda:0", two[0]
+    ]  # fmt: skip
+    assert shared_here(tmp_path, "slots: 1\n", runs=3, work=9) == [two[0].replace("device 2", "device 3")] * 3
+
+
+def test_a_packed_task_puts_as_many_workers_on_each_gpu(tmp_path: Path) -> None:
+    written = Submission("a", "v", slots=7, runs_per_gpu=4, device="cuda")
+    pool = LocalPool(tmp_path, tmp_path / "list.json", devices=devices(written), log_folder=tmp_path)
+    said = [command[command.index("--device") + 1 :] for command in pool.commands]
+    first, second = (["cuda:0", "--runs-on-device", "4"], ["cuda:1", "--runs-on-device", "3"])
+    assert said == [first, second, first, second, first, second, first]
+    on_cpu = LocalPool(
+        tmp_path, tmp_path / "list.json", devices=devices(Submission("a", "v", slots=2)), log_folder=tmp_path
+    )
+    assert ["--runs-on-device" in command for command in on_cpu.commands] == [False, False]

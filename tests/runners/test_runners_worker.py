@@ -18,7 +18,8 @@ from scaling.data.shards import prepare
 from scaling.results.owner import Owner
 from scaling.results.store import Store
 from scaling.run import DataRef, Run, Schedule
-from scaling.runners.worker import EXIT_STOPPED, MAX_DEATHS, StopFlag, Worker, WorkList
+from scaling.runners.worker import EXIT_STOPPED, MAX_DEATHS, MPS, StopFlag, Worker, WorkList
+from scaling.sweeps.memory import USABLE, split
 
 PROGRAM = (sys.executable, "-P", "-m", "scaling.runners.program")
 
@@ -198,6 +199,26 @@ def test_the_program_stops_when_its_launcher_is_gone(make_store, tiny_run) -> No
     second.stdin.close()
     assert store.newest(run.id).number == 2
     assert store.newest(run.id).last_record()["step"] > record["step"]
+
+
+@pytest.mark.parametrize("mps", [None, "/tmp/mps"])
+def test_a_run_that_shares_a_gpu_has_its_part_of_the_memory_and_says_how(
+    make_store, tiny_run, monkeypatch, mps: str | None
+) -> None:
+    """A device that holds the 64 sequences of a batch once cannot hold them twice."""
+    run = tiny_run(batch_tokens=64 * tiny_run().sequence_length, steps=2)
+    store, worklist = make_store("shared", [run])
+    device = split(run, memory_bytes=1e12).memory.peak / USABLE
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", mps) if mps else monkeypatch.delenv(MPS, raising=False)
+    listed = dataclasses.replace(WorkList.read(worklist), memory_bytes=device, runs_per_gpu=2)
+    assert Worker(store, listed, StopFlag(), runs_on_device=2).work() == 0
+    result = store.result(run.id)
+    assert result is not None
+    assert (result.runs_per_gpu, result.micro_batch) == (2, 16)
+    (attempt,) = (store.folder(run.id) / "attempts").glob("*.jsonl")
+    messages = attempt.read_text()
+    assert "2 runs share this GPU" in messages
+    assert ("by MPS (CUDA_MPS_PIPE_DIRECTORY=/tmp/mps)" in messages) == bool(mps)
 
 
 def test_a_missing_list_is_one_line(tmp_path: Path) -> None:

@@ -277,6 +277,17 @@ def test_compiling_is_timed_apart_from_the_steps(a_run, data, tmp_path, monkeypa
     assert (eager.device_seconds, eager.warmup_seconds) == (10, 0)
 
 
+def test_runs_that_share_a_device_count_their_part_of_its_time(a_run, data, tmp_path, monkeypatch):
+    clock = FakeClock(monkeypatch)
+    run = a_run("muon", steps=10, shape={"layers": 1})
+    alone, _ = go(run, data, tmp_path / "alone", compiler="aot_eager")
+    clock.first = True
+    shared, _ = go(run, data, tmp_path / "shared", compiler="aot_eager", runs_on_device=4)
+    assert (shared.device_seconds, shared.warmup_seconds) == (alone.device_seconds / 4, alone.warmup_seconds / 4)
+    assert (shared.runs_per_gpu, alone.runs_per_gpu) == (4, 1)
+    assert shared.loss_nats == alone.loss_nats
+
+
 class FakeClock:
     """Time that passes while a step is made, and at no other time."""
 

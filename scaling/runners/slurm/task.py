@@ -60,14 +60,18 @@ def work(store: str, launch: str, submission: str, task: int) -> None:
         return
     worklist = _worklist(written, written.tasks[task], Store(Path(store)))
     path = worklist.write(place / "worklist.json")
-    gpus = math.ceil(written.slots / written.runs_per_gpu)
-    numbers = [n % gpus for n in range(written.slots)]
-    names = [written.device if written.device == "cpu" else f"{written.device}:{n}" for n in numbers]
-    devices = [WorkerDevice(name) for name in names]
-    pool = LocalPool(Path(store), path, devices=devices, log_folder=place, follow=False, scheduler="slurm")
+    pool = LocalPool(Path(store), path, devices=devices(written), log_folder=place, follow=False, scheduler="slurm")
     stopped = run_pool(pool, stop)
     if stopped and any(_open(Store(Path(store)), worklist)):
         raise SystemExit(requeue(environment.job.id))
+
+
+def devices(written: Submission) -> list[WorkerDevice]:
+    """The device of every worker of a packed task, GPU after GPU, as often as runs share one."""
+    if written.device == "cpu":
+        return [WorkerDevice("cpu")] * written.slots
+    gpus = math.ceil(written.slots / written.runs_per_gpu)
+    return [WorkerDevice(f"{written.device}:{n % gpus}") for n in range(written.slots)]
 
 
 def _work_as_rank(

@@ -397,6 +397,13 @@ MIXED_COMPILED = CheckCode(
     "Some runs of the sweep were compiled and some were not, so their seconds and last digits are not comparable.",
     "Compare at equal FLOPs, or train the runs again that ran eagerly; their logs say why.",
 )
+IMPORTED_RUNS = CheckCode(
+    "imported_runs",
+    "warning",
+    "Runs that were trained elsewhere stand beside runs of another corpus, or of one that is not known to be the same.",
+    "Compare losses of one corpus, tokenizer and validation set only; where they are, give the imported table a "
+    "column corpus_hash with the hash of runs.csv.",
+)
 KAPPA_CONFOUNDED = CheckCode(
     "kappa_confounded",
     "warning",

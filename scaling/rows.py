@@ -291,6 +291,8 @@ class RunRow:
     """Largest spectral norm of a step's change of a hidden matrix, over that step's rate, of the measured steps."""
     largest_grad_norm: float | None = None
     """Largest Euclidean norm of the gradient of all parameters, of the measured steps, before clipping."""
+    imported: str | None = None
+    """Table that the run was imported from, which was trained elsewhere; empty for a run of the store."""
     sets: tuple[SetLoss, ...] = ()
     """Losses on further validation sets, three columns for each: `loss:NAME`, `loss_se:NAME`, `loss_per_byte:NAME`."""
 
@@ -375,9 +377,10 @@ def read_runs(path: Path) -> list[RunRow]:
 
 
 def run_row(where: str, values: Mapping[str, object]) -> RunRow:
-    """One checked row of ours; only a completed run must have a loss."""
+    """One checked row of ours; only a completed run must have a loss, only one of the store all counts."""
     completed = str(values.get("status")).strip() == "completed"
-    needed = ("tokens", "params_total", *(("loss",) if completed else ()))
+    counted = () if values.get("imported") else ("params_total",)
+    needed = ("tokens", *counted, *(("loss",) if completed else ()))
     return checked_row(RunRow, where, values, needed=needed)
 
 

@@ -160,6 +160,22 @@ def test_every_question_has_a_typed_answer(launched: Project) -> None:
     assert launched.cancel().jobs == ()
 
 
+def test_imported_runs_stand_beside_those_of_the_launch(launched: Project, tmp_path: Path) -> None:
+    table = tmp_path / "other.csv"
+    lines = [f"{n},{d},{3 + 20 / n**0.3 + 50 / d**0.3}" for n in (1000, 2000) for d in (10_000, 20_000, 40_000)]
+    table.write_text("\n".join(["params_matmul,tokens,loss", *lines]) + "\n")
+    imported = launched.import_table(table)
+    try:
+        assert (imported.new, imported.replaced) == (6, 0)
+        rows = read_runs(launched.table)
+        assert [row.imported for row in rows] == [None] * RUNS + ["other.csv"] * 6
+        assert launched.collect() == rows
+        assert [line.name for line in launched.study().lines] == ["dense", "other"]
+    finally:
+        imported.path.unlink()
+    assert len(launched.collect()) == RUNS
+
+
 def test_a_run_is_found_by_id_and_by_label(launched: Project) -> None:
     row = launched.last_launch.rows[-1]
     history = launched.history(row.id[:10])

@@ -16,6 +16,7 @@ from functools import cached_property
 from scaling import checks
 from scaling.analysis.comparisons import Comparison, compare_pair, reference_of
 from scaling.analysis.data_points import Cell, DroppedRun, gather
+from scaling.analysis.imports import import_checks
 from scaling.analysis.joint_law import fit_together
 from scaling.analysis.joint_lines import compare_factorized, compare_jointly
 from scaling.analysis.lines import PARAMS_COLUMNS, Line, make_line, points_of
@@ -116,12 +117,13 @@ class Study:
     @cached_property
     def checks(self) -> tuple[Check, ...]:
         """Checks of all lines; those of one line name it."""
-        return tuple(by_severity([*self.law_checks, *self.comparison_checks]))
+        return tuple(by_severity(dict.fromkeys([*self.law_checks, *self.comparison_checks])))
 
     @cached_property
     def comparison_checks(self) -> tuple[Check, ...]:
         """What could be wrong with the comparisons of lines."""
-        return tuple(by_severity(comparison_checks(self.comparisons, self.not_compared, self.ranks)))
+        result = comparison_checks(self.comparisons, self.not_compared, self.ranks)
+        return tuple(by_severity([*result, *import_checks(self.lines)]))
 
     @cached_property
     def law_checks(self) -> tuple[Check, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from scaling import checks
 from scaling.analysis.comparisons import Comparison, exponent_difference
 from scaling.analysis.data_points import line_name
+from scaling.analysis.imports import import_checks
 from scaling.checks import Check, by_severity
 from scaling.errors import FitError
 from scaling.laws.rank_comparison import RankComparison
@@ -41,6 +42,7 @@ def study_checks(
         *_of_optimizers(lines),
         *_of_runs(lines),
         *_of_rows(rows),
+        *import_checks(lines),
     ]
     return tuple(by_severity(result))
 

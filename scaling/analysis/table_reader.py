@@ -57,10 +57,24 @@ def load_table(path: str | Path, options: TableOptions | None = None) -> LoadedT
     Raises:
         DataError: as `read_table`.
     """
-    options = options or TableOptions()
-    raw = with_names_read(unfolded(read_raw(path)), options.name_pattern)
+    return rows_of_raw(raw_table(path, options), options)
+
+
+def raw_table(path: str | Path, options: TableOptions | None = None) -> RawTable:
+    """The table of a file before its columns are recognised, with those that the names of runs hold.
+
+    Raises:
+        DataError: the file is missing or unreadable, or has no rows.
+    """
+    raw = with_names_read(unfolded(read_raw(path)), None if options is None else options.name_pattern)
     if not len(raw):
         raise DataError("the table has no rows", where=str(path))
+    return raw
+
+
+def rows_of_raw(raw: RawTable, options: TableOptions | None = None) -> LoadedTable:
+    """The second half of `load_table`: columns, units and rows of a raw table. Raises DataError."""
+    options = options or TableOptions()
     if is_runs_table(raw.columns):
         return _own(raw, options)
     rows, report = Reading(raw, options).read()

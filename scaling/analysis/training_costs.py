@@ -35,7 +35,7 @@ def models_of_rows(rows: Sequence[RunRow]) -> Models | None:
     for row in rows:
         model = row.model or _model_of_0_1(row)
         if model is None or count(*model).params_total != row.params_total:
-            if isinstance(row, ForeignRow):
+            if isinstance(row, ForeignRow) or row.imported:
                 return None
             raise DataError(
                 "the shape of a run does not give its number of parameters",

@@ -48,7 +48,7 @@ def studies_of(table: Path, root: Path | None, options: FitOptions) -> list[Stud
     if options.law is not None:
         form_named(options.law)
     if table.suffix in (".yaml", ".yml"):
-        options.table.refuse_for_sweeps()
+        options.table.refuse_for_ours()
         from scaling.cli._project import open_project
 
         project = open_project(table, root)

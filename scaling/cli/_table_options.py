@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -96,8 +97,22 @@ class TableChoice:
             for loss in self.loss or (None,)
         ]
 
-    def refuse_for_sweeps(self) -> None:
-        """A usage error where something was given: a sweep's table needs none of it."""
+    def refuse_for_ours(self, why: str = "a sweep's table has our own columns") -> None:
+        """A usage error where something was given, for a source that needs none of it."""
         if given := [field.name for field in fields(self) if getattr(self, field.name)]:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise click.UsageError(f"{names}: for foreign tables; a sweep's table has our own columns")
+            raise click.UsageError(f"{names}: for foreign tables; {why}")
+
+
+def table_options(function: Callable[..., object]) -> Callable[..., object]:
+    """Options of a verb that reads a foreign table; it takes them as the one argument `choice`."""
+
+    @functools.wraps(function)
+    def with_options(**values: Any) -> object:
+        choice = TableChoice(**{one.name: values.pop(one.name) for one in fields(TableChoice)})
+        return function(choice=choice, **values)
+
+    decorated: Callable[..., object] = with_options
+    for option in reversed(TABLE_OPTIONS):
+        decorated = option(decorated)
+    return decorated

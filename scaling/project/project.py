@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from scaling.project.opened import OpenSweep
 from scaling.results.launches import Launch, all_launches
 from scaling.results.status import RunStatus
+from scaling.rows import write_runs
 from scaling.runners.runner_file import load_runner
 from scaling.runners.scheduler import Cancelled
 
 if TYPE_CHECKING:
     from scaling.analysis.settings import Settings
     from scaling.analysis.study import Study
+    from scaling.analysis.table.reading import TableOptions
+    from scaling.project.importing import Imported
     from scaling.project.launching import Confirm, Launched
     from scaling.project.run_history import RunHistory
     from scaling.project.sweep_status import SweepStatus
@@ -110,8 +113,11 @@ class Project(OpenSweep):
         Args:
             records: also write records.jsonl, which `scaling import` restores into a store, and curves.csv.
         """
-        from scaling.project.reporting import write_records_and_curves, write_table
+        from scaling.project.reporting import rows_without_launch, write_records_and_curves, write_table
 
+        if (imported := rows_without_launch(self)) is not None:
+            write_runs(self.table, imported)
+            return imported
         launch = self.current_launch()
         runs = self.statuses(launch)
         rows = write_table(self, launch, runs)
@@ -138,17 +144,41 @@ class Project(OpenSweep):
             ScalingError: no run is finished yet.
             FitError: no run is a data point.
         """
-        from scaling.project.reporting import rows_of, study_of_rows
+        from scaling.project.reporting import rows_of, rows_without_launch, study_of_rows
 
-        launch = self.current_launch()
-        return study_of_rows(self, rows_of(launch, self.statuses(launch)), settings or self.settings)
+        if (rows := rows_without_launch(self)) is None:
+            launch = self.current_launch()
+            rows = rows_of(self, launch, self.statuses(launch))
+        return study_of_rows(self, rows, settings or self.settings)
 
     def report(self) -> WrittenReport:
         """Write runs.csv, tables, figures and report.html of what is finished now."""
-        from scaling.project.reporting import report_on
+        from scaling.project.reporting import report_on, report_without_launch, rows_without_launch
 
+        if (rows := rows_without_launch(self)) is not None:
+            return report_without_launch(self, rows)
         launch = self.current_launch()
         return report_on(self, launch, self.statuses(launch))
+
+    def import_table(
+        self, table: Path | str, options: TableOptions | None = None, *, line: str | None = None
+    ) -> Imported:
+        """Take final losses of runs that were trained elsewhere into the studies of this sweep, and collect.
+
+        Args:
+            table: any table of sizes, tokens and losses, best with the shapes of its models.
+            options: how it is read.
+            line: the line that its runs join; else that of its column `family`, or the name of the table.
+
+        Raises:
+            DataError: the table cannot be read, or lacks what the study needs.
+        """
+        from scaling.analysis.table.reading import TableOptions
+        from scaling.project.importing import import_table
+
+        imported = import_table(self, Path(table), options or TableOptions(), line=line)
+        self.collect()
+        return imported
 
     def export(self, run: str, out: Path | str) -> str:
         """Write the model of a finished run as a Hugging Face folder; the run's id. Raises TrainingError."""

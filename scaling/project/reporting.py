@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from scaling.errors import ScalingError
 from scaling.project.calibration import calibrated
+from scaling.project.importing import imported_rows
 from scaling.project.opened import OpenSweep
 from scaling.results.collect import collect, refuse_vanishing
-from scaling.results.launches import Launch
+from scaling.results.launches import Launch, last_launch
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
-from scaling.rows import RunRow, write_runs
+from scaling.rows import RunRow, read_runs, write_runs
 
 if TYPE_CHECKING:
     from scaling.analysis.settings import Settings
@@ -29,15 +30,26 @@ def settings_of_sweep(opened: OpenSweep) -> Settings:
     return replace(settings_of(opened.sweep), hardware=calibrated(opened.root))
 
 
-def rows_of(launch: Launch, runs: Sequence[RunStatus]) -> list[RunRow]:
-    """The runs of a launch as rows of the table."""
-    return collect(runs, Store(Path(launch.store)))
+def rows_of(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> list[RunRow]:
+    """The runs of a launch as rows of the table, and those that were imported."""
+    return [*collect(runs, Store(Path(launch.store))), *imported_rows(opened.results)]
+
+
+def rows_without_launch(opened: OpenSweep) -> list[RunRow] | None:
+    """The rows of a sweep that was never launched here: those of its table, and those that were imported; None where
+    there is a launch, or nothing was imported.
+    """
+    imported = imported_rows(opened.results)
+    if not imported or last_launch(opened.root, opened.name) is not None:
+        return None
+    table = read_runs(opened.table) if opened.table.exists() else []
+    return [*(row for row in table if row.imported is None), *imported]
 
 
 def write_table(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> list[RunRow]:
     """Write `results/<sweep>/runs.csv`; its rows. Raises StoreError where finished runs would vanish from it."""
     refuse_vanishing(opened.table, runs, corpus_hash=launch.corpus_hash)
-    rows = rows_of(launch, runs)
+    rows = rows_of(opened, launch, runs)
     write_runs(opened.table, rows)
     return rows
 
@@ -71,3 +83,13 @@ def report_on(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> W
     rows = write_table(opened, launch, runs)
     study = study_of_rows(opened, rows, settings_of_sweep(opened))
     return write_report(study, opened.results, launch=launch, runs=runs, sweep=opened.sweep)
+
+
+def report_without_launch(opened: OpenSweep, rows: Sequence[RunRow]) -> WrittenReport:
+    """The report of a sweep that was never launched here, of the rows that `rows_without_launch` gave."""
+    from scaling.report.html import Context, write_page
+
+    write_runs(opened.table, rows)
+    study = study_of_rows(opened, rows, settings_of_sweep(opened))
+    again = (f"scaling report sweeps/{opened.path.name}",)
+    return write_page(study, opened.results, Context(opened.name, opened.sweep.question, again))

@@ -27,6 +27,7 @@ from scaling.report.figures import FIGURES
 from scaling.report.figures.rendering import render, write_figure
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import css_variables, themed
+from scaling.report.imported_runs import marked
 from scaling.report.summary import answer
 from scaling.report.table import Column, Table
 from scaling.report.tables import TABLES
@@ -161,7 +162,7 @@ def _written_tables(study: Study, folder: Path, attempts: Attempts) -> list[Tabl
 
 
 def _written_table(make: Callable[[Study], Table], study: Study, folder: Path) -> Table | None:
-    table = make(study)
+    table = marked(make(study), study)
     if not table.rows:
         return None
     table.write(folder)

@@ -12,6 +12,7 @@ from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
 from scaling.inference.serving_comparison import ServingRow
 from scaling.report.comparison_tables import differences_table, kappa_table, multipliers_table, tests_table
+from scaling.report.imported_runs import marked
 from scaling.report.law_tables import (
     exponents_table,
     fits_table,
@@ -101,4 +102,4 @@ TABLES: dict[str, Callable[[Study], Table]] = {
 
 def study_tables(study: Study) -> list[Table]:
     """Every table that has a row."""
-    return [table for make in TABLES.values() if (table := make(study)).rows]
+    return [marked(table, study) for make in TABLES.values() if (table := make(study)).rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from scaling.analysis.imports import share_imported
 from scaling.analysis.lines import Line
 from scaling.analysis.predictions import stacked_forms
 from scaling.analysis.serving import serving
@@ -12,6 +13,7 @@ from scaling.checks import Check, by_severity
 from scaling.laws.fit_text import report_text
 from scaling.laws.optima import OptimaLaws
 from scaling.report.comparison_tables import differences_table, kappa_table, multipliers_table, tests_table
+from scaling.report.imported_runs import marked
 from scaling.report.law_tables import minima_table
 from scaling.report.rate_tables import best_rates_table, claims_table, stability_table
 from scaling.report.summary import answer
@@ -39,7 +41,7 @@ def fit_text(study: Study, approach: int | None = None) -> str:
         blocks += [report_text(*study.together).rstrip()] if study.together else []
         blocks += [_law(line) for line in study.lines]
     if approach in (None, 2) and (minima := minima_table(study)).rows:
-        blocks.append(table_text(minima))
+        blocks.append(table_text(marked(minima, study)))
     if approach in (None, 2):
         blocks += [_exponents_by_minima(line) for line in study.lines if line.isoflop]
         blocks += [_through_optima(line, line.optima) for line in study.lines if line.optima]
@@ -56,7 +58,7 @@ def compare_text(study: Study) -> str:
     """The answer, compute multipliers, differences at equal cost and at each line's best rate, and serving costs."""
     compared = (multipliers_table(study), differences_table(study), tests_table(study), kappa_table(study))
     made = (*compared, best_rates_table(study), claims_table(study), stability_table(study))
-    tables = [table for table in (*made, serving_extract(study)) if table.rows]
+    tables = [marked(table, study) for table in (*made, serving_extract(study)) if table.rows]
     checks = checks_text(by_severity([*study.comparison_checks, *serving(study).checks]))
     return "\n\n".join([*answer(study), *map(table_text, tables), *([checks] if checks else [])])
 
@@ -99,7 +101,9 @@ def _law(line: Line) -> str:
     # The line's checks stand at the end, with those of the others.
     law = line.law
     text = report_text(law.fit, law.draws, dropped=law.dropped, sensitivity=law.sensitivity, parts=law.parts)
-    return f"{line.name}\n{text.rstrip()}{_extrapolation(line)}"
+    share = share_imported(line)
+    mark = f" (imported: {share})" if share else ""
+    return f"{line.name}{mark}\n{text.rstrip()}{_extrapolation(line)}"
 
 
 def _extrapolation(line: Line) -> str:

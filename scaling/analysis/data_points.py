@@ -21,6 +21,7 @@ from scaling.laws.points import Points
 from scaling.laws.tuning_bias import Trials, choose
 from scaling.optimizers import TUNABLE
 from scaling.rows import RunRow
+from scaling.run import Shape
 
 _SETTING = (*TUNABLE, "optimizer", "steps")
 
@@ -192,9 +193,14 @@ def _label(row: RunRow, params_column: str) -> str:
         distinct = row.unique_tokens if isinstance(row, ForeignRow) else None
         unique = "" if distinct is None else f", of {distinct:g} distinct"
         return f"{spent}, N {row.number(params_column):g}, D {row.tokens:g}{unique}"
-    shared = f", key-value heads {row.kv_heads}" if row.kv_heads not in (None, row.heads) else ""
-    tied = ", tied" if row.tied else ""
-    return f"{spent}, layers {row.layers}, width {row.width}, heads {row.heads}, ff {row.ff_width}{shared}{tied}"
+    return shaped_label(spent, row)
+
+
+def shaped_label(spent: str, one: RunRow | Shape) -> str:
+    """The label of a cell, ``C 2e+10`` or ``D 160000`` and a shape."""
+    shared = f", key-value heads {one.kv_heads}" if one.kv_heads not in (None, one.heads) else ""
+    tied = ", tied" if one.tied else ""
+    return f"{spent}, layers {one.layers}, width {one.width}, heads {one.heads}, ff {one.ff_width}{shared}{tied}"
 
 
 def setting_value(row: RunRow, name: str) -> object:

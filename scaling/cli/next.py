@@ -6,41 +6,61 @@ from pathlib import Path
 
 import click
 
-from scaling.cli._options import root_option, sweep_argument
+from scaling.cli._options import json_option, root_option, sweep_argument
 from scaling.cli._project import open_project
 from scaling.cli._quantity import Quantity
-from scaling.cli._screen import print_table, say
+from scaling.cli._screen import print_json, print_table, say
 from scaling.errors import ScalingError
 from scaling.files import write_atomic
+from scaling.project.proposing import Proposal
 from scaling.quantity import format_number
 
 
 @click.command(name="next")
 @sweep_argument
 @click.option("--spend", type=Quantity(), required=True, help="Training FLOPs to spend at most.")
-@click.option("--target", type=Quantity(), required=True, help="Training FLOPs at which the prediction should sharpen.")
+@click.option("--target", type=Quantity(), help="Training FLOPs at which predictions should sharpen, too.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: <sweep>-next.yaml beside it.")
 @root_option
-def next(sweep: Path, spend: float, target: float, out: Path | None, root: Path | None) -> None:
-    """Propose, as a sweep file, the runs that most sharpen the prediction at --target for at most --spend FLOPs."""
-    from scaling.sweeps.optimal_design import candidates, propose, proposed_sweep
+@json_option
+def next(sweep: Path, spend: float, target: float | None, out: Path | None, root: Path | None, as_json: bool) -> None:
+    """Write a sweep with the runs that would decide what is not resolved, then those that sharpen the prediction at
+    --target, for at most --spend FLOPs.
+    """
+    proposal = open_project(sweep, root).propose(spend=spend, target=target)
+    path = out or sweep.with_name(f"{proposal.name}.yaml")
+    if path.exists():
+        raise ScalingError("there is a file of that name", where=str(path), hint="--out FILE   names another one")
+    write_atomic(path, proposal.text)
+    if as_json:
+        print_json({"file": str(path), **proposal.to_json()})
+    else:
+        _print(proposal)
+    say(f"\n{path}\nnext: scaling plan {path}; scaling launch {path}")
 
-    project = open_project(sweep, root)
-    study = project.study()
-    draws = {line.name: line.law.draws for line in study.lines if line.law and line.law.draws}
-    if not draws:
-        hint = f"scaling fit {sweep}   says why"
-        raise ScalingError("no line has a law with draws to design from", where=str(sweep), hint=hint)
-    noise = study.noise.sigma_log if study.noise else None
-    offered = candidates(project.sweep, vocab_size=project.vocab_size, spend=spend)
-    proposal = propose(offered, draws, spend=spend, target=target, noise=noise)
-    path = out or sweep.with_name(f"{sweep.stem}-next.yaml")
-    write_atomic(path, proposed_sweep(project.sweep, proposal))
-    header = ("line", "shape", "tokens", "FLOPs")
-    rows = ((run.line, run.cell.shape, format_number(run.run.tokens), f"{run.flops:.3g}") for run in proposal.runs)
-    print_table(header, rows, title=f"{len(proposal.runs)} runs for {proposal.spent:.3g} FLOPs", left=2)
-    click.echo()
-    sharper = ((line, f"{before:.2%}", f"{proposal.after[line]:.2%}") for line, before in proposal.before.items())
-    click.echo(f"Standard deviation of the predicted loss at {target:.3g} FLOPs:")
-    print_table(("line", "now", "with these runs"), sharper)
-    say(f"\n{path}\nnext: scaling launch {path}")
+
+def _print(proposal: Proposal) -> None:
+    header = ("line", "shape", "for", "seed", "runs", "budget", "tokens", "steps", "FLOPs")
+    rows = (
+        (
+            cell.line,
+            cell.key.shape,
+            proposal.purpose(cell),
+            ", ".join(str(planned.run.seed) for planned in cell.points),
+            len(cell.runs),
+            None if cell.budget is None else f"{cell.budget:.3g}",
+            format_number(cell.points[0].run.tokens),
+            cell.points[0].run.steps,
+            f"{cell.compute:.3g}",
+        )
+        for cell in proposal.cells
+    )
+    print_table(header, rows, title=f"{proposal.runs} runs for {proposal.compute:.3g} FLOPs", left=4)
+    for one in proposal.decided:
+        click.echo(f"\n{one.line} against {one.reference}: {one}.")
+    for sentence in proposal.sentences:
+        click.echo(f"\n{sentence}.")
+    if sharper := proposal.sharper:
+        click.echo(f"\nStandard deviation of the predicted loss at {sharper.target:.3g} FLOPs:")
+        changes = ((line, f"{before:.2%}", f"{sharper.after[line]:.2%}") for line, before in sharper.before.items())
+        print_table(("line", "now", "with these runs"), changes)

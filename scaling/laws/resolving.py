@@ -11,7 +11,7 @@ This is an approximation: the law stays linear in its parameters, and the critic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -79,16 +79,28 @@ class Resolution:
 def what_would_resolve(compared: LineComparison) -> Resolution:
     """The further runs tried, for a comparison whose verdict is not resolved (or any other)."""
     points = compared.joint.fit.points
-    now = _spread(compared, points)
+    chance = chance_of_verdict(compared)
     tried = []
     for kind, count, larger in _extended(points, (compared.line, compared.reference)):
         added = larger.select(np.arange(len(points), len(larger)))
+        compute = float((6.0 * added.params * added.tokens).sum())
+        tried.append(FurtherRuns(kind, count, len(added), compute, chance(larger)))
+    return Resolution(tuple(tried))
+
+
+def chance_of_verdict(compared: LineComparison) -> Callable[[Points], float]:
+    """The chance of another verdict than "not resolved" as a function of a larger design: the points of the joint fit
+    and further ones after them, of whose losses nothing is read.
+    """
+    now = _spread(compared, compared.joint.fit.points)
+
+    def chance(larger: Points) -> float:
         # A multiplier cut at its largest value does not move with the parameters: no run shrinks its spread.
         shrunk = np.minimum(_spread(compared, larger) / np.where(now > 0, now, np.inf), 1.0)
         shrunk[now == 0] = 1.0
-        compute = float((6.0 * added.params * added.tokens).sum())
-        tried.append(FurtherRuns(kind, count, len(added), compute, _chance(compared, shrunk)))
-    return Resolution(tuple(tried))
+        return _chance(compared, shrunk)
+
+    return chance
 
 
 def _chance(compared: LineComparison, left: Array) -> float:

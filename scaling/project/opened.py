@@ -6,6 +6,7 @@ Root = the parent of the `sweeps/` folder that holds the sweep file, else the fi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -99,17 +100,21 @@ class OpenSweep:
         """Every run of the sweep, planned anew; tuning stages go as far as the store's results let them."""
         losses: dict[str, float] = {}
         while True:
-            planned = plan(
-                self.sweep,
-                vocab_size=self.vocab_size,
-                root=self.root,
-                corpus_tokens=corpus_tokens,
-                losses=losses,
-            )
+            planned = self.planned(losses, corpus_tokens=corpus_tokens)
             known_losses = _losses(planned, store) if planned.pending else losses
             if known_losses.keys() == losses.keys():
                 return planned
             losses = known_losses
+
+    def planned(self, losses: Mapping[str, float], *, corpus_tokens: float | None = None) -> Plan:
+        """Every run of the sweep, with these losses of the finished ones by id."""
+        return plan(
+            self.sweep,
+            vocab_size=self.vocab_size,
+            root=self.root,
+            corpus_tokens=corpus_tokens,
+            losses=losses,
+        )
 
     @property
     def last_launch(self) -> Launch:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scaling.analysis.table.reading import TableOptions
     from scaling.project.importing import Imported
     from scaling.project.launching import Confirm, Launched
+    from scaling.project.proposing import Proposal
     from scaling.project.run_history import RunHistory
     from scaling.project.sweep_status import SweepStatus
     from scaling.project.weights import Evaluation
@@ -150,6 +151,20 @@ class Project(OpenSweep):
             launch = self.current_launch()
             rows = rows_of(self, launch, self.statuses(launch))
         return study_of_rows(self, rows, settings or self.settings)
+
+    def propose(self, *, spend: float, target: float | None = None) -> Proposal:
+        """Runs to add: those that decide comparisons, then those that sharpen predictions; nothing is written.
+
+        Args:
+            spend: training FLOPs to spend at most.
+            target: training FLOPs at which predictions should sharpen; None: only comparisons count.
+
+        Raises:
+            ScalingError: no run is finished, or nothing can be added; the message says why.
+        """
+        from scaling.project.proposing import proposed
+
+        return proposed(self, spend=spend, target=target)
 
     def report(self) -> WrittenReport:
         """Write runs.csv, tables, figures and report.html of what is finished now."""

@@ -2,14 +2,14 @@
 
 `isoflop`: per budget C the shapes around the line's centre (targets evenly spaced in log N over a factor `span`,
 each taking the nearest free shape), D = C / FLOPs per token. `tokens_per_param`: every shape times every multiple, D
-= multiple · N. `points`: as listed. N is the sweep's own column.
+= multiple · N. `points`: as listed. N is the sweep's own column. Points of `further` come after the cells of any grid.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from scaling.errors import PlanError
 from scaling.rows import CellKey
@@ -52,15 +52,18 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class PlannedCell:
-    """One model and the tokens it should see."""
+    """One model and the tokens it should see; `further` where `grid.further` asks for it, with its `seeds`."""
 
     key: CellKey
     line: PlannedLine
     model: Model
     budget: float | None
     tokens: float
+    further: bool = False
+    seeds: tuple[int, ...] = ()
 
 
+ROUNDING = 0.01  # relative: tokens that differ by less are of one cell
 Batches = dict[CellKey, list[tuple[int, int]]]  # (batch tokens, steps) of each batch size of a cell
 
 
@@ -92,16 +95,33 @@ def build(line: PlannedLine, rung: Rung, *, vocab_size: int, sweep: Sweep) -> Mo
 
 
 def cells(sweep: Sweep, line: PlannedLine, *, vocab_size: int, centre: Law | None) -> Iterator[PlannedCell]:
-    """Every cell that the grid asks of a line, before any filter."""
+    """Every cell that the grid asks of a line, and its further ones, before any filter."""
+    own: dict[str, list[PlannedCell]] = {}
+    for cell in _grid_cells(sweep, line, vocab_size=vocab_size, centre=centre):
+        own.setdefault(cell.model.name, []).append(cell)
+        yield cell
+    for cell in _points(sweep, line, sweep.grid.further or (), "further", vocab_size=vocab_size):
+        same = (one for one in own.get(cell.model.name, ()) if abs(cell.tokens / one.tokens - 1) <= ROUNDING)
+        yield replace(next(same, cell), further=True, seeds=cell.seeds)
+
+
+def _points(
+    sweep: Sweep, line: PlannedLine, points: Sequence[Point], key: str, *, vocab_size: int
+) -> Iterator[PlannedCell]:
+    """The cells that a line has among points listed one by one under a key of the grid."""
+    named = {rung.name: rung for rung in sweep.grid.ladder} if sweep.grid.ladder else {}
+    for n, point in enumerate(points):
+        if point.lines is None or {line.name, line.family_name} & set(point.lines):
+            model = build(line, _rung(sweep, (key, n), point, named), vocab_size=vocab_size, sweep=sweep)
+            tokens = point.tokens or (point.budget or 0) / model.flops
+            label = CellKey(line.name, f"{point.budget or point.tokens:g}", model.name)
+            yield PlannedCell(label, line, model, point.budget, tokens, seeds=point.seeds or ())
+
+
+def _grid_cells(sweep: Sweep, line: PlannedLine, *, vocab_size: int, centre: Law | None) -> Iterator[PlannedCell]:
     grid = sweep.grid
     if isinstance(grid, PointsGrid):
-        named = {rung.name: rung for rung in grid.ladder} if grid.ladder else {}
-        for n, point in enumerate(grid.points):
-            if point.lines is None or {line.name, line.family_name} & set(point.lines):
-                model = build(line, _rung(sweep, n, point, named), vocab_size=vocab_size, sweep=sweep)
-                tokens = point.tokens or (point.budget or 0) / model.flops
-                key = CellKey(line.name, f"{point.budget or point.tokens:g}", model.name)
-                yield PlannedCell(key, line, model, point.budget, tokens)
+        yield from _points(sweep, line, grid.points, "points", vocab_size=vocab_size)
         return
     ladder = _models(sweep, line, grid.ladder, vocab_size)
     if isinstance(grid, TokensPerParamGrid):
@@ -143,26 +163,24 @@ def around(ladder: list[Model], centre: float, sizes: int, span: float) -> list[
     return [ladder[n] for n in sorted(chosen)]
 
 
-def _rung(sweep: Sweep, n: int, point: Point, named: Mapping[str, Rung]) -> Rung:
+def _rung(sweep: Sweep, place: tuple[str, int], point: Point, named: Mapping[str, Rung]) -> Rung:
     if isinstance(point.shape, ShapeSpec):
         return point.shape.rung()
     if point.shape not in named:
         allowed = ", ".join(named) if named else "an explicit shape, or name a `ladder` in the grid"
-        raise PlanError(
-            "no such shape", where=sweep.where("grid", "points", n, "shape"), got=point.shape, allowed=allowed
-        )
+        raise PlanError("no such shape", where=sweep.where("grid", *place, "shape"), got=point.shape, allowed=allowed)
     return named[point.shape]
 
 
 def size_of_grid(sweep: Sweep, line: PlannedLine) -> int:
     """How many cells `cells` will give, without making them."""
-    grid = sweep.grid
+    grid, further = sweep.grid, len(sweep.grid.further or ())
     if isinstance(grid, PointsGrid):
-        return len(grid.points)
+        return len(grid.points) + further
     shapes = len(grid.ladder)
     if isinstance(grid, TokensPerParamGrid):
-        return len(grid.multiples) * shapes
-    return len(grid.budgets) * min(shapes, grid.sizes_per_budget or shapes)
+        return len(grid.multiples) * shapes + further
+    return len(grid.budgets) * min(shapes, grid.sizes_per_budget or shapes) + further
 
 
 def spent(cell: PlannedCell) -> float:

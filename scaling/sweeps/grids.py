@@ -16,7 +16,7 @@ from scaling.checks import Check
 from scaling.errors import PlanError
 from scaling.rows import CellKey, DroppedCell
 from scaling.sweeps.centres import centre_of
-from scaling.sweeps.grid_cells import Batches, PlannedCell, PlannedLine, cells, lines, size_of_grid
+from scaling.sweeps.grid_cells import ROUNDING, Batches, PlannedCell, PlannedLine, cells, lines, size_of_grid
 from scaling.sweeps.plan_checks import plan_checks
 from scaling.sweeps.recipes import Recipe, Scale
 from scaling.sweeps.resolve import PlannedRun, Resolver
@@ -24,8 +24,8 @@ from scaling.sweeps.schema import IsoFlopGrid, Sweep
 from scaling.sweeps.stages import Stages
 from scaling.sweeps.trunks import share, trunk_checks
 
+Kept = tuple[dict[str, list[PlannedCell]], list[PlannedCell]]  # the cells of a grid by group, and the further ones
 MAX_RUNS = 200_000  # ten times the largest published grid; a plan holds about 1 kB per run
-ROUNDING = 0.01
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class _Planner:
         }
         self.dropped: list[DroppedCell] = []
         self.owner: dict[str, CellKey] = {}  # run id -> the first cell that asked for it
+        self.more_seeds: dict[CellKey, tuple[int, ...]] = {}  # of `grid.further`
 
     def plan(self) -> Plan:
         """Keep what can be run, then run it stage by stage."""
@@ -102,7 +103,8 @@ class _Planner:
         checks: list[Check] = []
         for line in self.lines:
             centre = self.centres[line.name]
-            stages = Stages(self.resolver, line, kept[line.name], batches, centre, self.losses)
+            own, further = kept[line.name]
+            stages = Stages(self.resolver, line, own, further, batches, centre, self.more_seeds, self.losses)
             runs += self._own(stages.runs())
             pending += stages.pending
             checks += stages.checks
@@ -126,11 +128,16 @@ class _Planner:
             elif first != planned.cell:
                 self.dropped.append(DroppedCell(planned.cell, f"the same run as one of {first}"))
 
-    def _kept(self, line: PlannedLine, batches: Batches) -> dict[str, list[PlannedCell]]:
-        """The cells of a line by group, without the dropped ones; fills in the batch sizes of each."""
+    def _kept(self, line: PlannedLine, batches: Batches) -> Kept:
+        """The cells of a line without the dropped ones; fills in the batch sizes of each."""
         groups: dict[str, list[PlannedCell]] = {}
+        further: list[PlannedCell] = []
         for cell in cells(self.sweep, line, vocab_size=self.vocab_size, centre=self.centres[line.name]):
             key = cell.key
+            if cell.seeds:
+                self.more_seeds[key] = (*self.more_seeds.get(key, ()), *cell.seeds)
+            if key in batches and cell.seeds:
+                continue
             if key in batches:
                 self.dropped.append(DroppedCell(key, "the cell is asked for twice"))
                 continue
@@ -142,8 +149,8 @@ class _Planner:
                 else:
                     batches[key].append((batch, steps))
             if batches[key]:
-                groups.setdefault(key.group, []).append(cell)
-        return groups
+                (further if cell.further else groups.setdefault(key.group, [])).append(cell)
+        return groups, further
 
     def _batch_sizes(self, cell: PlannedCell) -> tuple[int, ...]:
         asked = self.sweep.training.batch_tokens
@@ -188,10 +195,10 @@ class _Planner:
                 allowed=f"at most {MAX_RUNS:,}",
             )
 
-    def _refuse_unspendable(self, kept: Mapping[str, Mapping[str, list[PlannedCell]]]) -> None:
+    def _refuse_unspendable(self, kept: Mapping[str, Kept]) -> None:
         """An error for the first budget that no shape of any line can spend, and for a plan without runs."""
         first = {d.cell.group: d for d in reversed(self.dropped)}
-        spendable = {group for groups in kept.values() for group in groups}
+        spendable = {group for groups, _ in kept.values() for group in groups}
         if isinstance(self.sweep.grid, IsoFlopGrid):
             for n, budget in enumerate(self.sweep.grid.budgets):
                 if f"{budget:g}" not in spendable:

@@ -1,99 +1,89 @@
-"""Which runs to add: those that most lower the variance of a prediction per FLOP spent.
+"""Which cells to add for a prediction: those that most lower its variance per FLOP spent.
 
 Around a law with parameters theta, runs with gradients x_i of log loss and noise sigma give the parameters the
 covariance M = (sum x_i x_i' / sigma^2 + prior)^-1, and the log loss at the target, with gradient g, the variance g'Mg.
 One more run x lowers it by (g'Mx)^2 / (sigma^2 + x'Mx): the c-criterion of optimal design (Chaloner and Verdinelli
-1995, section 2). It depends on theta, so it is averaged over draws of the current fit.
+1995, section 2). It depends on theta, so its logarithm is averaged over draws of the current fit. Sigma is the fit's
+own residual scale, scatter included; hence new cells are taken, for which it is independent, and not further seeds of
+old ones.
 
-Runs are taken greedily by gain per FLOP, each updating M for the next; because that rule alone may miss a better choice
-of few expensive runs, the greedy choice by plain gain is made too, and the one that ends with less variance is proposed
-(Khuller, Moss and Naor 1999, on budgeted coverage).
+Cells are taken greedily by gain per FLOP, each updating M for the next; because that rule alone may miss a better
+choice of few expensive runs, the greedy choice by plain gain is made too, and the one that ends with less variance is
+taken (Khuller, Moss and Naor 1999, on budgeted coverage). What then hardly matters is left out again.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import yaml
 
 from scaling.errors import PlanError
-from scaling.files import JsonObject
 from scaling.laws.draws import Draws
 from scaling.laws.points import Points
-from scaling.spec import YamlDocument
-from scaling.sweeps.grids import Plan, plan
-from scaling.sweeps.resolve import PlannedRun
-from scaling.sweeps.schema import Sweep, read_sweep
+from scaling.sweeps.candidates import Candidate
 from scaling.sweeps.simulate import Array, flops_per_token, points_of
 
 _LAWS = 64  # draws averaged over; the criterion varies little between them
 _PRIOR_SD = np.array([5.0, 0.5, 5.0, 0.5, 1.0])  # log a, alpha, log b, beta, E: weak, so that no draw is singular
-_LEVELS = 24  # budgets tried per shape; 17 shapes of `tiny` and three lines make about 1,200 candidates
-_CHEAPEST = 1 / 300  # of the spend: below it a run is shorter than its own warm-up
-
-
-def candidates(sweep: Sweep, *, vocab_size: int, spend: float) -> Plan:
-    """Every run that may be added to a sweep: its ladder × evenly spaced budgets up to the spend, for every line.
-
-    Raises:
-        PlanError: the sweep lists its shapes point by point and has no ladder, or nothing can be run.
-    """
-    if sweep.grid.ladder is None:
-        raise PlanError("no ladder to take shapes from", where=sweep.where("grid"), hint="name a `ladder` in the grid")
-    budgets = [spend * _CHEAPEST ** (1 - n / (_LEVELS - 1)) for n in range(_LEVELS)]
-    points = [{"shape": rung.name, "budget": budget} for budget in budgets for rung in sweep.grid.ladder]
-    return plan(_with_points(sweep, points), vocab_size=vocab_size)
+_HARDLY = 0.02  # of the standard deviation: cells that together lower it by less are not worth a run (assumption)
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """Runs to add, in the order they were chosen, and the standard deviation of log loss at the target per line."""
+class Sharper:
+    """Cells to add, and the standard deviation of log loss at the target per line without and with them."""
 
-    runs: tuple[PlannedRun, ...]
-    spent: float
+    cells: tuple[Candidate, ...]
     target: float
     before: Mapping[str, float]
     after: Mapping[str, float]
 
 
-def propose(
-    candidates: Plan, draws: Mapping[str, Draws], *, spend: float, target: float, noise: float | None = None
-) -> Proposal:
-    """The candidates that most lower the variance of the loss predicted at the target, for at most `spend` FLOPs.
+def sharpen(
+    offered: Sequence[Candidate],
+    draws: Mapping[str, Draws],
+    *,
+    spend: float,
+    target: float,
+    column: str,
+    convention: str,
+    taken: Sequence[Candidate] = (),
+) -> Sharper:
+    """The cells that most lower the variance of the loss predicted at the target, for at most `spend` FLOPs.
 
     Args:
-        candidates: a plan of runs that may be added; lines without draws are left out.
-        draws: line -> draws of the current fit.
-        noise: seed noise of log loss; each fit's own residual scale where left out.
+        offered: cells that may be added; lines without draws and further seeds are left out.
+        draws: line -> draws of the current fit, of the form `chinchilla`.
+        column, convention: N and C of the study.
+        taken: cells that are added in any case, out of another purse.
 
     Raises:
-        PlanError: no candidate costs at most `spend`.
+        PlanError: no new cell of a line with draws costs at most `spend`.
     """
-    runs = {line: [run for run in candidates.runs if run.line == line] for line in draws}
-    ensembles = {
-        line: ensemble(
-            points_of(runs[line], candidates.params_column, candidates.flops_convention),
-            draws[line],
-            target=target,
-            noise=noise,
-        )
-        for line in draws
-        if runs[line]
-    }
+
+    def of(line: str, cells: Sequence[Candidate]) -> Ensemble | None:
+        own = [one for one in cells if one.line == line and one.kind == "cell"]
+        if not own:
+            return None
+        points = points_of([one.points[0] for one in own], column, convention)
+        cost, seeds = np.array([one.compute for one in own]), np.array([len(one.points) for one in own])
+        return ensemble(points, draws[line], target=target, cost=cost, seeds=seeds)
+
+    cells = {line: [one for one in offered if one.line == line and one.kind == "cell"] for line in draws}
+    alone = {line: one for line, own in cells.items() if (one := of(line, own))}
+    ensembles = {line: one.given(of(line, taken)) for line, one in alone.items()}
     cheapest = min((float(one.cost.min()) for one in ensembles.values()), default=math.inf)
     if cheapest > spend:
-        allowed = f"from {cheapest:.3g} on" if ensembles else "a line with a law and runs to add"
-        raise PlanError("no run can be added", got=f"{spend:.3g} FLOPs", allowed=allowed)
-    chosen = dict(zip(ensembles, choose(list(ensembles.values()), spend), strict=True))
-    return Proposal(
-        runs=tuple(runs[line][place] for line, places in chosen.items() for place in places),
-        spent=math.fsum(float(ensembles[line].cost[place]) for line, places in chosen.items() for place in places),
+        allowed = f"{cheapest:.3g} or more" if ensembles else "a line with a law and cells to add"
+        raise PlanError("no cell can be added", got=f"{spend:.3g} FLOPs to spend", allowed=allowed)
+    choice = choose(list(ensembles.values()), spend)
+    chosen = dict(zip(ensembles, choice, strict=True))
+    return Sharper(
+        cells=tuple(cells[line][place] for line, places in chosen.items() for place in places),
         target=target,
-        before={line: math.sqrt(variance_left(one, [])) for line, one in ensembles.items()},
+        before={line: math.sqrt(variance_left(one, [])) for line, one in alone.items()},
         after={line: math.sqrt(variance_left(one, chosen[line])) for line, one in ensembles.items()},
     )
 
@@ -104,7 +94,7 @@ class Ensemble:
 
     Attributes:
         cost: FLOPs of each candidate [n].
-        gradients: of each candidate's log loss in the five parameters [laws, n, 5], in units of the seed noise.
+        gradients: of each candidate's log loss in the five parameters [laws, n, 5], in units of its noise.
         goal: of the log loss at the target [laws, 5].
         information: of the runs there are, and of a weak prior [laws, 5, 5].
     """
@@ -114,21 +104,35 @@ class Ensemble:
     goal: Array
     information: Array
 
+    def given(self, taken: Ensemble | None) -> Ensemble:
+        """The same after every candidate of `taken` has been observed."""
+        if taken is None:
+            return self
+        more: Array = np.einsum("lnp,lnq->lpq", taken.gradients, taken.gradients)
+        return replace(self, information=self.information + more)
 
-def ensemble(points: Points, draws: Draws, *, target: float, noise: float | None = None) -> Ensemble:
-    """The candidates at `points` and the loss at the target, under the draws of a `chinchilla` fit."""
+
+def ensemble(
+    points: Points, draws: Draws, *, target: float, cost: Array | None = None, seeds: Array | None = None
+) -> Ensemble:
+    """The candidates at `points` and the loss at the target, under the draws of a `chinchilla` fit.
+
+    Args:
+        cost: of every candidate [n], FLOPs; that of its point where left out.
+        seeds: runs that become points of it [n]; one where left out.
+    """
     there = draws.fit.points
-    sigma = max(draws.fit.sigma_log if noise is None else noise, 1e-6)
+    sigma = max(draws.fit.sigma_log, 1e-6)
     laws = {name: values[:_LAWS, None] for name, values in draws.parameters.items()}
-    laws.setdefault("E", np.zeros_like(laws["A"]))
     multiple = float(flops_per_token(there)(np.ones(1))[0])
     alpha, beta = laws["alpha"], laws["beta"]
     scale = (alpha * laws["A"] / (beta * laws["B"])) ** (1 / (alpha + beta))
     best = scale * (target / multiple) ** (beta / (alpha + beta))
     seen = _gradients(laws, there.params, there.tokens, there) / sigma
+    runs = np.ones(len(points)) if seeds is None else seeds
     return Ensemble(
-        cost=points.compute,
-        gradients=_gradients(laws, points.params, points.tokens, there) / sigma,
+        cost=points.compute if cost is None else cost,
+        gradients=_gradients(laws, points.params, points.tokens, there) / sigma * np.sqrt(runs)[:, None],
         # At the optimum the loss does not change with N at fixed C, so its gradient is that of the point (N, D) there.
         goal=_gradients(laws, best, target / multiple / best, there)[:, 0],
         information=np.einsum("lnp,lnq->lpq", seen, seen) + np.diag(_PRIOR_SD**-2.0),
@@ -146,24 +150,37 @@ def _gradients(laws: Mapping[str, Array], params: Array, tokens: Array, centre: 
 
 
 def choose(ensembles: Sequence[Ensemble], spend: float) -> list[list[int]]:
-    """Places of the runs to add per line: the better of the two greedy choices."""
+    """Places of the cells to add per line: the better of the two greedy choices, without what hardly matters."""
 
     def left(choice: list[list[int]]) -> float:
-        return math.fsum(variance_left(one, places) for one, places in zip(ensembles, choice, strict=True))
+        return math.fsum(math.log(variance_left(one, own)) for one, own in zip(ensembles, choice, strict=True))
 
-    return min((greedy(ensembles, spend, rule) for rule in (gain_per_flop, plain_gain)), key=left)
+    best = min((greedy(ensembles, spend, rule) for rule in (gain_per_flop, plain_gain)), key=left)
+    return [pruned(one, places) for one, places in zip(ensembles, best, strict=True)]
+
+
+def pruned(one: Ensemble, places: Sequence[int]) -> list[int]:
+    """The places without those whose absence together raises the standard deviation by at most 2 %."""
+    kept, most = list(places), (1 + _HARDLY) ** 2 * variance_left(one, places)
+    while kept:
+        without = {place: variance_left(one, [other for other in kept if other != place]) for place in kept}
+        least = min(without, key=without.__getitem__)
+        if without[least] > most:
+            break
+        kept.remove(least)
+    return kept
 
 
 Rule = Callable[[Array, Array], Array]
 
 
 def gain_per_flop(gain: Array, cost: Array) -> Array:
-    """Variance removed per FLOP."""
+    """Log variance removed per FLOP."""
     return gain / cost
 
 
 def plain_gain(gain: Array, cost: Array) -> Array:
-    """Variance removed."""
+    """Log variance removed."""
     return gain
 
 
@@ -181,7 +198,7 @@ def greedy(ensembles: Sequence[Ensemble], spend: float, rule: Rule) -> list[list
 
 
 def variance_left(one: Ensemble, chosen: Sequence[int]) -> float:
-    """Variance of the log loss at the target after observing the chosen candidates."""
+    """Variance of the log loss at the target after observing the chosen candidates, geometric mean over laws."""
     state = _Conditioned(one)
     for place in chosen:
         state.observe(place)
@@ -197,16 +214,23 @@ class _Conditioned:
 
     @property
     def target_variance(self) -> float:
-        """Variance of the log loss at the target, averaged over laws."""
-        return float(np.einsum("lp,lpq,lq->l", self.one.goal, self.covariance, self.one.goal).mean())
+        """Variance of the log loss at the target: geometric mean over laws, which no degenerate draw dominates."""
+        return float(np.exp(np.log(self._variances).mean()))
+
+    @property
+    def _variances(self) -> Array:
+        """Of the target under every law [laws]."""
+        variances: Array = np.einsum("lp,lpq,lq->l", self.one.goal, self.covariance, self.one.goal)
+        return variances
 
     @property
     def gain(self) -> Array:
-        """Variance of the target that each candidate would remove, averaged over laws."""
+        """Log variance of the target that each candidate would remove, averaged over laws."""
         moved = np.einsum("lnp,lpq->lnq", self.one.gradients, self.covariance)
         own = (moved * self.one.gradients).sum(axis=-1)
         with_goal = np.einsum("lnq,lq->ln", moved, self.one.goal)
-        gain: Array = (with_goal**2 / (1 + own)).mean(axis=0)
+        removed = with_goal**2 / (1 + own) / self._variances[:, None]
+        gain: Array = -np.log1p(-np.minimum(removed, 1 - 1e-12)).mean(axis=0)
         return gain
 
     def best(self, rule: Rule, left: float) -> tuple[float, int]:
@@ -223,31 +247,3 @@ class _Conditioned:
         total = 1 + (moved * gradient).sum(axis=1)
         self.covariance = self.covariance - moved[:, :, None] * moved[:, None, :] / total[:, None, None]
         self.chosen.append(place)
-
-
-def proposed_sweep(sweep: Sweep, proposal: Proposal) -> str:
-    """The text of a sweep file that runs the proposal with everything else as in `sweep`."""
-    points = [{"shape": run.cell.shape, "tokens": run.run.tokens, "lines": [run.line]} for run in proposal.runs]
-    values = _values(sweep, points)
-    header = (
-        f"# {len(proposal.runs)} runs for {proposal.spent:.3g} FLOPs, chosen to lower the variance of the loss that\n"
-        f"# {sweep.name} predicts at {proposal.target:.3g} FLOPs. Its standard deviation (log loss), before -> after:\n"
-    )
-    for line, before in proposal.before.items():
-        header += f"#   {line}: {before:.4f} -> {proposal.after[line]:.4f}\n"
-    return header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
-
-
-def _with_points(sweep: Sweep, points: list[JsonObject]) -> Sweep:
-    return read_sweep(YamlDocument(sweep.path, _values(sweep, points), {}))
-
-
-def _values(sweep: Sweep, points: list[JsonObject]) -> JsonObject:
-    """The sweep's own text as values, with its grid replaced by points; tuning and replicates are not repeated."""
-    values = copy.deepcopy(sweep.written)
-    grid = values["grid"]
-    kept = {key: grid[key] for key in ("ladder", "flops", "filters") if key in grid}
-    values |= {"sweep": f"{sweep.name}-next", "grid": {"kind": "points", **kept, "points": points}}
-    values.pop("tune", None)
-    values["training"].pop("replicates", None)
-    return dict(values)

@@ -44,6 +44,7 @@ _PATH = re.compile(r"^[./~]|[/\\]|\.(txt|jsonl|parquet)$")
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Ratio = Annotated[Number, Field(gt=0, le=1)]
 NotNegative = Annotated[Number, Field(ge=0)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**31)]
 
 
 def _name(value: Any) -> Any:
@@ -147,6 +148,27 @@ class Smaller(Block):
     """Shapes per budget of this family or line; off: as the grid says."""
 
 
+class Point(Block):
+    """One cell: a shape and what it may spend."""
+
+    shape: either(_text, ShapeSpec)  # type: ignore[valid-type]
+    """A name in `grid.ladder`, or a shape."""
+    tokens: Positive | None = None
+    """Training tokens of the cell, rounded to whole batches; off where `budget` is said."""
+    budget: Positive | None = None
+    """Training FLOPs of the cell; off where `tokens` is said."""
+    lines: OneOrMore[str] | None = None
+    """Families or lines that train this point; off: all."""
+    seeds: ListOf[Seed] | None = None
+    """Seeds of this point beside those of `training.seeds`; off: none."""
+
+    @model_validator(mode="after")
+    def _spends_once(self) -> Point:
+        if (self.tokens is None) == (self.budget is None):
+            refuse("say what the point spends", allowed="either `tokens` or `budget`")
+        return self
+
+
 class Grid(Block):
     """What all kinds of grid have."""
 
@@ -156,6 +178,10 @@ class Grid(Block):
     """
     filters: Filters = Filters()
     """Cells to leave out; `plan` lists each with the reason."""
+    further: ListOf[Point] | None = None
+    """Cells beside those of the grid, as `scaling next` writes them; one with the shape of a cell of the grid and,
+    within 1 %, its tokens gives that cell its `seeds`; off: none.
+    """
 
 
 class IsoFlopGrid(Grid):
@@ -202,25 +228,6 @@ class TokensPerParamGrid(Grid):
     """Training tokens per parameter, N in the sweep's column."""
     ladder: LadderSpec
     """The model shapes: a named ladder, a list of shapes, or `{rule: ...}`."""
-
-
-class Point(Block):
-    """One cell: a shape and what it may spend."""
-
-    shape: either(_text, ShapeSpec)  # type: ignore[valid-type]
-    """A name in `grid.ladder`, or a shape."""
-    tokens: Positive | None = None
-    """Training tokens of the cell, rounded to whole batches; off where `budget` is said."""
-    budget: Positive | None = None
-    """Training FLOPs of the cell; off where `tokens` is said."""
-    lines: OneOrMore[str] | None = None
-    """Families or lines that train this point; off: all."""
-
-    @model_validator(mode="after")
-    def _spends_once(self) -> Point:
-        if (self.tokens is None) == (self.budget is None):
-            refuse("say what the point spends", allowed="either `tokens` or `budget`")
-        return self
 
 
 class PointsGrid(Grid):
@@ -391,7 +398,7 @@ class Training(Block):
     """Tokens of one optimizer step, a multiple of `sequence_length`; a list is tuned over."""
     schedule: ScheduleSpec = ScheduleSpec()
     """Learning rate over the steps."""
-    seeds: ListOf[Annotated[Whole, Field(ge=0, lt=2**31)]] = (0,)
+    seeds: ListOf[Seed] = (0,)
     """Seeds of every cell; each gives its own initial weights and order of the data."""
     replicates: Replicates | None = None
     """Cells that get more seeds, so that seed noise is measured; off: none."""
@@ -581,11 +588,13 @@ class Sweep(Block):
         return self
 
     def _named_lines(self) -> dict[str, list[str]]:
+        names = {f"grid.further[{n}].lines": list(p.lines or ()) for n, p in enumerate(self.grid.further or ())}
         if isinstance(self.grid, IsoFlopGrid):
-            return {"grid.lines": list(self.grid.lines), "grid.centre": [n for n in self.grid.centre or () if n != "*"]}
+            centres = [name for name in self.grid.centre or () if name != "*"]
+            return names | {"grid.lines": list(self.grid.lines), "grid.centre": centres}
         if isinstance(self.grid, PointsGrid):
-            return {f"grid.points[{n}].lines": list(p.lines or ()) for n, p in enumerate(self.grid.points)}
-        return {}
+            return names | {f"grid.points[{n}].lines": list(p.lines or ()) for n, p in enumerate(self.grid.points)}
+        return names
 
     @model_validator(mode="after")
     def _claims_name_lines(self) -> Sweep:

@@ -10,6 +10,7 @@ setting in every cell. `tune: {cells: 2}` has stages:
 | recheck | the one nearest the centre at the largest budget | the winner and its neighbours in each list |
 | confirm | every tuned cell | its winner, with fresh seeds |
 
+The grid's own cells alone decide what is tuned, rechecked and replicated; cells of `grid.further` join the others.
 A stage whose losses are not known yet is `pending`: priced with the first setting as a stand-in. A diverged run counts
 as an infinite loss. The checks say where a winner lies at the edge of its list, and where the winner of the smallest
 budget is beaten at the largest.
@@ -50,15 +51,18 @@ class Stages:
         resolver: Resolver,
         line: PlannedLine,
         groups: Mapping[str, list[PlannedCell]],
+        further: list[PlannedCell],
         batches: Batches,
         centre: Law | None,
+        more_seeds: Mapping[CellKey, tuple[int, ...]],
         losses: Mapping[str, float],
     ) -> None:
         self.resolver, self.line, self.batches, self.centre, self.losses = resolver, line, batches, centre, losses
         self.training, self.tune = resolver.sweep.training, resolver.sweep.tune
         self.tuned = resolver.sweep.tuned(line.family_name)
         self.groups = sorted(groups.values(), key=lambda group: spent(group[0]))
-        self.cells = [cell for group in groups.values() for cell in group]
+        self.cells = [*(cell for group in groups.values() for cell in group), *further]
+        self.more_seeds = more_seeds
         self.pending: list[PlannedRun] = []
         self.checks: list[Check] = []
 
@@ -66,7 +70,7 @@ class Stages:
         """Every run whose setting is known."""
         if not self.cells:
             return
-        if self.tuned and self.tune is not None and self.tune.cells != "all":
+        if self.groups and self.tuned and self.tune is not None and self.tune.cells != "all":
             yield from self._staged(nearest_centre(self.groups[0], self.tune.cells, self.centre))
             return
         seeds, edge = self._seeds(), 0
@@ -172,7 +176,16 @@ class Stages:
         return [name for name, value in winner if value in (min(self.tuned[name]), max(self.tuned[name]))]
 
     def _seeds(self) -> dict[CellKey, tuple[int, ...]]:
-        """More seeds for the replicated cells."""
+        """The seeds of every cell that has more than the others."""
+        result = self._replicated() if self.groups else {}
+        for cell in self.cells:
+            if cell.key in self.more_seeds:
+                seeds = (*result.get(cell.key, self.training.seeds), *self.more_seeds[cell.key])
+                result[cell.key] = tuple(dict.fromkeys(seeds))
+        return result
+
+    def _replicated(self) -> dict[CellKey, tuple[int, ...]]:
+        """Those of the replicated cells."""
         asked, seeds = self.training.replicates, self.training.seeds
         if asked is None:
             return {}

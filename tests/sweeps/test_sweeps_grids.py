@@ -267,3 +267,40 @@ def test_around_never_takes_a_shape_twice() -> None:
         chosen = around(ladder, centre, sizes, 9.0)
         assert len({model.size for model in chosen}) == len(chosen) == min(sizes, 5)
         assert [model.size for model in chosen] == sorted(model.size for model in chosen)
+
+
+def test_further_points_join_the_grid_and_move_none_of_its_runs(small: Values, planned: Callable[..., Plan]) -> None:
+    small["training"]["replicates"] = {"seeds": 2, "budget": "largest"}
+    before = planned(small)
+    shape, budget = before.runs[0].cell.shape, before.runs[0].budget
+    small["grid"]["further"] = [
+        {"shape": shape, "budget": budget, "lines": ["dense"], "seeds": [7, 8]},  # a cell of the grid
+        {"shape": shape, "budget": 5e12, "lines": "low_rank@0.25", "seeds": [3]},
+    ]
+    after = planned(small)
+    known = {run.run.id for run in before.runs}
+    added = [run for run in after.runs if run.run.id not in known]
+    assert known <= {run.run.id for run in after.runs}
+    assert [(run.line, run.cell.group, run.run.seed) for run in added] == [
+        ("dense", f"{budget:g}", 7),
+        ("dense", f"{budget:g}", 8),
+        ("low_rank@0.25", "5e+12", 0),
+        ("low_rank@0.25", "5e+12", 3),
+    ]
+    small["grid"]["further"] = [{"shape": "d9000L1", "budget": 5e12}]
+    with pytest.raises(PlanError, match="no such shape"):
+        planned(small)
+
+
+def test_further_points_take_the_winner_of_the_grid_where_it_is_tuned_in_stages(
+    small: Values, planned: Callable[..., Plan]
+) -> None:
+    small["families"]["dense"]["lr"] = [0.01, 0.02, 0.04]
+    small["tune"] = {"cells": 1, "recheck": False}
+    small["grid"]["further"] = [{"shape": "d16L2", "budget": 5e12, "lines": ["dense"]}]
+    before = planned(small)
+    (waiting,) = [run for run in before.pending if run.cell.group == "5e+12"]
+    losses = {run.run.id: (run.run.optimizer.lr - 0.02) ** 2 for run in before.runs}
+    (further,) = [run for run in planned(small, losses=losses).runs if run.cell.group == "5e+12"]
+    assert further.run.optimizer.lr == 0.02
+    assert waiting.cell == further.cell

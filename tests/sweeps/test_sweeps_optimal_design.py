@@ -1,4 +1,3 @@
-import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,9 @@ from scaling.laws.draws import Draws, bootstrap
 from scaling.laws.fitting import fit
 from scaling.laws.frontier import frontier
 from scaling.laws.points import Points
+from scaling.sweeps.candidates import candidates, domain_of, extended
 from scaling.sweeps.grids import Plan, plan
-from scaling.sweeps.optimal_design import candidates, choose, ensemble, propose, proposed_sweep, variance_left
+from scaling.sweeps.optimal_design import choose, ensemble, sharpen, variance_left
 from scaling.sweeps.schema import Sweep, load_sweep
 from scaling.sweeps.simulate import loss_of, plausible_law, points_of, simulate
 from scaling.sweeps.templates import start
@@ -90,7 +90,7 @@ def test_a_wider_design_is_expected_to_tell_more(small: Values, planned: Callabl
 
 def test_gradients_are_those_of_the_log_loss(draws: Draws, more: Points) -> None:
     """Against differences of the law itself, at each draw, in log a, alpha, log b, beta, E around the centre."""
-    one = ensemble(more, draws, target=1e20, noise=1.0)
+    one = ensemble(more, draws, target=1e20)
     n, d = (np.log(v).mean() for v in (draws.fit.points.params, draws.fit.points.tokens))
     for k in (0, 17):
         law = {name: float(values[k]) for name, values in draws.parameters.items()}
@@ -107,11 +107,12 @@ def test_gradients_are_those_of_the_log_loss(draws: Draws, more: Points) -> None
                     term, centre = ("A", n) if name == "alpha" else ("B", d)
                     other[term] *= math.exp(sign * step * centre)
                 moved.append(np.log(loss_of(other, more)))
-            assert one.gradients[k, :, place] == pytest.approx((moved[0] - moved[1]) / (2 * step), abs=1e-6)
+            own = one.gradients[k, :, place] * draws.fit.sigma_log
+            assert own == pytest.approx((moved[0] - moved[1]) / (2 * step), abs=1e-6)
 
 
 def test_the_goal_is_the_loss_at_the_frontier(draws: Draws, more: Points) -> None:
-    one = ensemble(more, draws, target=1e20, noise=1.0)
+    one = ensemble(more, draws, target=1e20)
     n = np.log(draws.fit.points.params).mean()
     k, step = 5, 1e-4
     losses = []
@@ -131,12 +132,13 @@ def test_variance_left_is_that_of_the_joint_information(draws: Draws, more: Poin
     for k in range(len(one.goal)):
         rows = one.gradients[k, chosen]
         direct.append(one.goal[k] @ np.linalg.inv(one.information[k] + rows.T @ rows) @ one.goal[k])
-    assert variance_left(one, chosen) == pytest.approx(np.mean(direct), rel=1e-8)
+    assert variance_left(one, chosen) == pytest.approx(np.exp(np.mean(np.log(direct))), rel=1e-8)
 
 
 def test_chosen_runs_are_paid_and_beat_random_and_cheapest_first(draws: Draws, more: Points) -> None:
     one, spend = ensemble(more, draws, target=1e20), 3e19
     (chosen,) = choose([one], spend)
+    assert chosen
     assert len(set(chosen)) == len(chosen)
     assert one.cost[chosen].sum() <= spend
 
@@ -169,30 +171,63 @@ def fitted(small: Values, read: Callable[[Values], Sweep]) -> tuple[Sweep, dict[
     return sweep, found
 
 
-def test_a_proposal_is_a_sweep_that_plans_to_the_same_runs(
-    fitted: tuple[Sweep, dict[str, Draws]], tmp_path: Path
+def test_candidates_look_like_the_runs_of_the_sweep(fitted: tuple[Sweep, dict[str, Draws]]) -> None:
+    sweep, _ = fitted
+    own = plan(sweep, vocab_size=256)
+    offered = candidates(own, vocab_size=256)
+    assert {one.line for one in offered} == {"dense", "low_rank@0.25", "low_rank@0.5"}
+    assert {one.kind for one in offered} == {"cell", "seed"}
+    runs = [run for one in offered for run in one.runs]
+    assert min(run.run.steps for run in runs) >= 500
+    ratios = [run.run.tokens / run.counts.params_matmul for run in own.runs]
+    own_range = min(ratios) / 1.03, max(ratios) * 1.03
+    assert all(own_range[0] <= run.run.tokens / run.counts.params_matmul <= own_range[1] for run in runs)
+    assert max(one.budget or 0 for one in offered) <= 10.3 * max(sweep.grid.budgets)
+    assert not {run.run.id for run in runs} & {run.run.id for run in own.runs}
+    assert str(domain_of(own)).startswith("at least 500 steps")
+
+
+def test_the_filter_min_steps_says_how_many_steps_are_enough(
+    small: Values, read: Callable[[Values], Sweep], fitted: tuple[Sweep, dict[str, Draws]]
 ) -> None:
-    sweep, draws = fitted
-    options = candidates(sweep, vocab_size=256, spend=1e12)
-    assert {run.line for run in options.runs} == {"dense", "low_rank@0.25", "low_rank@0.5"}
-    proposal = propose(options, draws, spend=1e12, target=1e13)
-    assert 0 < proposal.spent <= 1e12
-    assert proposal.spent == pytest.approx(sum(run.flops for run in proposal.runs))
-    assert all(proposal.after[line] < proposal.before[line] for line in draws)
-    path = tmp_path / "sweeps" / "next.yaml"
-    path.write_text(proposed_sweep(sweep, proposal))
-    again = plan(load_sweep(path), vocab_size=256)
-    assert {run.run.id for run in again.runs} == {run.run.id for run in proposal.runs}
-    assert load_sweep(path).name == "small-next"
+    small["grid"]["filters"] = {"min_steps": 100}
+    offered = candidates(plan(read(small), vocab_size=256), vocab_size=256)
+    assert 100 <= min(run.run.steps for one in offered for run in one.runs) < 500
 
 
-def test_too_small_a_spend_is_refused_in_words(fitted: tuple[Sweep, dict[str, Draws]]) -> None:
+def test_no_candidate_where_the_recipe_is_valid_nowhere(small: Values, read: Callable[[Values], Sweep]) -> None:
+    small["training"]["batch_tokens"] = 32768
+    with pytest.raises(PlanError, match="recipe of this sweep is valid") as refused:
+        candidates(plan(read(small), vocab_size=256), vocab_size=256)
+    assert "500 steps" in str(refused.value)
+
+
+def test_every_candidate_is_run_by_a_sweep_with_its_point(fitted: tuple[Sweep, dict[str, Draws]]) -> None:
+    sweep, _ = fitted
+    own = plan(sweep, vocab_size=256)
+    offered = candidates(own, vocab_size=256)
+    before = {run.run.id for run in own.runs}
+    for one in (offered[0], offered[-1]):
+        again = plan(extended(sweep, [one.point]), vocab_size=256)
+        added = {run.run.id for run in again.runs} - before
+        assert added == {run.run.id for run in one.runs}
+        assert before <= {run.run.id for run in again.runs}
+
+
+def test_what_sharpens_a_prediction_is_paid_and_worth_it(fitted: tuple[Sweep, dict[str, Draws]]) -> None:
     sweep, draws = fitted
-    options = candidates(sweep, vocab_size=256, spend=1e12)
-    with pytest.raises(PlanError, match="no run can be added"):
-        propose(options, draws, spend=1e3, target=1e13)
-    with pytest.raises(PlanError, match="no run can be added"):
-        propose(dataclasses.replace(options, runs=()), draws, spend=1e12, target=1e13)
+    own = plan(sweep, vocab_size=256)
+    offered = candidates(own, vocab_size=256)
+    counts = {"column": own.params_column, "convention": "exact"}
+    sharper = sharpen(offered, draws, spend=1e13, target=1e14, **counts)
+    assert 0 < sum(one.compute for one in sharper.cells) <= 1e13
+    assert len(sharper.cells) < 40
+    assert all(one.kind == "cell" for one in sharper.cells)
+    assert all(sharper.after[line] < sharper.before[line] for line in draws)
+    with pytest.raises(PlanError, match="no cell can be added"):
+        sharpen(offered, draws, spend=1e3, target=1e13, **counts)
+    with pytest.raises(PlanError, match="no cell can be added"):
+        sharpen([], draws, spend=1e12, target=1e13, **counts)
 
 
 def test_init_writes_a_sweep_that_plans_and_never_overwrites(tmp_path: Path) -> None:

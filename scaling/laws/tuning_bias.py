@@ -64,7 +64,8 @@ class Selection:
         loss: of the cell, nats; `shift` is what the winner's runs are moved by to have it (0 without a parabola).
         settings: tried; `contenders` of them lie within 2σ of the winner.
         noise_nats: σ of a setting's mean; `bias_nats` how much choosing lowered the loss. None without seed noise.
-        at_edge: the best value was the first or last one tried.
+        at_edge: the best value was the first or last one tried; None where that says nothing: of one or two values, or
+            of settings that are no values of one number.
         parabola: the loss is the bottom of a parabola.
     """
 
@@ -76,7 +77,7 @@ class Selection:
     contenders: int
     noise_nats: float | None
     bias_nats: float | None
-    at_edge: bool
+    at_edge: bool | None
     parabola: bool
 
 
@@ -240,7 +241,7 @@ def _choose_cell(
     winners, bottoms = _keep(means[None], cell.log_values)
     best, shift = int(winners[0]), float(bottoms[0] - means[winners[0]])
     place = cell.log_values
-    at_edge = place is not None and place[best] in (place.min(), place.max())
+    at_edge = None if place is None else bool(place[best] in (place.min(), place.max()))
     rows = cell.runs[best]
     contenders, noise, bias = len(cell.settings), None, None
     if sigma is not None and profile is not None:
@@ -252,7 +253,7 @@ def _choose_cell(
     known_sigma = None if noise is None else float(noise)
     setting, parabola = cell.settings[best], shift != 0.0
     return Selection(
-        cell.name, setting, kept, shift, len(means), contenders, known_sigma, bias, bool(at_edge), parabola
+        cell.name, setting, kept, shift, len(means), contenders, known_sigma, bias, at_edge, parabola
     ), rows
 
 

@@ -61,7 +61,7 @@ def selection_table(study: Study) -> Table:
             kept = "bottom of a parabola" if choice.parabola else "the winner's mean"
             place = (line.name, cell.budget, cell.shape, cell.params, choice.setting)
             tried = (choice.settings, choice.contenders if choice.noise_nats else None)
-            edge = "yes" if choice.at_edge else "no"
+            edge = {True: "yes", False: "no", None: "cannot tell"}[choice.at_edge]
             rows.append((*place, *tried, kept, choice.loss, choice.bias_nats, edge))
     columns = (
         _LINE,

@@ -173,7 +173,9 @@ class Stages:
         return near
 
     def _at_edge(self, winner: Key) -> list[str]:
-        return [name for name, value in winner if value in (min(self.tuned[name]), max(self.tuned[name]))]
+        """Hyperparameters whose best value is the first or last of its list; one of two values always is."""
+        lists = {name: values for name, values in self.tuned.items() if len(values) > 2}
+        return [name for name, value in winner if name in lists and value in (min(lists[name]), max(lists[name]))]
 
     def _seeds(self) -> dict[CellKey, tuple[int, ...]]:
         """The seeds of every cell that has more than the others."""

@@ -109,6 +109,12 @@ def test_an_optimum_at_the_edge_of_the_rates_is_noticed():
     assert "rate_at_edge" in codes(selection_checks(choices))
 
 
+def test_two_rates_cannot_tell_whether_the_best_is_bracketed():
+    _, choices = choose(trials(settings=2)[0])
+    assert {choice.at_edge for choice in choices} == {None}
+    assert "rate_at_edge" not in codes(selection_checks(choices))
+
+
 def test_draws_choose_again():
     runs, _ = trials(noise=0.01, depth=0.02)
     points, _ = choose(runs, sigma=0.01)

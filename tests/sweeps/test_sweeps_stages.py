@@ -83,6 +83,8 @@ def test_a_rate_at_the_edge_of_its_list_is_said(tuned: Values, planned: Planned)
     first = planned(tuned)
     assert "rate_at_edge" not in codes(planned(tuned, losses=finished(first, best=0.02)))
     assert "rate_at_edge" in codes(planned(tuned, losses=finished(first, best=0.05)))
+    tuned["families"]["dense"]["lr"] = [0.01, 0.02]
+    assert "rate_at_edge" not in codes(planned(tuned, losses=finished(planned(tuned), best=0.02)))
 
 
 def test_a_rate_that_does_not_transfer_is_said(tuned: Values, planned: Planned) -> None:

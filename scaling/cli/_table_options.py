@@ -97,6 +97,16 @@ class TableChoice:
             for loss in self.loss or (None,)
         ]
 
+    def arguments(self) -> list[str]:
+        """The options as they are written on the line."""
+        written = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            for one in value if isinstance(value, tuple) else [] if value is None else [value]:
+                pairs = ",".join(f"{left}={right}" for left, right in one.items()) if isinstance(one, Mapping) else one
+                written += [f"--{field.name.replace('_', '-')}", pairs]
+        return written
+
     def refuse_for_ours(self, why: str = "a sweep's table has our own columns") -> None:
         """A usage error where something was given, for a source that needs none of it."""
         if given := [field.name for field in fields(self) if getattr(self, field.name)]:

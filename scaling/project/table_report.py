@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,21 @@ from scaling.errors import ScalingError
 from scaling.results.folder import ResultsFolder
 
 if TYPE_CHECKING:
+    from scaling.analysis.table.decisions import TableReport
+    from scaling.analysis.table.reading import TableOptions
     from scaling.report.html import WrittenReport
 
 TABLE = "runs.csv"
 
 
-def report_of_table(table: Path, root: Path | None) -> WrittenReport:
+def report_of_table(
+    table: Path,
+    root: Path | None,
+    options: TableOptions | None = None,
+    *,
+    command: str | None = None,
+    on_read: Callable[[TableReport], None] | None = None,
+) -> WrittenReport:
     """The report of a runs.csv, in its folder, with the settings of `sweeps/<folder's name>.yaml` where there is one.
 
     That of any other table lies in the folder <table>_report beside it.
@@ -25,25 +35,32 @@ def report_of_table(table: Path, root: Path | None) -> WrittenReport:
     Args:
         table: the file, or its folder.
         root: where `sweeps/` lies; the parent of the `results/` folder where left out.
+        options: how the table is read.
+        command: makes the report of a foreign table again, for the page.
+        on_read: called with how a foreign table was read, before its study begins.
 
     Raises:
-        DataError: the table cannot be read.
+        DataError: the table cannot be read, or `options` do not fit it.
         SpecError: the sweep file cannot be read.
         ScalingError: no run is finished.
     """
     from scaling.analysis.settings import Settings, settings_of
     from scaling.analysis.study import settings_for_table, study_rows
-    from scaling.analysis.table_reader import ForeignRow, read_table
+    from scaling.analysis.table_reader import ForeignRow, load_table
     from scaling.report.html import Context, write_page
     from scaling.sweeps.schema import load_sweep
 
     path = table / TABLE if table.is_dir() else table
-    rows = read_table(path)
+    loaded = load_table(path, options)
+    rows = loaded.rows
     if rows and isinstance(rows[0], ForeignRow):
+        if on_read is not None:
+            on_read(loaded.report)
         study = study_rows(rows, settings=settings_for_table(rows, Settings()))
         study.require_law()
         folder = path.with_name(f"{path.stem}_report")
-        return write_page(study, folder, Context(path.stem, "", (f"scaling report {path.name}",)))
+        context = Context(path.stem, "", (command or f"scaling report {path.name}",), read=loaded.report)
+        return write_page(study, folder, context)
     place = ResultsFolder.of(path, root)
     if not any(row.completed for row in rows):
         raise ScalingError("no run of this table is finished", where=str(path), hint="scaling collect SWEEP")

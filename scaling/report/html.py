@@ -18,6 +18,7 @@ from typing import Any
 
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
+from scaling.analysis.table.decisions import TableReport
 from scaling.checks import Check, by_severity
 from scaling.files import write_atomic
 from scaling.laws.comparison import AXES
@@ -55,6 +56,7 @@ class Context:
         plan_checks: what the plan noticed.
         messages: run id -> why it failed.
         facts: more (name, value) pairs for "what was run", such as the code version.
+        read: how a foreign table was read.
     """
 
     sweep: str
@@ -64,6 +66,7 @@ class Context:
     plan_checks: Sequence[Check] = ()
     messages: Mapping[str, str] = field(default_factory=dict)
     facts: Sequence[tuple[str, str]] = ()
+    read: TableReport | None = None
 
 
 def context_of(sweep: Sweep, launch: Launch, runs: Sequence[RunStatus]) -> Context:
@@ -192,6 +195,7 @@ def _missing_tables(study: Study, context: Context) -> list[Table]:
     tables = [
         Table("dropped", "Runs that are no data points", columns, rows),
         Table("plan_dropped", "Cells the plan left out", (Column("cell", "cell"), Column("reason", "why")), planned),
+        *([] if context.read is None else [_left_out(context.read)]),
     ]
     return [table for table in tables if table.rows]
 
@@ -221,7 +225,22 @@ def _facts(study: Study, context: Context) -> list[tuple[str, str]]:
     epochs = [row.epochs for row in rows if row.epochs]
     if epochs:
         facts.append(("passes over the corpus", f"{format_number(min(epochs))} to {format_number(max(epochs))}"))
-    return [*facts, *context.facts]
+    return [*facts, *_reading(context.read), *context.facts]
+
+
+def _reading(read: TableReport | None) -> list[tuple[str, str]]:
+    """How a foreign table was read, as (name, value)."""
+    if read is None:
+        return []
+    notes = [("note of the table", note) for note in read.notes]
+    return [("columns of the table", read.columns_text), *notes]
+
+
+def _left_out(read: TableReport) -> Table:
+    """The rows of a foreign table that were left out, and why."""
+    columns = (Column("row", "line"), Column("column", "column"), Column("value", "value"), Column("reason", "why"))
+    rows = tuple((row.row, row.column, row.value, row.reason) for row in read.dropped)
+    return Table("left_out", "Rows of the table that were left out", columns, rows)
 
 
 def _method(study: Study) -> str:

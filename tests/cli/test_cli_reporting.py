@@ -85,6 +85,25 @@ def test_a_table_with_families_is_compared_and_reported(two_lines: Path, capsys)
     assert (two_lines.parent / "two_report" / "report.html").is_file()
 
 
+def test_a_report_of_a_table_says_how_it_was_read(two_lines: Path, capsys) -> None:
+    table = two_lines.with_name("mine.csv")
+    table.write_text(two_lines.read_text().replace("params,tokens,loss", "N,tokens,val_loss") + "1e9,1e10,nan,a,1e18\n")
+    options = ["--where", "family == 'a'", "--unit", "N=1"]
+    assert main(["fit", str(table), *options, "--bootstrap", "0"]) == 0
+    fitted = capsys.readouterr().out
+    assert main(["report", str(table), *options]) == 0
+    said = capsys.readouterr().out
+    assert said.strip()
+    assert fitted.startswith(said.strip())
+    page = two_lines.with_name("mine_report").joinpath("report.html").read_text(encoding="utf-8")
+    assert "params = N (× 1, from --unit), tokens = tokens, loss = val_loss" in page
+    assert "a value is not finite" in page
+    assert "--where and --exclude keep 21 of 41 rows" in page
+    assert "scaling report mine.csv --unit N=1 --where" in page
+    assert main(["report", str(table), "--loss", "val_loss", "--loss", "tokens"]) == 2
+    assert main(["report", "sweeps/quickstart.yaml", "--where", "N > 1"]) == 2
+
+
 def test_the_loss_at_a_size_is_predicted_with_a_fixed_parameter_too(two_lines: Path, capsys) -> None:
     arguments = ["predict", str(two_lines), "--params", "5e8", "--tokens", "1e10", "--bootstrap", "50", "--json"]
     free, fixed = (document([*arguments, *more], capsys)["predictions"][0] for more in ((), ("--fix", "E=1.7")))

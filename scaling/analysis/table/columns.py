@@ -45,40 +45,40 @@ def find_columns(
         DataError: a chosen column is not there, several could be meant, or the losses are missing.
     """
     check_chosen(raw, chosen)
-    found = dict(chosen)
+    mapping = dict(chosen)
     if loss is not None:
-        found["loss"] = _named(raw, loss)
-    free = [name for name in raw.columns if name not in found.values()]
+        mapping["loss"] = _named(raw, loss)
+    free = [name for name in raw.columns if name not in mapping.values()]
     roles = {name: role_of(name) for name in free}
 
     def candidates(role: Role) -> list[str]:
         return [name for name in free if roles[name] == role]
 
-    if "params" not in found and (column := _params(raw, candidates, numbers_of, notes)):
-        found["params"] = column
+    if "params" not in mapping and (column := _params(raw, candidates, numbers_of, notes)):
+        mapping["params"] = column
     for role in _SINGLE:
-        if role not in found and (column := _one(raw, role, candidates(role), numbers_of)):
-            found[role] = column
+        if role not in mapping and (column := _one(raw, role, candidates(role), numbers_of)):
+            mapping[role] = column
     for role in _FIRST:
-        if role not in found and (names := candidates(role)):
-            found[role] = _preferred(role, names)
-    if "loss" not in found:
-        found["loss"] = _loss(raw, candidates("loss"), numbers_of, notes)
-    others = [name for name in raw.columns if name not in found.values()]
+        if role not in mapping and (names := candidates(role)):
+            mapping[role] = _preferred(role, names)
+    if "loss" not in mapping:
+        mapping["loss"] = _loss(raw, candidates("loss"), numbers_of, notes)
+    others = [name for name in raw.columns if name not in mapping.values()]
     for name in others:  # any column under exactly our name
         key = name.strip().lower()
-        if key in (*COLUMNS, *OPTIONAL) and key not in found and key not in get_args(Role):
-            found[key] = name
+        if key in (*COLUMNS, *OPTIONAL) and key not in mapping and key not in get_args(Role):
+            mapping[key] = name
     for role in COUNTS[:3]:  # beside N, for a law in every convention
-        if role not in found and len(names := candidates(role)) == 1:
-            found[role] = names[0]
-    return found
+        if role not in mapping and len(names := candidates(role)) == 1:
+            mapping[role] = names[0]
+    return mapping
 
 
 def check_chosen(raw: RawTable, chosen: Mapping[str, str]) -> None:
     """Refuses names of `--columns` that are not ours, and names that are not the table's."""
-    known = dict.fromkeys((*REQUIRED, *OPTIONAL, *COLUMNS, "run", "step", "tokens_per_param"))
-    if unknown := [name for name in chosen if name not in known]:
+    names = dict.fromkeys((*REQUIRED, *OPTIONAL, *COLUMNS, "run", "step", "tokens_per_param"))
+    if unknown := [name for name in chosen if name not in names]:
         raise DataError(
             f"--columns gives a name to {', '.join(unknown)}, which no table has",
             where=raw.where,
@@ -162,11 +162,11 @@ def _one_metric(first: Array, other: Array, name: str) -> bool:
     if loss_unit(name) == "ppl":
         with np.errstate(all="ignore"):
             return _close(first, np.log(np.where(other > 0, other, math.nan)), _SAME)
-    known = np.isfinite(first) & np.isfinite(other) & (first > 0) & (other > 0)
-    if known.sum() < 2:
+    both = np.isfinite(first) & np.isfinite(other) & (first > 0) & (other > 0)
+    if both.sum() < 2:
         return False
     with np.errstate(all="ignore"):
-        ratio = other[known] / first[known]
+        ratio = other[both] / first[both]
         middle = float(np.median(ratio))
     same = middle == 1.0 if loss_unit(name) == "nats" else True
     return same and bool(np.abs(ratio / middle - 1).max() < _SAME)

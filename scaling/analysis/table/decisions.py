@@ -49,21 +49,25 @@ class TableReport:
 
     def lines(self) -> list[str]:
         """The same in words: the mapping with its units in one line, then what was left out, then the notes."""
-        told = ", ".join(f"{ours} = {theirs}{self._unit(theirs)}" for ours, theirs in self.mapping.items())
-        return [f"columns: {told}", *self._left_out(), *(f"note: {note}" for note in self.notes)]
+        return [f"columns: {self.columns_text}", *self._left_out(), *(f"note: {note}" for note in self.notes)]
+
+    @property
+    def columns_text(self) -> str:
+        """The mapping with its units: ``params = N, tokens = D (× 1e+09, from its name)``."""
+        return ", ".join(f"{ours} = {theirs}{self._unit(theirs)}" for ours, theirs in self.mapping.items())
 
     def _unit(self, column: str) -> str:
         return f" ({self.units[column]})" if column in self.units else ""
 
     def _left_out(self) -> Iterator[str]:
         if self.dropped:
-            shown = "; ".join(_told(row) for row in self.dropped[:_SHOWN])
+            first = "; ".join(_row_text(row) for row in self.dropped[:_SHOWN])
             more = f"; and {len(self.dropped) - _SHOWN} more (--json lists all)" if len(self.dropped) > _SHOWN else ""
             rows = "1 row is" if len(self.dropped) == 1 else f"{len(self.dropped)} rows are"
-            yield f"{rows} left out: {shown}{more}"
+            yield f"{rows} left out: {first}{more}"
 
 
-def _told(row: DroppedRow) -> str:
+def _row_text(row: DroppedRow) -> str:
     value = f" {row.value}" if row.value else ""
     column = f", {row.column}{value}" if row.column else ""
     return f"line {row.row}{column}: {row.reason}"

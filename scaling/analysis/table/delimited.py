@@ -134,19 +134,19 @@ def _is_number(cell: str) -> bool:
 def _start(text: str) -> tuple[int, str]:
     """Lines before the header (empty ones, comments, ``sep=;``), and the separator."""
     skipped = 0
-    said: str | None = None
+    declared: str | None = None
     sample: list[str] = []
     for line in io.StringIO(text, newline=""):
         bare = line.strip()
         if not sample and (not bare or bare.startswith("#") or bare.lower().startswith("sep=")):
             if bare.lower().startswith("sep="):
-                said = bare[4:5] or said
+                declared = bare[4:5] or declared
             skipped += 1
             continue
         sample.append(line)
         if len(sample) == _SAMPLE:
             break
-    return skipped, said or max(SEPARATORS, key=lambda separator: _score(sample, separator))
+    return skipped, declared or max(SEPARATORS, key=lambda separator: _score(sample, separator))
 
 
 def _score(sample: list[str], separator: str) -> tuple[int, float, int]:
@@ -157,5 +157,5 @@ def _score(sample: list[str], separator: str) -> tuple[int, float, int]:
         return 0, 0.0, 0
     if not rows or len(rows[0]) == 1:
         return 0, 0.0, 0
-    known = sum(role_of(name) is not None for name in rows[0])
-    return known, sum(len(row) == len(rows[0]) for row in rows) / len(rows), len(rows[0])
+    recognised = sum(role_of(name) is not None for name in rows[0])
+    return recognised, sum(len(row) == len(rows[0]) for row in rows) / len(rows), len(rows[0])

@@ -75,15 +75,15 @@ def with_names_read(raw: RawTable, pattern: str | None) -> RawTable:
         names = [str(cell) for cell in raw.columns[run]]
     else:
         names = [_stem(raw.where)] * len(raw)
-    found: dict[str, dict[str, str | None]] = {}
+    groups: dict[str, dict[str, str | None]] = {}
     for n, name in enumerate(names):
-        if name not in found:
+        if name not in groups:
             match = compiled.search(name)
             if match is None:
                 raise DataError("a name does not match --name-pattern", where=raw.place(n), got=name, allowed=pattern)
-            found[name] = match.groupdict()
+            groups[name] = match.groupdict()
     for group in compiled.groupindex:
-        raw.columns[group] = [found[name][group] for name in names]
+        raw.columns[group] = [groups[name][group] for name in names]
     return raw
 
 

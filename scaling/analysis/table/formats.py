@@ -32,11 +32,11 @@ def read_raw(path: str | Path) -> RawTable:
     if path.is_dir() and (path / "runs.csv").is_file():
         return _read(path / "runs.csv")  # what `collect` writes beside other tables
     if path.is_dir():
-        found = sorted(one for one in path.iterdir() if one.is_file() and _kind(one) in KINDS)
-        return _joined(path, found)
+        files = sorted(one for one in path.iterdir() if one.is_file() and _kind(one) in KINDS)
+        return _joined(path, files)
     if not path.exists() and glob.has_magic(str(path)):
-        found = sorted(Path(one) for one in glob.glob(str(path), recursive=True))  # noqa: PTH207  absolute or not
-        return _joined(path, [one for one in found if one.is_file()])
+        files = sorted(Path(one) for one in glob.glob(str(path), recursive=True))  # noqa: PTH207  absolute or not
+        return _joined(path, [one for one in files if one.is_file()])
     if not path.is_file():
         allowed = "a .csv, .tsv, .json, .jsonl, .parquet or .xlsx file, a folder or glob of them, or a sweep"
         raise DataError("no such table", where=str(path), allowed=allowed)
@@ -116,7 +116,7 @@ def _joined(path: Path, files: list[Path]) -> RawTable:
         for n, line in enumerate(part.lines):
             table.add(line, flat({name: cells[n] for name, cells in part.columns.items()}))
             names.append(str(one))
-    made = table.table(str(path))
-    made.files = names
-    made.notes = [f"{len(files)} files are read as one table, one run each", *notes]
-    return made
+    joined = table.table(str(path))
+    joined.files = names
+    joined.notes = [f"{len(files)} files are read as one table, one run each", *notes]
+    return joined

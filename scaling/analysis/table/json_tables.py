@@ -57,9 +57,9 @@ def read_json_lines(text: str, where: str) -> RawTable:
         table.add(number, row)
     if first is not None and not table.lines:
         table.add(*first)
-    made = table.table(where)
-    made.notes += [note] if note else []
-    return made
+    table_of_lines = table.table(where)
+    table_of_lines.notes += [note] if note else []
+    return table_of_lines
 
 
 def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:

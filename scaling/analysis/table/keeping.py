@@ -26,10 +26,10 @@ _LARGEST = 1e36  # of N, D, C and everything else; a number beyond it is none th
 _LEAST = 1e-9
 
 
-def values_of(cells: Sequence[Cell], found: Array) -> Values:
+def values_of(cells: Sequence[Cell], values: Array) -> Values:
     """A column for an expression: numbers where every cell is one or missing, else texts."""
-    if all(np.isfinite(value) or is_missing(cell) for value, cell in zip(found, cells, strict=True)):
-        return found
+    if all(np.isfinite(value) or is_missing(cell) for value, cell in zip(values, cells, strict=True)):
+        return values
     return np.array(["" if cell is None else str(cell).strip() for cell in cells], dtype=object)
 
 
@@ -50,8 +50,8 @@ def wanted(
         if re.fullmatch(r"\d+(\s*,\s*\d+)*", one.strip()):
             lines = {int(number) for number in one.split(",")}
             if absent := lines - set(raw.lines):
-                told = ", ".join(map(str, sorted(absent)))
-                raise DataError(f"--exclude names line {told}, which holds no row", where=raw.where)
+                missing = ", ".join(map(str, sorted(absent)))
+                raise DataError(f"--exclude names line {missing}, which holds no row", where=raw.where)
             kept &= np.array([line not in lines for line in raw.lines], dtype=bool)
         elif run is not None and one in {str(cell) for cell in raw.columns[run]}:
             kept &= np.array([str(cell) != one for cell in raw.columns[run]], dtype=bool)
@@ -66,11 +66,11 @@ def wanted(
 
 def unfinished(raw: RawTable, state: str) -> list[tuple[int, DroppedRow]]:
     """Rows of runs that did not finish, by a column of states."""
-    found = []
+    dropped = []
     for n, cell in enumerate(raw.columns[state]):
         if str(cell).strip().lower() in _UNFINISHED:
-            found.append((n, DroppedRow(raw.lines[n], state, text_of(cell), "the run did not finish")))
-    return found
+            dropped.append((n, DroppedRow(raw.lines[n], state, text_of(cell), "the run did not finish")))
+    return dropped
 
 
 def unusable(
@@ -85,7 +85,7 @@ def unusable(
     Raises:
         DataError: no row would be left, or most cells of a needed column are texts.
     """
-    found: dict[int, DroppedRow] = {}
+    dropped: dict[int, DroppedRow] = {}
     for ours, values in amounts.items():
         cells = raw.columns[names[ours]]
         with np.errstate(invalid="ignore"):
@@ -96,23 +96,23 @@ def unusable(
             if reason == "a value is missing" and ours not in needed:
                 continue
             texts += reason == "a value is not a number"
-            found.setdefault(n, DroppedRow(raw.lines[n], names[ours], text_of(cells[n]), reason))
+            dropped.setdefault(n, DroppedRow(raw.lines[n], names[ours], text_of(cells[n]), reason))
         if ours in needed and texts > _MOST_UNREADABLE * len(raw):
-            raise _all_dropped(raw, found)
-    if len(found) == len(raw):
-        raise _all_dropped(raw, found)
-    return sorted(found.items())
+            raise _all_dropped(raw, dropped)
+    if len(dropped) == len(raw):
+        raise _all_dropped(raw, dropped)
+    return sorted(dropped.items())
 
 
-def _all_dropped(raw: RawTable, found: Mapping[int, DroppedRow]) -> DataError:
-    first = min(found)
-    row = found[first]
+def _all_dropped(raw: RawTable, dropped: Mapping[int, DroppedRow]) -> DataError:
+    first = min(dropped)
+    row = dropped[first]
     return DataError(
         row.reason,
         where=f"{raw.place(first)}: {row.column}",
         got=row.value or None,
         allowed="a finite positive number such as 50M, 1.3B, 2e9",
-        hint=f"{len(found)} of {len(raw)} rows cannot be used; another column may be meant: --columns, --loss, --unit",
+        hint=f"{len(dropped)} of {len(raw)} rows cannot be used; is another column meant? --columns, --loss, --unit",
     )
 
 
@@ -129,7 +129,7 @@ def _reason(cell: Cell, value: float) -> str:
 
 def impossible(params: Array, tokens: Array, loss: Array, lines: npt.NDArray[np.str_]) -> list[tuple[int, str]]:
     """(row, reason) of losses that are a tenth or ten times those of the nearest rows of their line."""
-    found = []
+    dropped = []
     for line in np.unique(lines):
         rows = np.flatnonzero(lines == line)
         if len(rows) <= _NEIGHBOURS:
@@ -143,5 +143,5 @@ def impossible(params: Array, tokens: Array, loss: Array, lines: npt.NDArray[np.
             near = rows[np.argsort(distance, kind="stable")[:_NEIGHBOURS]]
             beside = float(np.median(loss[near]))
             if not beside / _IMPOSSIBLE < loss[rows[n]] < beside * _IMPOSSIBLE:
-                found.append((int(rows[n]), f"impossible: the nearest rows have {beside:.3g} nats"))
-    return sorted(found)
+                dropped.append((int(rows[n]), f"impossible: the nearest rows have {beside:.3g} nats"))
+    return sorted(dropped)

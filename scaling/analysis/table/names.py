@@ -110,23 +110,23 @@ def taken_apart(name: str) -> HeaderName:
     text = name.strip()
     factor: float | None = None
     loss_unit: str | None = None
-    shown = ""
+    unit_text = ""
     for inside in re.findall(r"[(\[]\s*([^()\[\]]*?)\s*[)\]]", text):
         scale = unit_factor(inside)
         if scale is not None or inside.lower() in LOSS_UNITS:
-            factor, loss_unit, shown = scale or factor, LOSS_UNITS.get(inside.lower(), loss_unit), inside
+            factor, loss_unit, unit_text = scale or factor, LOSS_UNITS.get(inside.lower(), loss_unit), inside
             text = text.replace(inside, " ")
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", text)
     words = [word for word in re.split(r"[^0-9a-zA-Zα-ω]+", text.lower()) if word]
     if words and words[-1] in FLOP_UNITS:
-        factor, shown = FLOP_UNITS[words[-1]], words[-1]
+        factor, unit_text = FLOP_UNITS[words[-1]], words[-1]
         words[-1:] = [] if {"flops", "flop", "compute"} & set(words[:-1]) else ["flops"]
     elif len(words) > 1 and factor is None and words[-1] in MULTIPLES:
-        factor, shown = MULTIPLES[words[-1]], words[-1]
+        factor, unit_text = MULTIPLES[words[-1]], words[-1]
         del words[-1]
     elif len(words) > 1 and words[-1] in LOSS_UNITS and {"loss", "nll"} & set(words):
-        loss_unit, shown = LOSS_UNITS[words[-1]], words[-1]
-    return HeaderName(tuple(words), factor, loss_unit, shown)
+        loss_unit, unit_text = LOSS_UNITS[words[-1]], words[-1]
+    return HeaderName(tuple(words), factor, loss_unit, unit_text)
 
 
 def unit_factor(text: str) -> float | None:
@@ -152,22 +152,22 @@ def role_of(name: str) -> Role | None:
     words = list(name_of.words)
     while len(words) > 1 and words[0] in ("config", "summary", "cfg", "args", "hparams"):
         del words[0]
-    key, found = "_".join(words), set(words)
+    key, distinct = "_".join(words), set(words)
     for role, keys in _NAMES.items():
         if key in keys:
             return role
-    return _count(words) or _loss(found, key) or _amount(found, key)
+    return _count(words) or _loss(distinct, key) or _amount(distinct, key)
 
 
 def _count(words: list[str]) -> Role | None:
-    found, key = set(words), "_".join(words)
-    if not (found & _PARAMS or "n" in found or key in ("size", "model_size")) or found & _TOKENS:
+    distinct, key = set(words), "_".join(words)
+    if not (distinct & _PARAMS or "n" in distinct or key in ("size", "model_size")) or distinct & _TOKENS:
         return None
     if re.search(
         r"(non|no|without|ex|excluding|exclude|excl)_?(token_)?(emb|embed|embedding|embeddings|vocab)(_|$)", key
     ):
         return "params_non_embedding"
-    rest = found - _PARAMS - _FILLERS - {"size", "opt", "optimal"}
+    rest = distinct - _PARAMS - _FILLERS - {"size", "opt", "optimal"}
     if not rest:
         return "params"
     special: dict[str, Role] = {
@@ -190,8 +190,8 @@ def _amount(words: set[str], key: str) -> Role | None:
 
 
 def _loss(words: set[str], key: str) -> Role | None:
-    known = words & _LOSS or {"cross", "entropy"} <= words or "bits_per_" in key or key == "l"
-    return "loss" if known and not words & _NO_LOSS else None
+    is_loss = words & _LOSS or {"cross", "entropy"} <= words or "bits_per_" in key or key == "l"
+    return "loss" if is_loss and not words & _NO_LOSS else None
 
 
 def loss_unit(name: str) -> str:

@@ -106,15 +106,15 @@ class Reading:
         self._check_units()
         rows = self._rows(lines, of_lines, runs)
         report = TableReport(
-            self.raw.where, self._told(), self.units, tuple(self.dropped), tuple(dict.fromkeys(self.notes))
+            self.raw.where, self._mapping(), self.units, tuple(self.dropped), tuple(dict.fromkeys(self.notes))
         )
         return rows, report
 
     def _check_options(self) -> None:
-        known = {*self.raw.columns, *self.mapping}
+        columns = {*self.raw.columns, *self.mapping}
         for option, names in (("--unit", self.options.units), ("--last-per", [self.options.last_per])):
             for name in names:
-                if name is not None and name not in known:
+                if name is not None and name not in columns:
                     allowed = ", ".join(self.raw.columns)
                     raise DataError(
                         f"{option} names {name}, which the table does not have", where=self.raw.where, allowed=allowed
@@ -128,17 +128,19 @@ class Reading:
             if ours not in self.mapping:
                 continue
             column = self.mapping[ours]
-            found = self.numbers_of(column)
-            factor, told = units.amount_unit(column, self._unit(ours)) if ours in _AMOUNTS else (1.0, "")
-            if found.suffixed:
-                factor, told = 1.0, "suffixes"
-            if told:
-                self.units[column] = told
-            self.amounts[ours] = found.values if factor == 1.0 else scaled(found.values, factor)
+            column_numbers = self.numbers_of(column)
+            factor, unit = units.amount_unit(column, self._unit(ours)) if ours in _AMOUNTS else (1.0, "")
+            if column_numbers.suffixed:
+                factor, unit = 1.0, "suffixes"
+            if unit:
+                self.units[column] = unit
+            self.amounts[ours] = column_numbers.values if factor == 1.0 else scaled(column_numbers.values, factor)
         column = self.mapping["loss"]
-        self.amounts["loss"], unit, told = units.to_nats(self.numbers_of(column).values, column, self._unit("loss"))
+        self.amounts["loss"], unit, conversion = units.to_nats(
+            self.numbers_of(column).values, column, self._unit("loss")
+        )
         if unit != "nats":
-            self.units[column] = told
+            self.units[column] = conversion
 
     def keep(self, rows: Iterable[int]) -> None:
         """Goes on with some rows."""
@@ -147,12 +149,12 @@ class Reading:
             return
         self.raw = self.raw.select(index.tolist())
         self.amounts = {name: values[index] for name, values in self.amounts.items()}
-        self._numbers = {name: Numbers(found.values[index], found.suffixed) for name, found in self._numbers.items()}
+        self._numbers = {name: Numbers(one.values[index], one.suffixed) for name, one in self._numbers.items()}
 
-    def drop(self, found: Sequence[tuple[int, DroppedRow]]) -> None:
+    def drop(self, rows: Sequence[tuple[int, DroppedRow]]) -> None:
         """Leaves rows out and lists them."""
-        self.dropped += [row for _, row in found]
-        gone = {n for n, _ in found}
+        self.dropped += [row for _, row in rows]
+        gone = {n for n, _ in rows}
         self.keep(n for n in range(len(self.raw)) if n not in gone)
 
     def _select_wanted(self) -> None:
@@ -196,16 +198,16 @@ class Reading:
             raise no_column(self.raw, "params, tokens")
         if not missing:
             return
-        known = "tokens" if missing == ["params"] else "params"
-        values, told = self._computed(missing[0], known)
+        given = "tokens" if missing == ["params"] else "params"
+        values, formula = self._computed(missing[0], given)
         self.amounts[missing[0]] = values
-        self.mapping[missing[0]] = told
-        self.notes.append(f"the table has no {missing[0]}: {'D' if known == 'params' else 'N'} = {told}")
+        self.mapping[missing[0]] = formula
+        self.notes.append(f"the table has no {missing[0]}: {'D' if given == 'params' else 'N'} = {formula}")
 
-    def _computed(self, missing: str, known: str) -> tuple[Array, str]:
+    def _computed(self, missing: str, given: str) -> tuple[Array, str]:
         amounts, names = self.amounts, self.mapping
         if spent := self._spent():
-            return amounts[spent] / (FLOPS_PER_PARAM_TOKEN * amounts[known]), f"{names[spent]} / (6 · {names[known]})"
+            return amounts[spent] / (FLOPS_PER_PARAM_TOKEN * amounts[given]), f"{names[spent]} / (6 · {names[given]})"
         if missing == "tokens":
             if {"step", "batch_tokens"} <= names.keys():
                 return amounts["step"] * amounts["batch_tokens"], f"{names['step']} · {names['batch_tokens']}"
@@ -214,8 +216,8 @@ class Reading:
                     "params"
                 ], f"{names['tokens_per_param']} · {names['params']}"
             if "chinchilla_multiple" in names:
-                told = f"{CHINCHILLA_TOKENS:g} · {names['chinchilla_multiple']} · {names['params']}"
-                return CHINCHILLA_TOKENS * amounts["chinchilla_multiple"] * amounts["params"], told
+                formula = f"{CHINCHILLA_TOKENS:g} · {names['chinchilla_multiple']} · {names['params']}"
+                return CHINCHILLA_TOKENS * amounts["chinchilla_multiple"] * amounts["params"], formula
         more = f", and no FLOPs to compute {'D' if missing == 'tokens' else 'N'} from"
         if "step" in names and missing == "tokens":
             more = f"; it has {names['step']}, which take a column batch_tokens (tokens of one step)"
@@ -260,12 +262,12 @@ class Reading:
     def _drop_impossible(
         self, lines: row_kinds.Labels, runs: row_kinds.Labels | None
     ) -> tuple[row_kinds.Labels, row_kinds.Labels | None]:
-        found = keeping.impossible(self.amounts["params"], self.amounts["tokens"], self.amounts["loss"], lines)
+        suspects = keeping.impossible(self.amounts["params"], self.amounts["tokens"], self.amounts["loss"], lines)
         column = self.mapping["loss"]
         cells = self.raw.columns[column]
-        told = [(n, DroppedRow(self.raw.lines[n], column, text_of(cells[n]), reason)) for n, reason in found]
-        kept = np.setdiff1d(np.arange(len(lines)), [n for n, _ in found])
-        self.drop(told)
+        rows = [(n, DroppedRow(self.raw.lines[n], column, text_of(cells[n]), reason)) for n, reason in suspects]
+        kept = np.setdiff1d(np.arange(len(lines)), [n for n, _ in suspects])
+        self.drop(rows)
         return lines[kept], None if runs is None else runs[kept]
 
     def _check_units(self) -> None:
@@ -371,9 +373,9 @@ class Reading:
         own = [ours for ours in TUNABLE if ours in fields and ours in self.mapping]
         own = [ours for ours in own if row_kinds.tuned(self.raw, groups, [self.mapping[ours]])]
         if names or own:
-            told = ", ".join(dict.fromkeys([*(self.mapping[ours] for ours in own), *names]))
+            settings = ", ".join(dict.fromkeys([*(self.mapping[ours] for ours in own), *names]))
             self.notes.append(
-                f"tuned settings: {told}; {len(set(groups))} cells, the best of each is kept and its bias told"
+                f"tuned settings: {settings}; {len(set(groups))} cells, each keeps its best with its selection bias"
             )
         for name in (*own, *(["seed"] if "seed" in fields else [])):
             cells.append(fields[name])
@@ -398,7 +400,7 @@ class Reading:
             more = f" and {len(names) - _MANY} more" if len(names) > _MANY else ""
             self.notes.append(f"columns not used: {', '.join(names[:_MANY])}{more}")
 
-    def _told(self) -> dict[str, str]:
+    def _mapping(self) -> dict[str, str]:
         order = ("params", "tokens", "loss", "flops", "budget")
         names = [name for name in order if name in self.mapping]
         return {
@@ -409,9 +411,9 @@ class Reading:
 
 def _decimal(raw: RawTable) -> Decimal | None:
     """Which sign marks decimals in this file, as far as its cells or its separator say."""
-    said = {decimal_of(cells) for cells in raw.columns.values()} - {None}
-    if said:
-        return "." if "." in said else ","
+    signs = {decimal_of(cells) for cells in raw.columns.values()} - {None}
+    if signs:
+        return "." if "." in signs else ","
     return "," if raw.decimal_comma else None
 
 

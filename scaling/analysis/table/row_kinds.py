@@ -41,9 +41,9 @@ def line_labels(raw: RawTable, columns: Sequence[str], asked: str | None, notes:
     varying = _independent(raw, varying)
     labels = [" ".join(text for name in varying if (text := text_of(raw.columns[name][n]))) for n in range(len(raw))]
     if len(set(labels)) > 1:
-        told = ", ".join(dict.fromkeys(labels))
+        names = ", ".join(dict.fromkeys(labels))
         notes.append(
-            f"{len(set(labels))} lines by {', '.join(varying)}: {told if len(told) < 200 else told[:197] + '...'}"
+            f"{len(set(labels))} lines by {', '.join(varying)}: {names if len(names) < 200 else names[:197] + '...'}"
         )
     return np.array(labels, dtype=np.str_), varying
 
@@ -135,11 +135,11 @@ def ask_what_separates(
     quoted = name if name.isidentifier() else f"`{name}`"
     cells = [cell for cell in raw.columns[name] if not is_missing(cell)]
     value = repr(cells[0]) if not (isinstance(cells[0], str) and _numeric(cells[0])) else cells[0]
-    shown = ", ".join(dict.fromkeys(text_of(cell) for cell in cells))
+    levels = ", ".join(dict.fromkeys(text_of(cell) for cell in cells))
     raise DataError(
         f"{count} (N, D) appear in several rows, told apart by {', '.join(separating)}",
         where=raw.where,
-        got=f"{name}: {shown}",
+        got=f"{name}: {levels}",
         hint=f'keep one: --where "{quoted} == {value}"; or a law for each: --columns {shlex.quote(f"family={name}")}',
     )
 

@@ -26,7 +26,7 @@ _PLAUSIBLE = {"params": (1e4, 1e14), "tokens": (1e6, 1e16), "flops": (1e10, 1e29
 _TOKENS_PER_PARAM = (0.1, 1e5)  # assumption
 _SIZE_UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _FLOP_UNITS = {"GFLOPs": 1e9, "TFLOPs": 1e12, "PFLOPs": 1e15, "EFLOPs": 1e18, "PF-days": PF_DAY, "ZFLOPs": 1e21}
-_TOLD = {
+_CONVERSIONS = {
     "nats": "nats",
     "bits": "bits × ln 2 = nats",
     "ppl": "ln(perplexity) = nats",
@@ -35,53 +35,53 @@ _TOLD = {
 }
 
 
-def amount_unit(column: str, said: str | None) -> tuple[float, str]:
-    """(factor, unit as it is written) of a column of sizes, tokens or FLOPs; `said` is that of `--unit`.
+def amount_unit(column: str, given: str | None) -> tuple[float, str]:
+    """(factor, unit as it is written) of a column of sizes, tokens or FLOPs; `given` is that of `--unit`.
 
     Raises:
-        DataError: `said` is no unit.
+        DataError: `given` is no unit.
     """
-    if said is None:
+    if given is None:
         apart = taken_apart(column)
         return (1.0, "") if apart.factor is None else (apart.factor, f"× {apart.factor:g}, from its name")
-    factor = unit_factor(said)
+    factor = unit_factor(given)
     if factor is None:
         try:
-            factor = float(said)
+            factor = float(given)
         except ValueError:
             factor = math.nan
     if not (math.isfinite(factor) and factor > 0):
         raise DataError(
             f"--unit gives {column} a unit that it cannot have",
-            got=said,
+            got=given,
             allowed="K, M, B, T, 1e21, GFLOPs, PF-days, ...",
         )
     return factor, f"× {factor:g}, from --unit"
 
 
-def to_nats(values: Array, column: str, said: str | None) -> tuple[Array, str, str]:
+def to_nats(values: Array, column: str, given: str | None) -> tuple[Array, str, str]:
     """(the losses in nats, the unit they were in, the conversion in words).
 
     Raises:
-        DataError: `said` is no unit of a loss.
+        DataError: `given` is no unit of a loss.
     """
-    unit = loss_unit(column) if said is None else LOSS_UNITS.get(said.strip().lower(), "")
+    unit = loss_unit(column) if given is None else LOSS_UNITS.get(given.strip().lower(), "")
     if not unit:
-        raise DataError(f"--unit gives {column} a unit that it cannot have", got=said, allowed=", ".join(_TOLD))
+        raise DataError(f"--unit gives {column} a unit that it cannot have", got=given, allowed=", ".join(_CONVERSIONS))
     with np.errstate(all="ignore"):
         if unit == "ppl":
-            return np.where(values > 0, np.log(values), math.nan), unit, _TOLD[unit]
-    return values * (1.0 if unit == "nats" else math.log(2)), unit, _TOLD[unit]
+            return np.where(values > 0, np.log(values), math.nan), unit, _CONVERSIONS[unit]
+    return values * (1.0 if unit == "nats" else math.log(2)), unit, _CONVERSIONS[unit]
 
 
 def check_loss(loss: Array, column: str, where: str) -> None:
     """Raises `DataError` where losses that are nats by name are too high to be any."""
-    known = loss[np.isfinite(loss)]
-    if known.size and float(np.median(known)) > LARGEST_LOSS:
+    finite = loss[np.isfinite(loss)]
+    if finite.size and float(np.median(finite)) > LARGEST_LOSS:
         raise DataError(
             f"{column} is too high for a loss in nats per token: no tokenizer has e^{LARGEST_LOSS:g} tokens",
             where=where,
-            got=f"median {float(np.median(known)):.4g}",
+            got=f"median {float(np.median(finite)):.4g}",
             hint=f"say its unit: --unit {column}=ppl for perplexity, or --unit {column}=nats to take it as it is",
         )
 
@@ -98,27 +98,29 @@ def check_sizes(params: Array, tokens: Array, names: Mapping[str, str]) -> Itera
 
 
 def check_flops(amounts: Mapping[str, Array], names: Mapping[str, str], where: str) -> Iterator[str]:
-    """Holds `flops` against 6 · `params` · `tokens`; yields what is said where they differ by a small factor.
+    """Holds `flops` against 6 · `params` · `tokens`; yields what is given where they differ by a small factor.
 
     Raises:
         DataError: they are orders of magnitude apart.
     """
-    known = amounts["flops"] > 0
-    if not known.any():
+    positive = amounts["flops"] > 0
+    if not positive.any():
         return
-    counted = FLOPS_PER_PARAM_TOKEN * amounts["params"][known] * amounts["tokens"][known]
-    ratio = float(np.exp(np.median(np.log(amounts["flops"][known]) - np.log(counted))))
+    counted = FLOPS_PER_PARAM_TOKEN * amounts["params"][positive] * amounts["tokens"][positive]
+    ratio = float(np.exp(np.median(np.log(amounts["flops"][positive]) - np.log(counted))))
     if 1 / _FAR < ratio < _FAR:
         if not 1 / _NEAR <= ratio <= _NEAR:
             yield f"{names['flops']} is {ratio:.3g} times 6·N·D: another way of counting N, D or FLOPs"
         return
-    medians = {role: float(np.median(values[known])) for role, values in amounts.items()}
-    found = list(_explanations(medians, ratio, names))
+    medians = {role: float(np.median(values[positive])) for role, values in amounts.items()}
+    options = list(_explanations(medians, ratio, names))
     raise DataError(
         f"{names['flops']} is {ratio:.2g} times 6 · {names['params']} · {names['tokens']}, so a unit is missing",
         where=where,
         got=", ".join(f"{names[role]} {medians[role]:.4g}" for role in names) + " (medians)",
-        hint=" or ".join(found) if found else f"say the unit: --unit {names['flops']}=1e21, or leave the column out",
+        hint=" or ".join(options)
+        if options
+        else f"say the unit: --unit {names['flops']}=1e21, or leave the column out",
     )
 
 
@@ -136,11 +138,11 @@ def _explanations(medians: Mapping[str, float], ratio: float, names: Mapping[str
             low <= medians[role] * scale[role] <= high for role, (low, high) in _PLAUSIBLE.items()
         )
         if plausible and 1 / _CLOSE < off < _CLOSE:
-            told = [
+            options = [
                 "--unit " + shlex.quote(f"{names[role]}={unit}")
                 for role, unit in zip(scale, units, strict=True)
                 if unit
             ]
-            good.append((len(told), abs(math.log(off)), " ".join(told)))
+            good.append((len(options), abs(math.log(off)), " ".join(options)))
     fewest = min((count for count, _, _ in good), default=0)
-    yield from (told for count, _, told in sorted(good) if count == fewest)
+    yield from (options for count, _, options in sorted(good) if count == fewest)

@@ -19,7 +19,7 @@ from scaling.project.opened import OpenSweep
 from scaling.project.planning import refuse_errors
 from scaling.project.reporting import rows_of, settings_of_sweep, study_of_rows
 from scaling.results.launches import last_launch
-from scaling.rows import CellKey, read_runs
+from scaling.rows import CellKey, RunRow, read_runs
 from scaling.runners.runner_file import Runner, load_runner, parse_runner
 from scaling.sweeps.candidates import Candidate, candidates, extended, values_of
 from scaling.sweeps.price import Splits, price
@@ -165,10 +165,15 @@ def _study(opened: OpenSweep) -> tuple[Study, Runner]:
     settings = replace(settings_of_sweep(opened), law=FORM)
     if last_launch(opened.root, opened.name) is None and opened.table.exists():
         opened.listener.message(f"never launched here: {opened.table} is read")
-        return study_of_rows(opened, read_runs(opened.table), settings), load_runner(None)
+        return study_of_rows(opened, _own(read_runs(opened.table)), settings), load_runner(None)
     launch = opened.current_launch()
-    rows = rows_of(launch, opened.statuses(launch))
-    return study_of_rows(opened, rows, settings), parse_runner(launch.runner_text, opened.path)
+    rows = rows_of(opened, launch, opened.statuses(launch))
+    return study_of_rows(opened, _own(rows), settings), parse_runner(launch.runner_text, opened.path)
+
+
+def _own(rows: Sequence[RunRow]) -> list[RunRow]:
+    """Without runs that were trained elsewhere, whose lines the sweep cannot train."""
+    return [row for row in rows if row.imported is None]
 
 
 def _fitting(offered: Sequence[Candidate], runner: Runner) -> list[Candidate]:

@@ -2,9 +2,10 @@
 
     python benchmarks/laws_delta.py [--studies 100] [--out results/benchmarks/laws_delta.md]
 
-Laws are drawn on designed 5×7 grids with clean (normal) noise, and with outliers (one run in ten has five times the
-noise); every study is fitted under each objective and given the intervals that `study_line` would give it. `loss` is
-the compute-optimal loss one decade beyond the largest budget, in per cent.
+Laws are drawn on designed grids with clean (normal) noise, with outliers (one run in ten has five times the noise), and
+with half of the variance shared by a budget; every study is fitted under each objective and given the intervals that
+`study_line` gives: noise in parts on a grid with budgets, case draws on a table without. `loss` is the compute-optimal
+loss one decade beyond the largest budget, in per cent.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from scaling.laws.draws import Kind, bootstrap
-from scaling.laws.fitting import fit
+from scaling.laws.draws import Draws, Kind, bootstrap
+from scaling.laws.fitting import Fit, fit
 from scaling.laws.frontier import frontier
+from scaling.laws.law_intervals import frontier_loss_interval, parameter_intervals
+from scaling.laws.noise_parts import noise_parts, part_draws
 from scaling.laws.objectives import Delta
 from scaling.laws.points import Array, Points
 
@@ -28,6 +31,7 @@ LAW = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 DESIGNS = ((3, 5), (5, 7))
 NOISES = (0.005, 0.01, 0.02)
 OUTLIERS, LARGER = 0.1, 5.0
+KINDS = ("clean", "outliers", "half by budget")
 CHOICES: tuple[tuple[str, str, Delta | None], ...] = (
     ("log_huber 1e-3", "log_huber", 1e-3),
     ("log_huber auto", "log_huber", "auto"),
@@ -44,13 +48,24 @@ def grid(budgets: int, sizes: int) -> tuple[Array, Array, Array]:
     return params, budget / (6 * params), budget
 
 
-def noise_of(rng: np.random.Generator, sigma: float, outliers: bool, count: int) -> Array:
-    """Noise of log loss [count]."""
-    scale = np.where(rng.random(count) < OUTLIERS, LARGER, 1.0) if outliers else np.ones(count)
+def noise_of(rng: np.random.Generator, sigma: float, how: str, budget: Array) -> Array:
+    """Noise of log loss [runs]."""
+    count = len(budget)
+    if how == "half by budget":
+        shared = rng.normal(size=len(np.unique(budget)))[np.unique(budget, return_inverse=True)[1]]
+        return sigma * np.sqrt(0.5) * (rng.normal(size=count) + shared)
+    scale = np.where(rng.random(count) < OUTLIERS, LARGER, 1.0) if how == "outliers" else np.ones(count)
     return sigma * scale * rng.normal(size=count)
 
 
-def rows(budgets: int, sizes: int, sigma: float, outliers: bool, kind: Kind, studies: int, draws: int) -> list[str]:
+def draws_of(result: Fit, kind: Kind, draws: int, seed: int) -> Draws:
+    """Those of `study_line`."""
+    if kind == "cases":
+        return bootstrap(result, draws=draws, seed=seed, kind=kind)
+    return part_draws(result, noise_parts(result), draws=draws, seed=seed)
+
+
+def rows(budgets: int, sizes: int, sigma: float, how: str, kind: Kind, studies: int, draws: int) -> list[str]:
     """One line of the table for every choice, all on the same studies."""
     params, tokens, budget = grid(budgets, sizes)
     clean = LAW["E"] + LAW["A"] * params ** -LAW["alpha"] + LAW["B"] * tokens ** -LAW["beta"]
@@ -61,15 +76,17 @@ def rows(budgets: int, sizes: int, sigma: float, outliers: bool, kind: Kind, stu
     found: dict[str, list[list[tuple[float, float, float]]]] = {name: [] for name, _, _ in CHOICES}
     for seed in range(studies):
         rng = np.random.default_rng((seed, budgets, sizes))
-        points = Points(params, tokens, clean * np.exp(noise_of(rng, sigma, outliers, len(clean))), budget=budget)
+        noisy = clean * np.exp(noise_of(rng, sigma, how, budget))
+        points = Points(params, tokens, noisy, budget=None if kind == "cases" else budget)
         for name, objective, delta in CHOICES:
             result = fit(points, objective=objective, delta=delta, polished=6)
-            sample = bootstrap(result, draws=draws, seed=seed, kind=kind)
-            best = frontier(result, draws=sample).at(target)
-            values = result.parameters | {"N": result.exponents["N"], "loss": best.loss}
-            intervals = {q: sample.interval(q) for q in QUANTITIES[:-1]} | {"loss": best.intervals["loss"]}
+            sample = draws_of(result, kind, draws, seed)
+            best = frontier(result, draws=sample)
+            values = result.parameters | {"N": result.exponents["N"], "loss": best.at(target).loss}
+            intervals = parameter_intervals(sample) | sample.exponent_intervals()
+            intervals["loss"] = frontier_loss_interval(best, target)
             found[name].append([(values[q], *intervals[q]) for q in QUANTITIES])
-    design, how = f"{budgets}×{sizes}", "outliers" if outliers else "clean"
+    design = f"{budgets}×{sizes}"
     lines = []
     for name, _, _ in CHOICES:
         table = np.array(found[name])  # studies, quantities, (value, low, high)
@@ -103,9 +120,9 @@ def main() -> None:
         "| grid | noise | kind of noise | draws | objective | alpha | beta | E | N | loss |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    cases = [(*DESIGNS[1], sigma, outliers, "residuals") for outliers in (False, True) for sigma in NOISES]
-    cases += [(*DESIGNS[0], 0.01, outliers, "residuals") for outliers in (False, True)]
-    cases += [(*DESIGNS[1], 0.01, outliers, "cases") for outliers in (False, True)]
+    cases = [(*DESIGNS[1], sigma, how, "residuals") for how in KINDS for sigma in NOISES]
+    cases += [(*DESIGNS[0], 0.01, how, "residuals") for how in KINDS]
+    cases += [(*DESIGNS[1], 0.01, how, "cases") for how in KINDS[:2]]
     for case in cases:
         lines += rows(*case, options.studies, options.draws)
         print("\n".join(lines[-len(CHOICES) :]), flush=True)

@@ -182,7 +182,7 @@ def rule_errors(law: dict[str, float], share: float, seed: int) -> list[Array]:
     """Errors at the target of one simulated study: as it is, and after each of `RULES`."""
     rng, points = np.random.default_rng(seed), candidates(400)
     draws, cost = study(law, rng)
-    one, spend = ensemble(points, draws, target=TARGET, noise=NOISE), share * cost
+    one, spend = ensemble(points, draws, target=TARGET), share * cost
     choices = (
         choose([one], spend)[0],
         in_order(one, spend, rng.permutation(len(points))),

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from scaling.analysis.joint_law import rank_points
-from scaling.analysis.lines import Line, line_seed, points_of
+from scaling.analysis.lines import Line, line_seed, points_of, tuned_trials
 from scaling.analysis.settings import Settings
 from scaling.errors import FitError
+from scaling.laws.chosen_again import TunedRuns
 from scaling.laws.comparison import Axis
 from scaling.laws.compute_multiplier import CostPerToken
 from scaling.laws.determination import undetermined_optimum
@@ -21,6 +22,7 @@ from scaling.laws.joint_comparison import JointComparison, compare_lines
 from scaling.laws.line_comparison import LineComparison
 from scaling.laws.points import Points
 from scaling.laws.rank_comparison import RankComparison, compare_ranks
+from scaling.laws.seed_noise import seed_noise
 
 NAME = "all lines"  # of the joint law, whose draws have a seed of their own
 
@@ -39,7 +41,16 @@ def compare_jointly(lines: Sequence[Line], reference: Line, settings: Settings) 
         draws=settings.bootstrap,
         seed=line_seed(NAME, settings.seed),
         cost_per_token=costs_on(common_axis(lines), lines),
+        tuned=tuned_runs(lines, settings),
     )
+
+
+def tuned_runs(lines: Sequence[Line], settings: Settings) -> TunedRuns | None:
+    """All runs of all cells, where settings were tuned over in some of them; None where nowhere."""
+    cells = [cell for line in lines for cell in line.cells]
+    noise = seed_noise(points_of(cells, settings.params_column))
+    trials, _ = tuned_trials(cells, noise)
+    return None if trials is None else TunedRuns(trials, noise.sigma if noise else None)
 
 
 def compare_factorized(lines: Sequence[Line], settings: Settings) -> RankComparison:

@@ -9,7 +9,8 @@ Two kinds of draw, for two kinds of data:
   are the fit's own residuals, centred, inflated by sqrt(n/(n − p)) for the parameters that were fitted to them, and
   scaled up to the seed noise where that is larger (a law that passes too close to its points has fitted their noise).
 
-Intervals are percentiles, for `residuals` made as wide on one side as on the other (`Draws.around`).
+Intervals are percentiles, for `residuals` made as wide on one side as on the other, for `cases` wider by what the
+parameters took from the data (`Draws.around`).
 
 Points that share a trunk are one run read at several horizons: they are drawn together, under `residuals` with one
 sign for the whole trunk. A draw that does not converge, or ends at a bound, is counted; above 5 % the interval is
@@ -18,6 +19,7 @@ unreliable.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -37,6 +39,7 @@ Interval = tuple[float, float]
 
 _HUGE = 1e300  # a coefficient of a degenerate draw may be infinite; a quantile interpolates
 _DRAW_TOLERANCE = 1e-10  # of the objective: far below the spread of draws, and one evaluation in ten cheaper
+_STUDENT = (1.96**2 + 1.0) / 4.0  # t/z = 1 + (z² + 1)/4ν + … (Fisher's expansion)
 _LEAST_FREEDOM = 3  # below it the noise level of a draw has no variance
 
 
@@ -89,7 +92,7 @@ class Draws:
         return {name: self.interval(name, level) for name in self.exponents}
 
     def around(self, values: Array, estimate: float, level: float = 0.95, in_log: bool = False) -> Interval:
-        """Interval of any quantity from its draws: percentiles for `cases`; for `residuals` the farther of the two
+        """Interval of any quantity from its draws: widened percentiles for `cases`; for `residuals` the farther of the two
         percentiles on both sides of the estimate (of its log, if `in_log`).
 
         A skewed estimator misses the truth mostly on the side to which its draws reach least, so that percentiles of a
@@ -98,12 +101,27 @@ class Draws:
         """
         low, high = percentile_interval(values, level)
         if self.kind == "cases":
-            return low, high
+            return self._widened(values, low, high, in_log)
         if in_log and low > 0:
             reach = max(high / estimate, estimate / low)
             return estimate / reach, estimate * reach
         reach = max(high - estimate, estimate - low)
         return max(estimate - reach, min(0.0, low)), estimate + reach
+
+    def _widened(self, values: Array, low: float, high: float, in_log: bool) -> Interval:
+        """Percentiles of case draws, wider by what n draws of n points lack for the p parameters fitted to them: by
+        √(n/(n − p)) and the quantile of Student's t over the normal one, to first order in 1/(n − p) (35 points: 12 %,
+        240: 2 %). Without, 35 points cover .91 (benchmarks/laws_delta.py).
+        """
+        points = int((self.fit.points.weights > 0).sum())
+        freedom = points - self.fit.layout.free_count
+        if freedom < 1 or not len(values):
+            return low, high
+        wider = math.sqrt(points / freedom) * (1.0 + _STUDENT / freedom)
+        middle = float(np.median(np.clip(values, -_HUGE, _HUGE)))
+        if in_log and low > 0:
+            return middle * (low / middle) ** wider, middle * (high / middle) ** wider
+        return max(middle - wider * (middle - low), min(0.0, low)), middle + wider * (high - middle)
 
     @cached_property
     def correlations(self) -> dict[tuple[str, str], float]:

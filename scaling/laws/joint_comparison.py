@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.errors import FitError
+from scaling.laws.chosen_again import TunedRuns
 from scaling.laws.compute_multiplier import CostPerToken
 from scaling.laws.gls_tests import NestedTest
 from scaling.laws.joint_models import ModelName, fit_model, model_tests
@@ -68,6 +69,7 @@ def compare_lines(
     seed: int = 0,
     cost_per_token: CostPerToken | None = None,
     margin: float = DEFAULT_MARGIN,
+    tuned: TunedRuns | None = None,
 ) -> JointComparison:
     """Compares every line with `reference`.
 
@@ -78,6 +80,7 @@ def compare_lines(
         draws: refits behind every interval. seed: of them.
         cost_per_token: cost of one training token at sizes N [m], by line; a line without one counts 6·N FLOPs.
         margin: relative difference of compute within which lines are called equivalent.
+        tuned: all runs of tuned cells, of which `points` are those kept: every draw then chooses again.
 
     Raises:
         FitError: no line can be compared; the message says why.
@@ -86,7 +89,7 @@ def compare_lines(
     if reference not in lines or len(lines) < 2:
         raise FitError("lines are compared with a reference line", got=reference, allowed=", ".join(lines))
     costs = cost_per_token or {}
-    settings = _FitSettings(objective, delta, draws, seed)
+    settings = _FitSettings(objective, delta, draws, seed, tuned)
     able = [name for name, own in lines.items() if has_law(own)]
     separate = reference in able and len(able) > 1
     together = able if separate else list(lines)
@@ -117,10 +120,11 @@ class _FitSettings:
     delta: float | None
     draws: int
     seed: int
+    tuned: TunedRuns | None
 
     def model(self, points: Points, model: ModelName) -> JointFit:
         result = fit_model(points, model, objective=self.objective, delta=self.delta)
-        return JointFit(model, result, self.draws, self.seed)
+        return JointFit(model, result, self.draws, self.seed, self.tuned)
 
 
 def _of_lines(points: Points, names: list[str]) -> Points:

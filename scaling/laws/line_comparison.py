@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from scaling.errors import FitError
+from scaling.laws.chosen_again import TunedRuns, chosen_again
 from scaling.laws.compute_multiplier import (
     LARGEST_LOG,
     CostPerToken,
@@ -33,12 +34,18 @@ from scaling.laws.solver.identifiability import refuse_unidentified
 
 @dataclass(frozen=True, eq=False)
 class JointFit:
-    """One nested model; the parts of its noise and its draws are made when they are asked for."""
+    """One nested model; the parts of its noise and its draws are made when they are asked for.
+
+    Attributes:
+        count, seed: of the draws.
+        tuned: all runs of the cells, where settings were tuned over: every draw chooses again.
+    """
 
     model: ModelName
     fit: Fit
     count: int
     seed: int
+    tuned: TunedRuns | None = None
 
     @cached_property
     def parts(self) -> NoiseParts:
@@ -48,7 +55,10 @@ class JointFit:
     @cached_property
     def draws(self) -> Draws:
         """`count` refits that carry the parts."""
-        return part_draws(self.fit, self.parts, draws=self.count, seed=self.seed)
+        noise = None
+        if self.tuned is not None:
+            noise = chosen_again(self.tuned, self.fit.points, self.parts, draws=self.count, seed=self.seed)
+        return part_draws(self.fit, self.parts, draws=self.count, seed=self.seed, noise=noise)
 
     def pair(self, line: str, reference: str, costs: CostPerToken) -> PairOfFrontiers:
         """Both frontiers, of the fit (first) and of every draw."""

@@ -13,6 +13,7 @@ once, at a cost linear in the number of runs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -99,13 +100,29 @@ class NoiseGroups:
 
     def draw(self, nodes: Array, rng: np.random.Generator) -> Array:
         """One noise vector in units of σ for each node [nodes, n]."""
+        noise = np.zeros((len(nodes), self.count))
+        for _, effects in self._effects(nodes, rng):
+            noise += effects
+        return noise
+
+    def draw_apart(self, nodes: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        """The same in two summands [nodes, n]: what seeds do (shared by matched runs or not), and what stays however
+        many seeds a cell has.
+        """
+        seeds, others = np.zeros((2, len(nodes), self.count))
+        for part, effects in self._effects(nodes, rng):
+            target = seeds if part in (None, SHARED) else others
+            target += effects
+        return seeds, others
+
+    def _effects(self, nodes: Array, rng: np.random.Generator) -> Iterator[tuple[int | None, Array]]:
+        """The noise of each run's own (None) and of every part [nodes, n]."""
         own, parts = self.variances(nodes)
-        noise: Array = np.sqrt(own)[:, None] * rng.normal(size=(len(nodes), self.count))
-        for variance, codes in zip(parts.T, self.codes, strict=True):
+        yield None, np.sqrt(own)[:, None] * rng.normal(size=(len(nodes), self.count))
+        for part, (variance, codes) in enumerate(zip(parts.T, self.codes, strict=True)):
             if codes is not None and variance.any():
                 effects = rng.normal(size=(len(nodes), int(codes.max()) + 1))
-                noise += np.sqrt(variance)[:, None] * effects[:, codes]
-        return noise
+                yield part, np.sqrt(variance)[:, None] * effects[:, codes]
 
 
 def _indicators(codes: Indices) -> Array:

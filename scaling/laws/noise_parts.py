@@ -181,15 +181,19 @@ def noise_parts(fit: Fit) -> NoiseParts:
     )
 
 
-def part_draws(fit: Fit, parts: NoiseParts, *, draws: int = 1000, seed: int = 0) -> Draws:
+def part_draws(fit: Fit, parts: NoiseParts, *, draws: int = 1000, seed: int = 0, noise: Array | None = None) -> Draws:
     """Draws of a designed grid: each simulates the noise of one node on the fitted law and refits, all in one batch.
+
+    Args:
+        noise: [draws, points] of log loss in place of that of `parts` (`chosen_again`).
 
     Raises:
         FitError: `draws` is below 1.
     """
     if draws < 1:
         raise FitError("an interval takes draws", got=draws, allowed="at least 1; 1000 for an interval")
-    noise = parts.draw(np.random.default_rng(seed), draws)
+    if noise is None:
+        noise = parts.draw(np.random.default_rng(seed), draws)
     loss = np.exp(np.log(fit.points.loss) - fit.residuals + noise)
     return refit(fit, loss, fit.points.weights, kind="residuals", clustered=fit.points.trunk is not None)
 

@@ -16,7 +16,7 @@ uncertainty of the choice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,18 +143,31 @@ def selection_draws(
     scale = np.sqrt(freedom / rng.chisquare(freedom, size=draws))
     beyond = np.sqrt(max(level**2 - (sigma / float(np.median(points.loss))) ** 2, 0.0))
     deviations = np.zeros((draws, len(points)))
+    for rows, seeds in choices_again(trials, points, sigma=sigma * scale, profile_sigma=sigma, rng=rng):
+        common = beyond * scale * rng.normal(size=draws)
+        deviations[:, rows] = common[:, None] + seeds
+    return deviations
+
+
+def choices_again(
+    trials: Trials, points: Points, *, sigma: Array, profile_sigma: float, rng: np.random.Generator
+) -> Iterator[tuple[Indices, Array]]:
+    """For every cell of `trials` that has points: their rows, and where the truth may be relative to a law as far as
+    seeds and the choice of a setting go [draws, rows], in log loss.
+
+    Args:
+        sigma: seed noise of every draw [draws], nats. profile_sigma: that by which settings are told apart.
+    """
     keys, cells = _keys(points), _cells(trials)
-    profiles = _profiles(cells, trials.points.loss, sigma)
+    profiles = _profiles(cells, trials.points.loss, profile_sigma)
     for cell in cells:
         rows = np.flatnonzero(keys == cell.name)
         if not len(rows):
             continue
-        error = _errors(cell, trials.points.loss, profiles[cell.name], sigma * scale, rng)
-        scatter = rng.normal(size=(draws, len(rows)))
-        scatter = (scatter - scatter.mean(axis=1, keepdims=True)) * sigma * scale[:, None]
-        common = beyond * scale * rng.normal(size=draws)
-        deviations[:, rows] = common[:, None] + (scatter - error[:, None]) / points.loss[rows]
-    return deviations
+        error = _errors(cell, trials.points.loss, profiles[cell.name], sigma, rng)
+        scatter = rng.normal(size=(len(sigma), len(rows)))
+        scatter = (scatter - scatter.mean(axis=1, keepdims=True)) * sigma[:, None]
+        yield rows, (scatter - error[:, None]) / points.loss[rows]
 
 
 def tuned_deviations(trials: Trials, fit: Fit, *, draws: int, seed: int, sigma: float | None) -> Array:

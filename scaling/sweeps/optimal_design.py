@@ -161,14 +161,17 @@ def choose(ensembles: Sequence[Ensemble], spend: float) -> list[list[int]]:
 
 def pruned(one: Ensemble, places: Sequence[int]) -> list[int]:
     """The places without those whose absence together raises the standard deviation by at most 2 %."""
-    kept, most = list(places), (1 + _HARDLY) ** 2 * variance_left(one, places)
-    while kept:
-        without = {place: variance_left(one, [other for other in kept if other != place]) for place in kept}
-        least = min(without, key=without.__getitem__)
-        if without[least] > most:
+    state = _Conditioned(one)
+    for place in places:
+        state.observe(place)
+    most = math.log(state.target_variance) + 2 * math.log1p(_HARDLY)
+    while state.chosen:
+        raised = state.cost_of_absence
+        least = int(np.argmin(raised))
+        if math.log(state.target_variance) + float(raised[least]) > most:
             break
-        kept.remove(least)
-    return kept
+        state.forget(least)
+    return state.chosen
 
 
 Rule = Callable[[Array, Array], Array]
@@ -226,12 +229,23 @@ class _Conditioned:
     @property
     def gain(self) -> Array:
         """Log variance of the target that each candidate would remove, averaged over laws."""
-        moved = np.einsum("lnp,lpq->lnq", self.one.gradients, self.covariance)
-        own = (moved * self.one.gradients).sum(axis=-1)
-        with_goal = np.einsum("lnq,lq->ln", moved, self.one.goal)
+        own, with_goal = self._moved(self.one.gradients)
         removed = with_goal**2 / (1 + own) / self._variances[:, None]
         gain: Array = -np.log1p(-np.minimum(removed, 1 - 1e-12)).mean(axis=0)
         return gain
+
+    @property
+    def cost_of_absence(self) -> Array:
+        """Log variance of the target that the absence of each chosen candidate would add, averaged over laws."""
+        own, with_goal = self._moved(self.one.gradients[:, self.chosen])
+        added = with_goal**2 / np.maximum(1 - own, 1e-12) / self._variances[:, None]
+        cost: Array = np.log1p(added).mean(axis=0)
+        return cost
+
+    def _moved(self, gradients: Array) -> tuple[Array, Array]:
+        """x'Mx and g'Mx of gradients x [laws, n, 5], each [laws, n]."""
+        moved = np.einsum("lnp,lpq->lnq", gradients, self.covariance)
+        return (moved * gradients).sum(axis=-1), np.einsum("lnq,lq->ln", moved, self.one.goal)
 
     def best(self, rule: Rule, left: float) -> tuple[float, int]:
         """Score and place of the best candidate that can be paid and is not chosen yet; a score of 0 for none."""
@@ -241,9 +255,16 @@ class _Conditioned:
         return float(score[place]), place
 
     def observe(self, place: int) -> None:
-        """Condition on candidate `place`, measured with the noise of one seed."""
+        """Condition on candidate `place`."""
+        self._update(place, 1.0)
+        self.chosen.append(place)
+
+    def forget(self, position: int) -> None:
+        """Undo the observation of one of those chosen."""
+        self._update(self.chosen.pop(position), -1.0)
+
+    def _update(self, place: int, sign: float) -> None:
         gradient = self.one.gradients[:, place]
         moved = np.einsum("lpq,lq->lp", self.covariance, gradient)
-        total = 1 + (moved * gradient).sum(axis=1)
-        self.covariance = self.covariance - moved[:, :, None] * moved[:, None, :] / total[:, None, None]
-        self.chosen.append(place)
+        total = 1 + sign * (moved * gradient).sum(axis=1)
+        self.covariance = self.covariance - sign * moved[:, :, None] * moved[:, None, :] / total[:, None, None]

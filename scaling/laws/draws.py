@@ -92,8 +92,8 @@ class Draws:
         return {name: self.interval(name, level) for name in self.exponents}
 
     def around(self, values: Array, estimate: float, level: float = 0.95, in_log: bool = False) -> Interval:
-        """Interval of any quantity from its draws: widened percentiles for `cases`; for `residuals` the farther of the two
-        percentiles on both sides of the estimate (of its log, if `in_log`).
+        """Interval of any quantity from its draws: widened percentiles for `cases`; for `residuals` the farther of the
+        two percentiles on both sides of the estimate (of its log, if `in_log`).
 
         A skewed estimator misses the truth mostly on the side to which its draws reach least, so that percentiles of a
         small design cover less than 95 %: E of 15 or 20 points .90, by this rule .96

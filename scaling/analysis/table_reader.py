@@ -17,7 +17,7 @@ from scaling.analysis.foreign_row import column_names as column_names
 from scaling.analysis.table.cells import numbers
 from scaling.analysis.table.columns import check_chosen
 from scaling.analysis.table.decisions import TableReport
-from scaling.analysis.table.exports import unfolded, with_names_read
+from scaling.analysis.table.exports import unfolded, with_names_read, with_sizes_of_names
 from scaling.analysis.table.formats import read_raw
 from scaling.analysis.table.keeping import values_of, wanted
 from scaling.analysis.table.raw import RawTable
@@ -69,7 +69,7 @@ def raw_table(path: str | Path, options: TableOptions | None = None) -> RawTable
     raw = with_names_read(unfolded(read_raw(path)), None if options is None else options.name_pattern)
     if not len(raw):
         raise DataError("the table has no rows", where=str(path))
-    return raw
+    return raw if options is not None and "params" in options.columns else with_sizes_of_names(raw)
 
 
 def rows_of_raw(raw: RawTable, options: TableOptions | None = None) -> LoadedTable:

@@ -23,10 +23,16 @@ MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "--", "–", "—", "?",
 
 _BARE_LEAST = 1e5  # a number without suffix in a column of suffixes is whole from here on (assumption)
 _BLANKS = re.compile(r"(?<=\d)[\s'’_\u00a0\u202f](?=\d)")
+_TEX = re.compile(r"\\[,;: ]|\{,\}|[$~]")  # thin spaces, {,} and dollar signs of LaTeX
+_TEX_TIMES = re.compile(r"\\(?:times|cdot)(?![a-zA-Z])")
+_POWERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_SUPERSCRIPT = re.compile(r"10([⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+)")
+_SPREAD = re.compile(r"\s*(?:±|\+/-|\+-|\\pm)\s*[\d.,]+(?:e[+-]?\d+)?$|(?<=\d)\(\d{1,3}\)$", re.IGNORECASE)
+_REMARK = re.compile(r"(?<=\S)\s*\([^()\d][^()]*\)$")
 _TIMES_TEN = re.compile(r"\s*[x×*·]\s*10\s*\^?\s*\{?([+-]?\d{1,3})\}?$")
 _TEN = re.compile(r"10\s*\^\s*\{?([+-]?\d{1,3})\}?$")
-_NUMBER = re.compile(r"([+-]?(?:\d[\d.,]*|[.,]\d+)(?:[eE][+-]?\d{1,4})?)\s*([a-zA-Z/]*)")
-_NOUNS = re.compile(r"\s*(tokens?|toks?|params?|parameters?)$", re.IGNORECASE)
+_NUMBER = re.compile(r"([+-]?(?:\d[\d.,]*|[.,]\d+)(?:[eE][+-]?\d{1,4})?)\s*([a-zA-Z/]*\.?)")
+_NOUNS = re.compile(r"\s*(tokens?|toks?|params?|parameters?|parametern?|nats(/token)?)$", re.IGNORECASE)
 _ONLY_COMMA_DECIMAL = re.compile(
     r"[+-]?(\d*,\d{1,2}|\d*,\d{4,}|0,\d+|\d{4,},\d+|\d{1,3}(\.\d{3})+,\d+|\d*,\d+[eE][+-]?\d+)"
 )
@@ -104,7 +110,7 @@ def _number(cell: Cell, decimal: Decimal) -> tuple[float, bool]:
             return math.nan, False
     if len(cell) > 64:
         return math.nan, False
-    text = _NOUNS.sub("", cell.strip().lstrip("~≈$ "))
+    text = _bare(cell.strip().lstrip("~≈ "))
     text = _TIMES_TEN.sub(r"e\1", _TEN.sub(r"1e\1", text) if _TEN.fullmatch(text) else text)
     text = _BLANKS.sub("", text)
     if text.lower().lstrip("+-") in ("inf", "infinity"):
@@ -112,12 +118,21 @@ def _number(cell: Cell, decimal: Decimal) -> tuple[float, bool]:
     match = _NUMBER.fullmatch(text)
     if match is None:
         return math.nan, False
-    suffix = match[2].lower()
+    suffix = match[2].lower().rstrip(".")
     factor = 1.0 if suffix in ("", "flops", "flop") else MULTIPLES.get(suffix) or FLOP_UNITS.get(suffix)
     digits = _plain(match[1], decimal)
     if factor is None or digits is None:
         return math.nan, False
     return whole(digits * factor) if factor != 1.0 else digits, factor != 1.0
+
+
+def _bare(text: str) -> str:
+    """A cell without what people write around a number: LaTeX, ± and its spread, a remark in brackets, a noun."""
+    if not text.isascii() and (power := _SUPERSCRIPT.search(text)):
+        text = f"{text[: power.start(1)]}^{power[1].translate(_POWERS)}{text[power.end() :]}"
+    if any(sign in text for sign in "\\{$~"):
+        text = _TEX.sub("", _TEX_TIMES.sub("×", text)).strip()
+    return _NOUNS.sub("", _REMARK.sub("", _SPREAD.sub("", text)))
 
 
 def _plain(text: str, decimal: Decimal) -> float | None:

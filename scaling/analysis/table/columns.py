@@ -15,7 +15,7 @@ import numpy as np
 
 from scaling.analysis.foreign_row import POINT_COLUMNS
 from scaling.analysis.table.cells import is_missing
-from scaling.analysis.table.names import COUNTS, Role, is_training_loss, loss_unit, role_of
+from scaling.analysis.table.names import COUNTS, Role, is_training_loss, loss_unit, role_of, taken_apart
 from scaling.analysis.table.raw import RawTable
 from scaling.errors import DataError
 from scaling.laws.points import Array
@@ -24,7 +24,7 @@ from scaling.rows import COLUMNS
 REQUIRED = ("params", "tokens", "loss")
 OPTIONAL = ("family", "rank_ratio", "flops", "budget", "seed", *POINT_COLUMNS)
 _SINGLE: tuple[Role, ...] = ("tokens", "flops", "budget", "batch_tokens", "tokens_per_param", "chinchilla_multiple")
-_FIRST: tuple[Role, ...] = ("seed", "run", "state", "step", "unique_tokens")
+_FIRST: tuple[Role, ...] = ("seed", "run", "state", "step", "sequence_length", "unique_tokens")
 _RUN_NAMES = ("run", "run_id", "run_name", "runid", "runname", "name", "id")  # the best first
 _SAME = 0.01  # losses closer than this (relative) are one metric
 
@@ -59,6 +59,8 @@ def find_columns(
     for role in _SINGLE:
         if role not in mapping and (column := _one(raw, role, candidates(role), numbers_of)):
             mapping[role] = column
+    if "tokens" not in mapping and (column := _data(free, numbers_of)):
+        mapping["tokens"] = column
     for role in _FIRST:
         if role not in mapping and (names := candidates(role)):
             mapping[role] = _preferred(role, names)
@@ -102,6 +104,12 @@ def no_column(raw: RawTable, role: str, more: str = "") -> DataError:
         allowed=f"{', '.join(REQUIRED)}, and optionally {', '.join(OPTIONAL)}",
         hint="rename the columns in the file, or pass --columns params=NAME,tokens=NAME,loss=NAME",
     )
+
+
+def _data(names: Sequence[str], numbers_of: NumbersOf) -> str | None:
+    """A column called data, which holds numbers: as many tokens."""
+    called = [name for name in names if taken_apart(name).key in ("data", "dataset", "training_data", "train_data")]
+    return called[0] if len(called) == 1 and np.isfinite(numbers_of(called[0])).all() else None
 
 
 def _named(raw: RawTable, loss: str) -> str:

@@ -1,18 +1,23 @@
-"""Text with separators: comma, semicolon, tab or bar; UTF-8 or UTF-16, with or without a byte order mark."""
+"""Text with separators: comma, semicolon, tab, bar or blanks; UTF-8 or UTF-16, with or without a byte order mark."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
 
+from scaling.analysis.table.header import are_numbers, header_in_comment, is_rule, joined_header
 from scaling.analysis.table.names import role_of
 from scaling.analysis.table.raw import Cell, RawTable, unique_names
 from scaling.errors import DataError
 
 SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE = 20  # lines that choose the separator
+_PROSE = 100_000  # characters in which a Markdown table begins
 _CHUNK = 20_000  # rows that become columns at once: lists of cells take much more memory
 
 
@@ -50,36 +55,52 @@ def read_delimited(text: str, where: str) -> RawTable:
     """The table of a text. A last row that is cut off is left out; any other row of another length is an error.
 
     Raises:
-        DataError: no header, a name twice, or a row with another number of cells than the header.
+        DataError: no header, or a row with another number of cells than the header.
     """
-    skipped, separator = _start(text)
+    start = _start(text)
+    if start.separator == " ":
+        text = "\n".join("\t".join(line.split()) for line in text.splitlines())
     stream = io.StringIO(text, newline="")
-    for _ in range(skipped):
+    for _ in range(start.skipped):
         stream.readline()
+    separator = "\t" if start.separator == " " else start.separator
     reader = csv.reader(stream, delimiter=separator, skipinitialspace=separator != "\t")
     try:
-        table = _rows(reader, skipped, where)
+        table = _rows(reader, start, where)
     except csv.Error as error:
-        raise DataError(f"the table cannot be read: {error}", where=f"{where}:{skipped + reader.line_num}") from error
+        line = start.skipped + reader.line_num
+        raise DataError(f"the table cannot be read: {error}", where=f"{where}:{line}") from error
     table.decimal_comma = separator == ";"
     return table
 
 
-def _rows(reader: Iterator[list[str]], skipped: int, where: str) -> RawTable:
+def _header(reader: Iterator[list[str]], start: _Start, where: str) -> tuple[list[str], list[list[str]]]:
+    """The names, and the rows that were read to find them."""
     header = next(reader, [])
     while header and not header[-1].strip():
         header.pop()  # a separator at the end of every line
-    names = unique_names(header, f"{where}:{skipped + 1}")
-    if names and all(_is_number(name) for name in header):
+    if are_numbers(header):
+        if start.comment is not None and (names := header_in_comment(start.comment, len(header))):
+            return names, [header]
         raise DataError(
             "the first line has numbers where the names of the columns belong",
-            where=f"{where}:{skipped + 1}",
+            where=f"{where}:{start.skipped + 1}",
             got=", ".join(header),
             allowed="a first line such as params,tokens,loss",
         )
+    below = next((row for row in reader if any(cell.strip() for cell in row) and not is_rule(row)), None)
+    if below is None:
+        return header, []
+    joined = joined_header(header, below[: len(header)])
+    return (joined, []) if joined else (header, [below])
+
+
+def _rows(reader: Iterator[list[str]], start: _Start, where: str) -> RawTable:
+    notes: list[str] = []
+    header, first = _header(reader, start, where)
+    names = unique_names(header, notes)
     columns: list[list[Cell]] = [[] for _ in names]
     lines: list[int] = []
-    notes: list[str] = []
     chunk: list[list[str]] = []
 
     def flush() -> None:
@@ -88,13 +109,15 @@ def _rows(reader: Iterator[list[str]], skipped: int, where: str) -> RawTable:
         chunk.clear()
 
     short: tuple[int, int] | None = None
-    for row in reader:
+    for row in chain(first, reader):
         if not (row and row[0]) and not any(cell.strip() for cell in row):
             continue
-        line = skipped + reader.line_num  # type: ignore[attr-defined]
-        if short is not None:
-            raise _another_length(where, *short, len(names))
+        line = start.skipped + reader.line_num  # type: ignore[attr-defined]
         if len(row) != len(names):
+            if row[0].lstrip().startswith("#"):  # a comment between the rows
+                continue
+            if short is not None:
+                raise _another_length(where, *short, len(names))
             if len(row) > len(names) and not any(cell.strip() for cell in row[len(names) :]):
                 row = row[: len(names)]
             elif len(row) > len(names) or not lines:
@@ -102,6 +125,8 @@ def _rows(reader: Iterator[list[str]], skipped: int, where: str) -> RawTable:
             else:
                 short = (line, len(row))
                 continue
+        elif short is not None:
+            raise _another_length(where, *short, len(names))
         chunk.append(row)
         lines.append(line)
         if len(chunk) == _CHUNK:
@@ -110,7 +135,11 @@ def _rows(reader: Iterator[list[str]], skipped: int, where: str) -> RawTable:
         flush()
     if short is not None:
         notes.append(f"the last row (line {short[0]}) is cut off, {short[1]} of {len(names)} cells: left out")
-    return RawTable(where, dict(zip(names, columns, strict=True)), lines, notes=notes)
+    table = dict(zip(names, columns, strict=True))
+    for n, name in enumerate(header):  # the outer bars of a Markdown table
+        if not name.strip() and not any(map(str.strip, columns[n])):  # type: ignore[arg-type]
+            del table[names[n]]
+    return RawTable(where, table, lines, notes=notes)
 
 
 def _another_length(where: str, line: int, cells: int, wanted: int) -> DataError:
@@ -123,30 +152,61 @@ def _another_length(where: str, line: int, cells: int, wanted: int) -> DataError
     )
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+@dataclass(frozen=True)
+class _Start:
+    """Where a table begins: lines before its header, the last comment among them, its separator (" ": blanks)."""
+
+    skipped: int
+    comment: str | None
+    separator: str
 
 
-def _start(text: str) -> tuple[int, str]:
-    """Lines before the header (empty ones, comments, ``sep=;``), and the separator."""
+def _start(text: str) -> _Start:
+    """Passes over empty lines, comments, ``sep=;`` and, where a Markdown table follows, prose."""
     skipped = 0
     declared: str | None = None
+    comment: str | None = None
     sample: list[str] = []
+    markdown = re.search(r"^\s*\|.*\|\s*\n\s*\|[\s:|-]+\|\s*$", text[:_PROSE], re.MULTILINE)
     for line in io.StringIO(text, newline=""):
         bare = line.strip()
-        if not sample and (not bare or bare.startswith("#") or bare.lower().startswith("sep=")):
+        prose = markdown is not None and not bare.startswith("|")
+        if not sample and (not bare or prose or bare.startswith("#") or bare.lower().startswith("sep=")):
             if bare.lower().startswith("sep="):
                 declared = bare[4:5] or declared
+            elif bare.startswith("#"):
+                comment = bare
             skipped += 1
             continue
         sample.append(line)
         if len(sample) == _SAMPLE:
             break
-    return skipped, declared or max(SEPARATORS, key=lambda separator: _score(sample, separator))
+    if markdown is not None:
+        return _Start(skipped, comment, "|")
+    titles = _titles(sample, declared)
+    skipped, sample = skipped + titles, sample[titles:]
+    best = max(SEPARATORS, key=lambda separator: _score(sample, separator))
+    if declared is None and _score(sample, best) == (0, 0.0, 0) and _in_columns(sample):
+        best = " "
+    return _Start(skipped, comment, declared or best)
+
+
+def _titles(sample: list[str], declared: str | None) -> int:
+    """Lines above the header that hold one text, where every line after them holds more cells."""
+    for separator in (declared,) if declared else SEPARATORS:
+        filled = [sum(bool(cell.strip()) for cell in line.split(separator)) for line in sample]
+        first = next((n for n, cells in enumerate(filled) if cells > 1), 0)
+        if not 0 < first < len(sample) - 1 or min(cells for cells in filled[first:] if cells) < 2:
+            continue
+        if any(role_of(cell) for cell in sample[first].split(separator)):
+            return first
+    return 0
+
+
+def _in_columns(sample: list[str]) -> bool:
+    """Whether blanks cut every line into the same number of cells."""
+    lengths = {len(line.split()) for line in sample if line.strip()}
+    return len(lengths) == 1 and lengths.pop() > 1
 
 
 def _score(sample: list[str], separator: str) -> tuple[int, float, int]:

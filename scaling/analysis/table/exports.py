@@ -7,19 +7,77 @@ reads columns from the names of runs or files.
 
 from __future__ import annotations
 
+import ast
+import json
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 from scaling.analysis.table.cells import is_missing
-from scaling.analysis.table.names import role_of
+from scaling.analysis.table.json_tables import flat
+from scaling.analysis.table.names import COUNTS, role_of
 from scaling.analysis.table.raw import Cell, RawTable
 from scaling.errors import DataError
 
+_TALL = 200  # quantities of a table that stands on its side
+_NOT_A_NUMBER = re.compile(r"(?<=[\s:\[(])(nan|inf|-inf)(?=\s*[,}\])])")  # as Python writes them; no literals
+_SIZE = re.compile(r"(?<![\w.])\d+(?:\.\d+)?[KMBkmb](?![a-zA-Z0-9])")  # 410m in pythia-410m-deduped
 _RUN_METRIC = re.compile(r"(.+) - (.+?)(__MIN|__MAX)?")
 
 
 def unfolded(raw: RawTable) -> RawTable:
-    """A chart export as one row for each run and step; any other table as it is."""
+    """A table with a row for each run: of a chart export, of columns that hold whole configurations, of a table whose
+    rows are the quantities; any other table as it is.
+    """
+    return _upright(_flattened(_chart(raw)))
+
+
+def _flattened(raw: RawTable) -> RawTable:
+    """Columns of objects, ``{'params': 1e8, 'lr': 0.01}`` in JSON or as Python writes them, as columns of their own."""
+    columns: dict[str, list[Cell]] = {}
+    for name, cells in raw.columns.items():
+        first = next((cell for cell in cells if not is_missing(cell)), None)
+        objects = [] if _object(first) is None else [_object(cell) for cell in cells]
+        if not objects or any(one is None and not is_missing(cell) for one, cell in zip(objects, cells, strict=True)):
+            columns[name] = cells
+            continue
+        rows = [{} if one is None else flat(one, f"{name}.") for one in objects]
+        for key in dict.fromkeys(key for row in rows for key in row):
+            columns[key] = [row.get(key) for row in rows]
+    return replace(raw, columns=columns)
+
+
+def _object(cell: Cell) -> Mapping[str, Cell] | None:
+    if not isinstance(cell, str) or not (cell.lstrip().startswith("{") and cell.rstrip().endswith("}")):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(_NOT_A_NUMBER.sub("None", cell) if read is ast.literal_eval else cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, dict):
+            return {str(key): one for key, one in value.items()}
+    return None
+
+
+def _upright(raw: RawTable) -> RawTable:
+    """A table whose first column names the quantities, with a column for each run, turned."""
+    names = list(raw.columns)
+    sizes = {"params", "tokens", "flops", "budget", "loss", *COUNTS}
+    if len(names) < 3 or sizes & {role_of(name) for name in names}:
+        return raw
+    titles = [str(cell).strip() for cell in raw.columns[names[0]]]
+    if len(sizes & {role_of(title) for title in titles}) < 3 or len(set(titles)) < len(titles) or len(titles) > _TALL:
+        return raw
+    columns: dict[str, list[Cell]] = {"run": [*names[1:]]}
+    columns |= {title: [raw.columns[name][n] for name in names[1:]] for n, title in enumerate(titles)}
+    note = f"the rows are quantities and the columns runs: {names[0]} holds the names"
+    return RawTable(raw.where, columns, list(range(2, len(names) + 1)), notes=[*raw.notes, note])
+
+
+def _chart(raw: RawTable) -> RawTable:
+    """A chart export as one row for each run and step."""
     parts = {name: match for name in raw.columns if (match := _RUN_METRIC.fullmatch(name))}
     if (
         not parts
@@ -56,7 +114,7 @@ def with_names_read(raw: RawTable, pattern: str | None) -> RawTable:
     """
     run = next((name for name in raw.columns if role_of(name) == "run"), None)
     if raw.files is not None and run is None:
-        raw.columns["run"] = [_stem(file) for file in raw.files]
+        raw.columns["run"] = [*_names_of(raw.files)]
     if pattern is None:
         return raw
     try:
@@ -70,7 +128,7 @@ def with_names_read(raw: RawTable, pattern: str | None) -> RawTable:
             "--name-pattern reads a column that the table has", where=raw.where, got=", ".join(sorted(both))
         )
     if raw.files is not None:
-        names = [_stem(file) for file in raw.files]
+        names = _names_of(raw.files)
     elif run is not None:
         names = [str(cell) for cell in raw.columns[run]]
     else:
@@ -85,6 +143,29 @@ def with_names_read(raw: RawTable, pattern: str | None) -> RawTable:
     for group in compiled.groupindex:
         raw.columns[group] = [groups[name][group] for name in names]
     return raw
+
+
+def with_sizes_of_names(raw: RawTable) -> RawTable:
+    """A column params from the names of models, ``pythia-410m``, where the table has no other sizes and every name
+    holds one.
+    """
+    roles = {role_of(name) for name in raw.columns}
+    if {"params", *COUNTS} & roles or ("tokens" in roles and {"flops", "budget"} & roles):
+        return raw
+    for name in (name for name in raw.columns if role_of(name) == "run"):
+        sizes = [_SIZE.findall(str(cell)) for cell in raw.columns[name]]
+        if sizes and all(len(one) == 1 for one in sizes):
+            raw.columns["params"] = [one[0] for one in sizes]
+            raw.notes.append(f"the table has no sizes: params are read from the names in {name}")
+            return raw
+    return raw
+
+
+def _names_of(files: Sequence[str]) -> list[str]:
+    """The names of runs by their files, or by their folders where all files have one name."""
+    stems = [_stem(file) for file in files]
+    folders = [PurePath(file).parent.name for file in files]
+    return folders if len(set(stems)) == 1 and len(set(folders)) > 1 else stems
 
 
 def _stem(file: str) -> str:

@@ -132,6 +132,7 @@ class _Expression:
         raise self.refusal(f"{ast.unparse(node)} is no number, text or column")
 
     def _compared(self, compare: Callable[[Any, Any], Any], left: Any, right: Any) -> Mask:
+        left, right = _truth_value(left, right), _truth_value(right, left)
         sides = [side for side in (left, right) if isinstance(side, np.ndarray)]
         is_text = [
             isinstance(side, str) or (isinstance(side, np.ndarray) and side.dtype == object) for side in (left, right)
@@ -141,3 +142,10 @@ class _Expression:
         if compare in (operator.lt, operator.le, operator.gt, operator.ge) and is_text[0] != is_text[1]:
             raise self.refusal("a column of texts is compared with a number")
         return np.broadcast_to(np.asarray(compare(left, right), dtype=bool), (self.rows,))
+
+
+def _truth_value(side: Any, other: Any) -> Any:
+    """The texts 'True' and 'False' as 1 and 0, where they are held against a column of numbers."""
+    if isinstance(side, str) and isinstance(other, np.ndarray) and other.dtype != object:
+        return {"true": 1.0, "false": 0.0}.get(side.strip().lower(), side)
+    return side

@@ -15,7 +15,7 @@ from scaling.analysis.table.json_tables import flat, read_json, read_json_lines
 from scaling.analysis.table.raw import Growing, RawTable, unique_names
 from scaling.errors import DataError
 
-TEXT = (".csv", ".tsv", ".tab", ".dat", ".psv")
+TEXT = (".csv", ".tsv", ".tab", ".dat", ".psv", ".txt", ".md")
 LINES = (".jsonl", ".ndjson")
 PACKED = (*TEXT, ".json", *LINES)  # read as `.gz` too
 EXCEL = (".xlsx", ".xlsm", ".xls", ".ods")
@@ -32,7 +32,9 @@ def read_raw(path: str | Path) -> RawTable:
     if path.is_dir() and (path / "runs.csv").is_file():
         return _read(path / "runs.csv")  # what `collect` writes beside other tables
     if path.is_dir():
-        files = sorted(one for one in path.iterdir() if one.is_file() and _kind(one) in KINDS)
+        for pattern in ("*", "*/*"):  # a file for each run, or a folder for each
+            if files := sorted(one for one in path.glob(pattern) if one.is_file() and _kind(one) in KINDS):
+                break
         return _joined(path, files)
     if not path.exists() and glob.has_magic(str(path)):
         files = sorted(Path(one) for one in glob.glob(str(path), recursive=True))  # noqa: PTH207  absolute or not
@@ -82,8 +84,9 @@ def _read_parquet(path: Path) -> RawTable:
         columns = [column.to_pylist() for column in table.columns]
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"not a Parquet file: {error}", where=str(path)) from error
-    names = unique_names(table.column_names, str(path))
-    return RawTable(str(path), dict(zip(names, columns, strict=True)), list(range(1, table.num_rows + 1)))
+    notes: list[str] = []
+    names = unique_names(table.column_names, notes)
+    return RawTable(str(path), dict(zip(names, columns, strict=True)), list(range(1, table.num_rows + 1)), notes=notes)
 
 
 def _read_excel(path: Path) -> RawTable:
@@ -97,10 +100,13 @@ def _read_excel(path: Path) -> RawTable:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"the table cannot be read: {error}", where=str(path), hint="save the sheet as CSV") from error
     table = Growing()
-    names = unique_names(frame.columns, str(path))
+    notes: list[str] = []
+    names = unique_names(frame.columns, notes)
     for number, row in enumerate(frame.itertuples(index=False, name=None), 2):
         table.add(number, dict(zip(names, row, strict=True)))
-    return table.table(str(path))
+    sheet = table.table(str(path))
+    sheet.notes = notes
+    return sheet
 
 
 def _joined(path: Path, files: list[Path]) -> RawTable:

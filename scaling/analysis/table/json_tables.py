@@ -32,7 +32,8 @@ def read_json(text: str, where: str) -> RawTable:
     for number, row in enumerate(_rows_of(document, where), 1):
         if not isinstance(row, dict):
             raise DataError("a row is not an object", where=f"{where}, entry {number}", got=repr(row), allowed=_OBJECT)
-        table.add(number, flat(row))
+        for one in _with_history(row):
+            table.add(number, flat(one))
     return table.table(where)
 
 
@@ -73,6 +74,15 @@ def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
     return cells
 
 
+def _with_history(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each entry of the list of objects that an object holds, its history; the object itself without one."""
+    lists = [name for name, value in row.items() if value and isinstance(value, list) and isinstance(value[0], dict)]
+    if len(lists) != 1:
+        return [row]
+    rest = {name: value for name, value in row.items() if name != lists[0]}
+    return [rest | {lists[0]: entry} for entry in row[lists[0]]]
+
+
 def _objects(text: str, where: str) -> Iterator[tuple[int, dict[str, Cell]]]:
     for number, line in enumerate(io.StringIO(text), 1):
         if not line.strip():
@@ -90,6 +100,13 @@ def _rows_of(document: object, where: str) -> list[Any]:
     """The rows of a document: as they are, or turned from columns."""
     if isinstance(document, list):
         if len(document) > 1 and all(isinstance(row, list) for row in document):  # the first is the header
+            if all(isinstance(name, (int, float)) for name in document[0]):
+                raise DataError(
+                    "the first row has numbers where the names of the columns belong",
+                    where=f"{where}, entry 1",
+                    got=repr(document[0])[:80],
+                    allowed='a first row such as ["params", "tokens", "loss"]',
+                )
             return [dict(zip(map(str, document[0]), row, strict=False)) for row in document[1:]]
         return document
     if isinstance(document, dict):
@@ -100,6 +117,8 @@ def _rows_of(document: object, where: str) -> list[Any]:
         ]
         if len(tables) == 1:
             return tables[0]
+        if len(tables) == len(document):
+            return [{"group": name} | row for name, rows in document.items() for row in rows if isinstance(row, dict)]
         columns = {name: value for name, value in document.items() if isinstance(value, list)}
         if columns and len({len(cells) for cells in columns.values()}) == 1 and not tables:
             return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -107,6 +126,9 @@ def _rows_of(document: object, where: str) -> list[Any]:
             if any(role_of(name) for name in document):
                 keys = dict.fromkeys(key for cells in document.values() for key in cells)
                 return [{name: cells.get(key) for name, cells in document.items()} for key in keys]
+            first, *others = document.values()
+            if others and not any(set(first) & set(other) for other in others):  # parts of one run
+                return [document]
             return [{"run": name} | values for name, values in document.items()]
     raise DataError(
         "the document is no table",

@@ -27,9 +27,11 @@ _LEAST = 1e-9
 
 
 def values_of(cells: Sequence[Cell], values: Array) -> Values:
-    """A column for an expression: numbers where every cell is one or missing, else texts."""
+    """A column for an expression: numbers where every cell is one or missing, 1 and 0 for truth values, else texts."""
     if all(np.isfinite(value) or is_missing(cell) for value, cell in zip(values, cells, strict=True)):
         return values
+    if set(texts := [str(cell).strip().lower() for cell in cells]) <= {"true", "false"}:
+        return np.array([text == "true" for text in texts], dtype=float)
     return np.array(["" if cell is None else str(cell).strip() for cell in cells], dtype=object)
 
 
@@ -102,6 +104,11 @@ def unusable(
     if len(dropped) == len(raw):
         raise _all_dropped(raw, dropped)
     return sorted(dropped.items())
+
+
+def is_size(value: float) -> bool:
+    """Whether a number can be the size, the tokens or the FLOPs of a run."""
+    return _LEAST <= value <= _LARGEST
 
 
 def _all_dropped(raw: RawTable, dropped: Mapping[int, DroppedRow]) -> DataError:

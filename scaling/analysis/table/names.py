@@ -15,19 +15,23 @@ from typing import Literal
 Role = Literal[
     "params", "params_total", "params_non_embedding", "params_matmul", "params_active", "tokens", "flops", "budget",
     "loss", "seed", "run", "state", "step", "batch_tokens", "tokens_per_param", "chinchilla_multiple", "unique_tokens",
-    "setting", "line",
+    "sequence_length", "setting", "line",
 ]  # fmt: skip
 COUNTS: tuple[Role, ...] = ("params_total", "params_non_embedding", "params_matmul", "params_active")
 
+_SIZES: tuple[Role, ...] = ("params", "tokens", "flops", "budget", *COUNTS)
+
 MULTIPLES = {
     "k": 1e3, "thousand": 1e3, "thousands": 1e3,
-    "m": 1e6, "mn": 1e6, "million": 1e6, "millions": 1e6,
-    "b": 1e9, "bn": 1e9, "g": 1e9, "billion": 1e9, "billions": 1e9,
+    "m": 1e6, "mn": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6,
+    "b": 1e9, "bn": 1e9, "mrd": 1e9, "md": 1e9, "g": 1e9, "billion": 1e9, "billions": 1e9,
     "t": 1e12, "tn": 1e12, "trillion": 1e12, "trillions": 1e12,
 }  # fmt: skip
 _PREFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21, "y": 1e24}
 _LONG = {"kilo": 1e3, "mega": 1e6, "giga": 1e9, "tera": 1e12, "peta": 1e15, "exa": 1e18, "zetta": 1e21, "yotta": 1e24}
 FLOP_UNITS = {f"{prefix}flop{s}": size for prefix, size in (_PREFIXES | _LONG).items() for s in ("", "s")}
+_TOKEN_UNITS = {f"{prefix}tok{s}": MULTIPLES[prefix] for prefix in "kmbgt" for s in ("", "s", "ens")}
+_NOUNS = {"tokens", "params", "parameters", "flops", "flop"}
 PF_DAY = 8.64e19  # 1e15 FLOP/s for 86,400 s
 _POWER = re.compile(r"[x×*·]?\s*(?:1e|10\s*\^\s*\{?|10\s*\*\*\s*)\+?(\d{1,2})\}?")
 LOSS_UNITS = {
@@ -38,9 +42,28 @@ LOSS_UNITS = {
     "bpc": "bpc", "bits/char": "bpc", "bits per character": "bpc",
 }  # fmt: skip
 
-_FILLERS = {"num", "number", "of", "count", "n", "model", "config", "cfg", "summary", "the", "in", "final", "trainable"}
-_PARAMS = {"params", "param", "parameters", "parameter", "nparams", "numparams", "modelsize"}
-_TOKENS = {"tokens", "token", "toks", "ntokens", "numtokens"}
+_FILLERS = {
+    "num",
+    "number",
+    "of",
+    "count",
+    "n",
+    "model",
+    "config",
+    "cfg",
+    "summary",
+    "the",
+    "in",
+    "final",
+    "trainable",
+    "precise",
+    "exact",
+    "approx",
+    "approximate",
+}
+_PARAMS = {"params", "param", "parameters", "parameter", "parametern", "nparams", "numparams", "modelsize"}
+_PARAMS |= {"parameteranzahl", "modellgröße", "paramètres", "参数", "参数量"}
+_TOKENS = {"tokens", "token", "toks", "ntokens", "numtokens", "trainingstokens", "jetons", "训练tokens"}
 _OF_TOKENS = {
     "total",
     "train",
@@ -53,16 +76,30 @@ _OF_TOKENS = {
     "pretrain",
     "pretraining",
 }
-_OF_TOKENS |= {"data", "dataset", "budget", "cumulative"}
-_FLOPS = {"flops", "flop", "compute", "c"}
-_OF_FLOPS = {"total", "train", "training", "estimated", "actual", "used", "spent", "pretrain", "pretraining"}
+_OF_TOKENS |= {"d", "input", "size", "data", "dataset", "budget", "cumulative"}
+_FLOPS = {"flops", "flop", "flos", "compute", "c"}
+_OF_FLOPS = {
+    "6n",
+    "6nd",
+    "total",
+    "train",
+    "training",
+    "estimated",
+    "actual",
+    "used",
+    "spent",
+    "pretrain",
+    "pretraining",
+}
 _LOSS = {"loss", "losses", "nll", "xent", "crossentropy", "perplexity", "ppl", "bpb", "bpc", "ce"}
+_LOSS |= {"verlust", "validierungsverlust", "testverlust", "perte", "损失", "验证损失"}
 _NO_LOSS = {
     "se", "std", "sd", "stderr", "stdev", "var", "variance", "err", "error", "spike", "spikes", "aux", "auxiliary", "z",
     "balance", "balancing", "router", "scale", "scaler", "last", "diff", "difference", "delta", "weight", "fn", "type",
     "function", "predicted", "pred", "fitted", "fit", "residual", "second", "step", "steps", "ci", "low", "high",
     "lower", "upper", "grad", "ratio", "rank", "name", "seed", "count", "tokens", "flops", "max",
 }  # fmt: skip
+_NO_GROUP = {"eval", "evaluation", "val", "valid", "validation", "test", "throughput", "device", "speed", "perf", "per"}
 MODEL_NAMES = {"model", "model_name", "model_id", "name"}  # of a model, which may have several runs
 _NAMES: dict[Role, set[str]] = {
     "seed": {"seed", "random_seed", "rng_seed"},
@@ -72,6 +109,7 @@ _NAMES: dict[Role, set[str]] = {
     "batch_tokens": {"batch_tokens", "tokens_per_step", "tokens_per_batch", "batch_size_tokens", "global_batch_tokens"},
     "tokens_per_param": {"tokens_per_param", "tokens_per_parameter", "tpp", "tokens_param", "tokens_params", "d_n"},
     "chinchilla_multiple": {"mult", "multiple", "xc", "chinchilla_multiple", "chinchilla_mult", "chinchilla_ratio"},
+    "sequence_length": {"sequence_length", "seq_len", "seq_length", "seqlen", "context_length", "block_size"},
     "unique_tokens": {"unique_tokens", "distinct_tokens", "unique_data", "unique_data_tokens", "dataset_tokens"},
     "setting": {
         "lr", "learning_rate", "max_lr", "peak_lr", "lr_max", "peak_learning_rate", "other_lr", "bs", "batch",
@@ -112,13 +150,17 @@ def taken_apart(name: str) -> HeaderName:
     loss_unit: str | None = None
     unit_text = ""
     for inside in re.findall(r"[(\[]\s*([^()\[\]]*?)\s*[)\]]", text):
+        if inside.lower() in _NOUNS:  # what is counted, not a unit
+            continue
         scale = unit_factor(inside)
         if scale is not None or inside.lower() in LOSS_UNITS:
             factor, loss_unit, unit_text = scale or factor, LOSS_UNITS.get(inside.lower(), loss_unit), inside
             text = text.replace(inside, " ")
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", text)
-    words = [word for word in re.split(r"[^0-9a-zA-Zα-ω]+", text.lower()) if word]
-    if words and words[-1] in FLOP_UNITS:
+    words = [word for word in re.split(r"[\W_]+", text.lower()) if word]
+    if words and words[-1] in _TOKEN_UNITS:
+        factor, unit_text, words[-1] = _TOKEN_UNITS[words[-1]], words[-1], "tokens"
+    elif words and words[-1] in FLOP_UNITS:
         factor, unit_text = FLOP_UNITS[words[-1]], words[-1]
         words[-1:] = [] if {"flops", "flop", "compute"} & set(words[:-1]) else ["flops"]
     elif len(words) > 1 and factor is None and words[-1] in MULTIPLES:
@@ -131,7 +173,7 @@ def taken_apart(name: str) -> HeaderName:
 
 def unit_factor(text: str) -> float | None:
     """What a unit multiplies by: B, millions, 1E21, GFLOPs, PF-days; None if it is none."""
-    unit = text.strip().lower()
+    unit = text.strip().lower().rstrip(".")
     if unit in MULTIPLES or unit in FLOP_UNITS:
         return MULTIPLES.get(unit) or FLOP_UNITS[unit]
     if re.fullmatch(r"(pf|pflops?|pflop/s|petaflops?|petaflop/s|pfs)[\s-]*days?", unit):
@@ -156,7 +198,29 @@ def role_of(name: str) -> Role | None:
     for role, keys in _NAMES.items():
         if key in keys:
             return role
-    return _count(words) or _loss(distinct, key) or _amount(distinct, key)
+    of_words = _count(words) or _loss(distinct, key) or _amount(distinct, key)
+    return of_words or _in_a_group(name) or _of_a_logarithm(name)
+
+
+def _of_a_logarithm(name: str) -> Role | None:
+    """The role of a size whose logarithm a column holds: ``log10_params``."""
+    role = None if log_base(name) is None else role_of("_".join(taken_apart(name).words[1:]))
+    return role if role in _SIZES else None
+
+
+def log_base(name: str) -> str | None:
+    """Of which base a column is the logarithm: log10, log2, ln, or log where its name does not say; None if of none."""
+    words = taken_apart(name).words
+    return words[0] if len(words) > 1 and words[0] in ("log10", "log2", "ln", "log") else None
+
+
+def _in_a_group(name: str) -> Role | None:
+    """The role of the last part of a path, `optim/total_tokens`, where it is a size: a loss keeps its whole name."""
+    group, sign, last = name.rpartition("/" if "/" in name else ".")
+    if not (sign and group and last.strip()) or set(taken_apart(group).words) & _NO_GROUP:
+        return None
+    role = role_of(last)
+    return role if role in _SIZES else None
 
 
 def _count(words: list[str]) -> Role | None:
@@ -167,7 +231,7 @@ def _count(words: list[str]) -> Role | None:
         r"(non|no|without|ex|excluding|exclude|excl)_?(token_)?(emb|embed|embedding|embeddings|vocab)(_|$)", key
     ):
         return "params_non_embedding"
-    rest = distinct - _PARAMS - _FILLERS - {"size", "opt", "optimal"}
+    rest = distinct - _PARAMS - _FILLERS - {"size", "opt", "optimal", "train", "training"}
     if not rest:
         return "params"
     special: dict[str, Role] = {
@@ -201,7 +265,7 @@ def loss_unit(name: str) -> str:
     if apart.loss_unit:
         return apart.loss_unit
     if words & {"ppl", "perplexity"}:
-        return "ppl"
+        return "nats" if words & {"log", "ln"} else "ppl"
     if "bpb" in words or "bits_per_byte" in apart.key:
         return "bpb"
     if "bpc" in words or "bits_per_char" in apart.key:

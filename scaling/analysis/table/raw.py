@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from scaling.errors import DataError
+from itertools import count
 
 Cell = object  # str, int, float, bool, None, or what else a file holds
 
@@ -69,16 +67,14 @@ class Growing:
         return RawTable(where, self.columns, self.lines)
 
 
-def unique_names(header: Iterable[object], where: str) -> list[str]:
-    """The names of a header; a column without one is called by its place.
-
-    Raises:
-        DataError: a name appears twice.
-    """
-    names = [str(name).strip() or f"column {n}" for n, name in enumerate(header, 1)]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(
-            "a column appears twice", where=where, got=", ".join(twice), allowed="every column once; rename one of them"
-        )
+def unique_names(header: Iterable[object], notes: list[str]) -> list[str]:
+    """The names of a header; a column without one is called by its place, a second one of a name gets a number."""
+    names: list[str] = []
+    for n, cell in enumerate(header, 1):
+        name = str(cell).strip() or f"column {n}"
+        if name in names:
+            again = next(f"{name}.{k}" for k in count(1) if f"{name}.{k}" not in names)
+            notes.append(f"column {name} appears twice; the later one is called {again}")
+            name = again
+        names.append(name)
     return names

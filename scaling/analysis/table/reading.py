@@ -14,7 +14,7 @@ from scaling.analysis.table.cells import Decimal, Numbers, decimal_of, is_missin
 from scaling.analysis.table.columns import find_columns, no_column
 from scaling.analysis.table.decisions import DroppedRow, TableReport
 from scaling.analysis.table.expression import Values
-from scaling.analysis.table.names import is_model_name, role_of
+from scaling.analysis.table.names import is_model_name, role_of, taken_apart
 from scaling.analysis.table.raw import RawTable
 from scaling.errors import DataError
 from scaling.laws.points import FLOPS_PER_PARAM_TOKEN, Array
@@ -34,8 +34,11 @@ _SIZES = (
 )
 _AMOUNTS = (*_SIZES, "batch_tokens", "unique_params")
 _POSITIVE = ("params", "tokens", "loss", "flops", "budget", "unique_tokens", "unique_params")
-_HELPERS = ("step", "batch_tokens", "tokens_per_param", "chinchilla_multiple")
+_HELPERS = ("step", "batch_tokens", "sequence_length", "tokens_per_param", "chinchilla_multiple")
 _NOT_READ = {"id", "cell", "trunk", "line", "status", "family", "run", "state", "step", "loss"}
+_BATCHES = {"batch_size", "global_batch_size", "train_batch_size", "gbs", "gbsz", "bsz", "bs"}
+_MOST_SEQUENCES = 1e5  # of one batch; a larger number counts tokens (assumption)
+_FLAGS = {"outlier", "outliers", "exclude", "excluded", "held", "holdout", "flag", "flagged", "bad", "invalid"}
 _MANY = 8  # names in a note
 
 
@@ -129,6 +132,9 @@ class Reading:
                 continue
             column = self.mapping[ours]
             column_numbers = self.numbers_of(column)
+            if ours in _AMOUNTS and (powers := self._powers(ours, column_numbers.values)) is not None:
+                self.amounts[ours] = powers
+                continue
             factor, unit = units.amount_unit(column, self._unit(ours)) if ours in _AMOUNTS else (1.0, "")
             if column_numbers.suffixed:
                 factor, unit = 1.0, "suffixes"
@@ -141,6 +147,15 @@ class Reading:
         )
         if unit != "nats":
             self.units[column] = conversion
+
+    def _powers(self, ours: str, values: Array) -> Array | None:
+        """The sizes of a column of their logarithms; None where it is none."""
+        column = self.mapping[ours]
+        powers = units.of_logarithm(values, column, self._unit(ours), self.raw.where)
+        if powers is None:
+            return None
+        self.units[column] = powers[1]
+        return powers[0]
 
     def keep(self, rows: Iterable[int]) -> None:
         """Goes on with some rows."""
@@ -202,7 +217,15 @@ class Reading:
         values, formula = self._computed(missing[0], given)
         self.amounts[missing[0]] = values
         self.mapping[missing[0]] = formula
-        self.notes.append(f"the table has no {missing[0]}: {'D' if given == 'params' else 'N'} = {formula}")
+        symbol = "D" if given == "params" else "N"
+        self.notes.append(f"the table has no {missing[0]}: {symbol} = {formula}")
+        unknown = [n for n, value in enumerate(values.tolist()) if not keeping.is_size(value)]
+        if len(unknown) == len(self.raw):
+            raise DataError(
+                f"{symbol} cannot be computed in any row", where=self.raw.where, got=f"{symbol} = {formula}"
+            )
+        reason = f"{symbol} cannot be computed"
+        self.drop([(n, DroppedRow(self.raw.lines[n], formula, "", reason)) for n in unknown])
 
     def _computed(self, missing: str, given: str) -> tuple[Array, str]:
         amounts, names = self.amounts, self.mapping
@@ -211,6 +234,11 @@ class Reading:
         if missing == "tokens":
             if {"step", "batch_tokens"} <= names.keys():
                 return amounts["step"] * amounts["batch_tokens"], f"{names['step']} · {names['batch_tokens']}"
+            if "step" in names and (batch := self._batch_tokens()) is not None:
+                return amounts["step"] * batch[0], f"{names['step']} · {batch[1]}"
+            if {"unique_tokens", "epochs"} <= names.keys():
+                passes = self.numbers_of(names["epochs"]).values
+                return amounts["unique_tokens"] * passes, f"{names['unique_tokens']} · {names['epochs']}"
             if "tokens_per_param" in names:
                 return amounts["tokens_per_param"] * amounts[
                     "params"
@@ -222,6 +250,16 @@ class Reading:
         if "step" in names and missing == "tokens":
             more = f"; it has {names['step']}, which take a column batch_tokens (tokens of one step)"
         raise no_column(self.raw, missing, more)
+
+    def _batch_tokens(self) -> tuple[Array, str] | None:
+        """Tokens of one step where the table has sequences of a batch and their length; None where it has not."""
+        batches = [name for name in self.raw.columns if taken_apart(name).key in _BATCHES]
+        if len(batches) != 1 or "sequence_length" not in self.amounts:
+            return None
+        sequences = self.numbers_of(batches[0]).values
+        if not (np.isfinite(sequences).all() and sequences.max() < _MOST_SEQUENCES):
+            return None
+        return sequences * self.amounts["sequence_length"], f"{batches[0]} · {self.mapping['sequence_length']}"
 
     def _last_per(self) -> None:
         name = self.options.last_per
@@ -396,6 +434,13 @@ class Reading:
         ]
 
     def _say_unused(self, names: Sequence[str]) -> None:
+        for name in names:
+            marked = sum(str(cell).strip().lower() in ("true", "1", "1.0") for cell in self.raw.columns[name])
+            if set(taken_apart(name).words) & _FLAGS and 0 < marked < len(self.raw):
+                quoted = name if name.isidentifier() else f"`{name}`"
+                self.notes.append(
+                    f'{name} marks {marked} of {len(self.raw)} rows, which are used: --where "not {quoted}"'
+                )
         if names:
             more = f" and {len(names) - _MANY} more" if len(names) > _MANY else ""
             self.notes.append(f"columns not used: {', '.join(names[:_MANY])}{more}")
@@ -405,7 +450,10 @@ class Reading:
         names = [name for name in order if name in self.mapping]
         return {
             name: self.mapping[name]
-            for name in (*names, *(n for n in self.mapping if n not in names and n not in _HELPERS))
+            for name in (
+                *names,
+                *(n for n in self.mapping if n not in names and (n not in _HELPERS or n in self.options.columns)),
+            )
         }
 
 

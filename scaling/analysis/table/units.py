@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from scaling.analysis.table.names import LOSS_UNITS, PF_DAY, loss_unit, taken_apart, unit_factor
+from scaling.analysis.table.names import LOSS_UNITS, PF_DAY, log_base, loss_unit, taken_apart, unit_factor
 from scaling.errors import DataError
 from scaling.laws.points import FLOPS_PER_PARAM_TOKEN, Array
 
@@ -26,6 +26,7 @@ _PLAUSIBLE = {"params": (1e4, 1e14), "tokens": (1e6, 1e16), "flops": (1e10, 1e29
 _TOKENS_PER_PARAM = (0.1, 1e5)  # assumption
 _SIZE_UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _FLOP_UNITS = {"GFLOPs": 1e9, "TFLOPs": 1e12, "PFLOPs": 1e15, "EFLOPs": 1e18, "PF-days": PF_DAY, "ZFLOPs": 1e21}
+LOG_BASES = {"log10": 10.0, "log2": 2.0, "ln": math.e}
 _CONVERSIONS = {
     "nats": "nats",
     "bits": "bits × ln 2 = nats",
@@ -57,6 +58,27 @@ def amount_unit(column: str, given: str | None) -> tuple[float, str]:
             allowed="K, M, B, T, 1e21, GFLOPs, PF-days, ...",
         )
     return factor, f"× {factor:g}, from --unit"
+
+
+def of_logarithm(values: Array, column: str, given: str | None, where: str) -> tuple[Array, str] | None:
+    """(the numbers, how they were computed) of a column of logarithms of a size; None if it holds the sizes.
+
+    Raises:
+        DataError: neither its name nor `given`, the unit of `--unit`, says the base.
+    """
+    base = given if given in LOG_BASES else log_base(column)
+    if base is None or (given is not None and given not in LOG_BASES):
+        return None
+    if base not in LOG_BASES:
+        raise DataError(
+            f"{column} is a logarithm, and its name does not say of which base",
+            where=where,
+            got=f"median {float(np.nanmedian(values)):.4g}" if np.isfinite(values).any() else None,
+            allowed=", ".join(LOG_BASES),
+            hint=f"--unit {shlex.quote(column)}=log10 or --unit {shlex.quote(column)}=ln",
+        )
+    with np.errstate(over="ignore"):
+        return np.power(LOG_BASES[base], values), str(base)
 
 
 def to_nats(values: Array, column: str, given: str | None) -> tuple[Array, str, str]:

@@ -38,7 +38,7 @@ _HELPERS = ("step", "batch_tokens", "sequence_length", "tokens_per_param", "chin
 _NOT_READ = {"id", "cell", "trunk", "line", "status", "family", "run", "state", "step", "loss"}
 _BATCHES = {"batch_size", "global_batch_size", "train_batch_size", "gbs", "gbsz", "bsz", "bs"}
 _MOST_SEQUENCES = 1e5  # of one batch; a larger number counts tokens (assumption)
-_FLAGS = {"outlier", "outliers", "exclude", "excluded", "held", "holdout", "flag", "flagged", "bad", "invalid"}
+_FLAGS = {"outlier", "exclude", "excluded", "held", "holdout", "flag", "flagged", "bad", "invalid"}
 _MANY = 8  # names in a note
 
 
@@ -436,7 +436,7 @@ class Reading:
     def _say_unused(self, names: Sequence[str]) -> None:
         for name in names:
             marked = sum(str(cell).strip().lower() in ("true", "1", "1.0") for cell in self.raw.columns[name])
-            if set(taken_apart(name).words) & _FLAGS and 0 < marked < len(self.raw):
+            if {word.rstrip("s") for word in taken_apart(name).words} & _FLAGS and 0 < marked < len(self.raw):
                 quoted = name if name.isidentifier() else f"`{name}`"
                 self.notes.append(
                     f'{name} marks {marked} of {len(self.raw)} rows, which are used: --where "not {quoted}"'

@@ -6,7 +6,12 @@
 The trainer of the package makes one step on tensors that have sizes and no numbers, on a fake CPU, and torch's memory
 tracker says what it held at its peak: parameters, gradients, optimizer state, activations, the update and what is
 measured. The step is a measured one. Sequences of 2,048 tokens; the paper's shapes. The table says what was traced.
-`--out` writes the table; measured peaks of small models on this machine come from `--measure`.
+`--out` writes the table.
+
+`--measure` measures small models on this machine: what two steps add to the peak resident memory of a process that has
+made a step of a tiny model. glibc keeps freed blocks of up to 32 MB, in pieces that later tensors do not fit, which no
+function of a run can predict: a first measurement has it give back every block of 64 KiB or more at once
+(mallopt(3), M_MMAP_THRESHOLD), and a second one leaves it as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import multiprocessing
+import os
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -107,10 +113,16 @@ def traced_peak(run: Run) -> float:
     return float(sum(kinds["Total"] for kinds in peak.values()))
 
 
-def measured_peak(run: Run) -> float:
-    """Bytes that two steps add to the peak of a new process."""
+def measured_peak(run: Run, *, keeps_freed: bool = False) -> float:
+    """Bytes that two steps add to the peak of a new process.
+
+    Args:
+        run: its training.
+        keeps_freed: leave it to glibc which freed blocks it keeps; else all of 64 KiB or more are given back at once.
+    """
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
+    given_back = {} if keeps_freed else {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    with mock.patch.dict(os.environ, given_back), context.Pool(1) as pool:  # read when a process starts
         return pool.apply(_grown, (run,))
 
 
@@ -137,12 +149,18 @@ def traces(
         yield Compared(shape, model, precision, sequences, predicted, found, time.process_time() - started)
 
 
-def measurements() -> Iterator[Compared]:
+def small_run(shape: str) -> Run:
+    """The run of a small model that is measured."""
+    model, length, sequences = SMALL[shape]
+    return a_run(model, "muon", None, precision="float32", sequences=sequences, length=length)
+
+
+def measurements(*, keeps_freed: bool) -> Iterator[Compared]:
     """The small models on this machine."""
-    for shape, (model, length, sequences) in SMALL.items():
-        run = a_run(model, "muon", None, precision="float32", sequences=sequences, length=length)
-        predicted = training_memory(run, sequences=sequences).peak
-        yield Compared(shape, "dense, muon", "float32", sequences, predicted, measured_peak(run), 0.0)
+    for shape, (_, _, sequences) in SMALL.items():
+        run, started = small_run(shape), time.process_time()
+        predicted, found = training_memory(run, sequences=sequences).peak, measured_peak(run, keeps_freed=keeps_freed)
+        yield Compared(shape, "dense, muon", "float32", sequences, predicted, found, time.process_time() - started)
 
 
 def table(rows: Sequence[Compared], found: str) -> str:
@@ -166,18 +184,19 @@ def main() -> None:
     parser.add_argument("--precisions", default="float32,bfloat16")
     parser.add_argument("--parts", default="1,4", help="sequences at once")
     parser.add_argument("--models", default=";".join(MODELS), help="separated by semicolons")
-    parser.add_argument("--measure", action="store_true", help="measure small models on this machine too")
+    parser.add_argument("--measure", action="store_true", help="measure small models on this machine, and trace none")
     parser.add_argument("--out", type=Path, help="append the tables to this file")
     asked = parser.parse_args()
     parts = [int(part) for part in asked.parts.split(",")]
     rows = []
-    for row in traces(asked.shapes.split(","), asked.precisions.split(","), parts, asked.models.split(";")):
+    wanted = [] if asked.measure else asked.shapes.split(",")
+    for row in traces(wanted, asked.precisions.split(","), parts, asked.models.split(";")):
         rows.append(row)
         print(table([row], "traced").splitlines()[-1], f"{row.seconds:.0f} s", flush=True)
     texts = [table(rows, "traced")] if rows else []
-    if asked.measure:
-        texts.append(table(list(measurements()), "measured"))
-        print(texts[-1])
+    for keeps_freed, said in ((False, "measured"), (True, "with what glibc keeps")) if asked.measure else ():
+        texts.append(table(list(measurements(keeps_freed=keeps_freed)), said))
+        print(texts[-1], flush=True)
     if asked.out:
         with asked.out.open("a") as file:
             file.write("\n".join(texts) + "\n")

@@ -50,7 +50,7 @@ WORDS = {
     "LawName": ", ".join(f"`{name}`" for name in FORMS),
     "OptimizerName": ", ".join(f"`{name}`" for name in OPTIMIZERS),
     "LadderSpec": "name of a ladder, list of shapes, or block with `rule`",
-    "Annotated[dict[str, either(_text, Centre)], BeforeValidator(_centres)]": "name, block, or one per family or line",
+    "Annotated[dict[str, either(any_name, Centre)], BeforeValidator(_centres)]": "name, block, or one for each line",
 }
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 INTRODUCTION = f"""# Keys of sweep and runner files
@@ -246,7 +246,7 @@ def _constant(value: ast.expr) -> int:
 
 
 def _reader_in_words(call: ast.Call) -> str:
-    """``recipe_or("lr", X)`` and ``either(_word("all"), X)``."""
+    """``recipe_or("lr", X)`` and ``either(word_of("all"), X)``."""
     first, other = call.args
     if ast.unparse(call.func) == "recipe_or":
         return f"{in_words(other)}, or a recipe"

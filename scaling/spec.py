@@ -187,6 +187,16 @@ def either(known: Callable[[Any], Any], other: Any) -> Any:
     return Annotated[other, WrapValidator(read)]
 
 
+def any_name(value: Any) -> str | None:
+    """Reads any text."""
+    return value if isinstance(value, str) else None
+
+
+def word_of(*words: str) -> Callable[[Any], str | None]:
+    """Reads one of `words`."""
+    return lambda value: value if isinstance(value, str) and value in words else None
+
+
 Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[Number, Field(gt=0)]
 Whole = Annotated[int, BeforeValidator(_whole)]

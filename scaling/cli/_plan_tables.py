@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from scaling.cli._screen import print_checks, print_table
 from scaling.quantity import format_bytes, format_duration, format_number
-from scaling.sweeps.price import CellPrice, Priced, Totals, matrix, rank_table
+from scaling.sweeps.price import CellPrice, Priced, Totals, matrix, matrix_to_come, rank_table
 
 if TYPE_CHECKING:
     from scaling.sweeps.simulate import Expected
@@ -28,13 +28,16 @@ def print_plan(plan: Priced, *, cells: bool = False, todo: int | None = None) ->
             _print_steps([row for row in rows if row.cell.line == line], line, plan)
         if not on_cpu:  # where money is spent, every cell is shown
             _print_cells(rows, plan)
+    if plan.plan.pending and (cells or not on_cpu):
+        title = f"after tuning ({_stages_to_come(plan)}), priced with the first setting"
+        _print_cells(matrix_to_come(plan), plan, title=title)
     totals, convention = plan.totals, plan.plan.flops_convention
-    time = format_duration(totals.hours * 3600) if on_cpu else f"{totals.gpu_hours:,.1f} hours"
     words = [
         f"{totals.runs} runs" + ("" if todo is None else f", {todo} to train"),
         f"{totals.spent(convention):.3g} training FLOPs ({convention})",
-        f"about {time} of {plan.device.name} time ({plan.basis})",
+        f"about {_device_time(totals.gpu_hours, plan)} ({plan.basis})",
     ]
+    words += [] if on_cpu else [f"the longest run takes {format_duration(totals.longest_hours * 3600)}"]
     words += [f"{totals.epochs:.2g} epochs at most"] if totals.epochs is not None else []
     words += [f"cost {totals.money:.2f}"] if totals.money is not None else []
     click.echo("; ".join(words))
@@ -55,7 +58,8 @@ def _print_steps(rows: Sequence[CellPrice], line: str, plan: Priced) -> None:
     groups: dict[str, list[CellPrice]] = {}
     for row in rows:
         groups.setdefault(row.cell.group, []).append(row)
-    first = (_SPENT[plan.plan.sweep.grid.kind], "runs", "time")
+    on_cpu = plan.device.name.startswith("cpu")
+    first = (_SPENT[plan.plan.sweep.grid.kind], "runs", "time" if on_cpu else "GPU-hours")
     for at in range(0, len(sizes), SHAPES_ACROSS):
         shapes = list(sizes)[at : at + SHAPES_ACROSS]
         body: list[tuple[object, ...]] = [
@@ -64,36 +68,41 @@ def _print_steps(rows: Sequence[CellPrice], line: str, plan: Priced) -> None:
         for group, cells in groups.items():
             steps = {row.cell.shape: f"{row.steps}" + (f" ×{row.runs}" if row.runs > 1 else "") for row in cells}
             hours = sum(row.hours for row in cells)
-            spent = (group, sum(row.runs for row in cells), format_duration(hours * 3600))
+            time = format_duration(hours * 3600) if on_cpu else f"{hours:,.1f}"
+            spent = (group, sum(row.runs for row in cells), time)
             body.append((*spent, *(steps.get(shape, "") for shape in shapes)))
         print_table((*first, *shapes), body, title=f"{line}: steps")
         click.echo()
 
 
-def _print_cells(rows: Sequence[CellPrice], plan: Priced) -> None:
-    spent = _SPENT[plan.plan.sweep.grid.kind]
-    priced, shared = plan.device.cost_per_hour is not None, max(plan.runs_per_gpu, default=1) > 1
-    header = ("line", spent, "shape", plan.plan.params_column, "tokens", "steps", "batch", "micro-batch", "memory",
-              *(("per GPU",) if shared else ()), "runs", "time", *(("money",) if priced else ()))  # fmt: skip
-    table = (
-        (
-            row.cell.line,
-            row.cell.group,
-            row.cell.shape,
-            format_number(row.params),
-            format_number(row.tokens),
-            row.steps,
-            row.batch_tokens,
-            row.split.sequences,
-            format_bytes(row.split.memory.peak),
-            *((row.runs_per_gpu,) if shared else ()),
-            row.runs,
-            format_duration(row.hours * 3600),
-            *((f"{plan.money(row.hours):.2f}",) if priced else ()),
-        )
-        for row in rows
-    )
-    print_table(header, table, left=3)
+def _print_cells(rows: Sequence[CellPrice], plan: Priced, *, title: str | None = None) -> None:
+    """One row per cell; on GPUs also the devices of a run, its wall time, and the GPU-hours of the cell."""
+    on_cpu, priced = plan.device.name.startswith("cpu"), plan.device.cost_per_hour is not None
+    places = (*plan.places, *plan.pending_places)
+    shared = any(place.runs_per_gpu > 1 for place in places)
+    sharded = any(place.strategy == "fsdp" and place.ranks > 1 for place in places)
+    header = ["line", _SPENT[plan.plan.sweep.grid.kind], "shape", plan.plan.params_column, "tokens", "steps", "batch"]
+    header += ["micro-batch", "memory", "runs"] if on_cpu else ["GPUs", "micro-batch", "memory/GPU", "runs"]
+    header += ["a GPU"] if shared else []
+    header += ["time"] if on_cpu else ["longest", "GPU-hours"]
+    header += ["money"] if priced else []
+
+    def cells(row: CellPrice) -> Iterator[object]:
+        yield from (row.cell.line, row.cell.group, row.cell.shape, format_number(row.params))
+        yield from (format_number(row.tokens), row.steps, row.batch_tokens)
+        if not on_cpu:
+            yield f"{row.place.ranks} {row.place.strategy}" if sharded and row.place.ranks > 1 else row.place.ranks
+        yield from (row.split.sequences, format_bytes(row.split.memory.peak), row.runs)
+        if shared:
+            yield row.place.runs_per_gpu
+        if on_cpu:
+            yield format_duration(row.hours * 3600)
+        else:
+            yield from (format_duration(row.wall_hours * 3600), f"{row.hours:,.1f}")
+        if priced:
+            yield f"{plan.money(row.hours):.2f}"
+
+    print_table(header, map(tuple, map(cells, rows)), left=3, title=title)
     click.echo()
 
 
@@ -133,12 +142,24 @@ def print_expected(expected: Sequence[Expected]) -> None:
 
 def _print_pending(totals: Totals, plan: Priced) -> None:
     """What stages to come take, and all stages together."""
-    hours = (totals.pending.gpu_hours, totals.gpu_hours + totals.pending.gpu_hours)
-    on_cpu = plan.device.name.startswith("cpu")
-    later, together = (format_duration(one * 3600) if on_cpu else f"{one:,.1f} hours" for one in hours)
+    later = _device_time(totals.pending.gpu_hours, plan)
+    hours = totals.gpu_hours + totals.pending.gpu_hours
+    together = format_duration(hours * 3600) if plan.device.name.startswith("cpu") else f"{hours:,.1f}"
     money = "" if totals.cost is None else f", cost {totals.pending.money:.2f}; {totals.cost:.2f} in all"
-    stages = ", ".join(dict.fromkeys(planned.stage for planned in plan.plan.pending))
-    click.echo(f"after tuning {totals.pending.runs} more ({stages}): about {later}, {together} in all{money}")
+    click.echo(
+        f"after tuning {totals.pending.runs} more ({_stages_to_come(plan)}): about {later}, {together} in all{money}"
+    )
+
+
+def _device_time(hours: float, plan: Priced) -> str:
+    """Device hours in words."""
+    if plan.device.name.startswith("cpu"):
+        return f"{format_duration(hours * 3600)} of {plan.device.name} time"
+    return f"{hours:,.1f} GPU-hours of {plan.device.name}"
+
+
+def _stages_to_come(plan: Priced) -> str:
+    return ", ".join(dict.fromkeys(planned.stage for planned in plan.plan.pending))
 
 
 def _print_trunks(totals: Totals, convention: str) -> None:

@@ -11,7 +11,6 @@ from scaling.cli._options import json_option, root_option, runner_option, sweep_
 from scaling.cli._plan_tables import print_expected, print_plan, print_ranks
 from scaling.cli._project import open_project
 from scaling.cli._screen import print_json, say
-from scaling.sweeps.price import Priced
 
 
 @click.command()
@@ -24,10 +23,10 @@ from scaling.sweeps.price import Priced
 @json_option
 def plan(
     sweep: Path, runner: Path | None, cells: bool, ranks: bool, simulate: bool, root: Path | None, as_json: bool
-) -> None:
-    """The grid of runs and its price; nothing is run."""
+) -> int:
+    """The grid of runs and its price; nothing is run. Exit status 1: the plan cannot be run as it is."""
     plan = open_project(sweep, root).plan(runner)
-    expected = None
+    impossible, expected = any(check.severity == "error" for check in plan.checks), None
     if simulate:
         from scaling.sweeps.simulate import simulate as simulated
 
@@ -35,17 +34,14 @@ def plan(
         expected = simulated(plan.plan, target=targets[0] if targets else None)
     if as_json:
         print_json(plan.document() | ({} if expected is None else {"expected": [asdict(one) for one in expected]}))
-        return
+        return int(impossible)
     print_plan(plan, cells=cells)
     if ranks:
         print_ranks(plan)
     if expected is not None:
         print_expected(expected)
-    _say_next(plan, sweep, runner)
-
-
-def _say_next(plan: Priced, sweep: Path, runner: Path | None) -> None:
-    if any(check.severity == "error" for check in plan.checks):
+    if impossible:
         say(f"\nnext: change the sweep, or name a runner that can: scaling plan {sweep} --runner FILE")
     else:
         say(f"\nnext: scaling launch {sweep}" + (f" --runner {runner}" if runner else ""))
+    return int(impossible)

@@ -24,11 +24,14 @@ from scaling.spec import (
     Number,
     Positive,
     Whole,
+    any_name,
     check,
     did_you_mean,
+    either,
     parse_yaml,
     read_spec,
     refuse,
+    word_of,
 )
 from scaling.sweeps.memory import Placement
 from scaling.sweeps.sharing import Sharing
@@ -95,11 +98,11 @@ class Runner(Block):
 
     runner: str
     """What starts workers: `local`, `slurm`, `external` (something else), or your own entry point or `module:Class`."""
-    device: str | CustomDevice = "cpu"
+    device: either(any_name, CustomDevice) = "cpu"  # type: ignore[valid-type]
     """A row of the hardware table, or a description of the device."""
     slots: Count | None = None
     """CPU cores, or GPUs, of a pool of workers. local: off: all that may be used; slurm: of a packed task, off: 1."""
-    runs_per_gpu: Count | Literal["auto"] = 1
+    runs_per_gpu: either(word_of("auto"), Count) = 1  # type: ignore[valid-type]
     """Runs side by side on one GPU, on this machine or in a packed task; `auto`: as many as fit and are of use."""
     store: str | None = None
     """Folder of the run folders, relative to the root; off: `.scaling/store`."""

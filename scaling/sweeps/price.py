@@ -52,11 +52,18 @@ class Priced:
     pending_hours: tuple[float, ...]  # device hours of the runs of later stages, in the order of `plan.pending`
     longest_hours: float  # wall clock of the longest run, trained alone
     splits: tuple[Split, ...]  # how the batches of each run go through a device, and the memory that takes
-    runs_per_gpu: tuple[int, ...]  # runs that share the GPU of each run, itself included
+    places: tuple[Placement, ...]  # the devices of each run
+    pending_splits: tuple[Split, ...]
+    pending_places: tuple[Placement, ...]
     corpus_tokens: float | None
     cost: float | None
     basis: str  # what the hours rest on: measured runs, or an assumed share of the device's peak
     checks: tuple[Check, ...]  # those of the plan and those of the price
+
+    @property
+    def runs_per_gpu(self) -> tuple[int, ...]:
+        """Runs that share the GPU of each run, itself included."""
+        return tuple(place.runs_per_gpu for place in self.places)
 
     def money(self, hours: float) -> float | None:
         """The price of some device hours; None where the runner states none."""
@@ -186,7 +193,9 @@ class StagePrice:
 
 @dataclass(frozen=True)
 class CellPrice:
-    """The runs of one cell; `params` in the sweep's own column, `hours` of device time, what follows of the first."""
+    """The runs of one cell: `params` in the sweep's own column, device hours of all, `wall_hours` of the longest,
+    `split` and `place` of the first.
+    """
 
     cell: CellKey
     params: int
@@ -195,8 +204,9 @@ class CellPrice:
     batch_tokens: int
     runs: int
     hours: float
+    wall_hours: float
     split: Split
-    runs_per_gpu: int
+    place: Placement
 
 
 @dataclass(frozen=True)
@@ -276,7 +286,9 @@ def price(
             default=0.0,
         ),
         splits=tuple(cut[: len(plan.runs)]),
-        runs_per_gpu=tuple(place.runs_per_gpu for place in places[: len(plan.runs)]),
+        places=tuple(places[: len(plan.runs)]),
+        pending_splits=tuple(cut[len(plan.runs) :]),
+        pending_places=tuple(places[len(plan.runs) :]),
         corpus_tokens=corpus_tokens,
         cost=None if device.cost_per_hour is None else device.cost_per_hour * math.fsum((*spent, *pending)),
         basis=_basis(device, plan, rates),
@@ -326,23 +338,35 @@ def stages(priced: Priced) -> list[StagePrice]:
 
 def matrix(priced: Priced) -> list[CellPrice]:
     """Every cell in the order of the plan: what a person checks at a glance before paying."""
-    cells: dict[CellKey, list[tuple[PlannedRun, float, Split, int]]] = {}
-    for values in zip(priced.plan.runs, priced.device_hours, priced.splits, priced.runs_per_gpu, strict=True):
-        cells.setdefault(values[0].cell, []).append(values)
+    columns = (priced.plan.runs, priced.device_hours, priced.splits, priced.places)
+    return _by_cell(zip(*columns, strict=True), priced.plan.params_column)
+
+
+def matrix_to_come(priced: Priced) -> list[CellPrice]:
+    """The cells of the stages whose settings wait for losses, with their first setting as a stand-in."""
+    columns = (priced.plan.pending, priced.pending_hours, priced.pending_splits, priced.pending_places)
+    return _by_cell(zip(*columns, strict=True), priced.plan.params_column)
+
+
+def _by_cell(runs: Iterable[tuple[PlannedRun, float, Split, Placement]], column: str) -> list[CellPrice]:
+    cells: dict[CellKey, list[tuple[PlannedRun, float, Split, Placement]]] = {}
+    for one in runs:
+        cells.setdefault(one[0].cell, []).append(one)
     return [
         CellPrice(
             cell,
-            first.counts.column(priced.plan.params_column),
+            first.counts.column(column),
             first.run.tokens,
             first.run.steps,
             first.run.batch_tokens,
             len(members),
-            sum(hours for _, hours, _, _ in members),
+            math.fsum(hours for _, hours, _, _ in members),
+            max(hours * place.runs_per_gpu / place.ranks for _, hours, _, place in members),
             split,
-            runs_per_gpu,
+            place,
         )
         for cell, members in cells.items()
-        for first, _, split, runs_per_gpu in members[:1]
+        for first, _, split, place in members[:1]
     ]
 
 

@@ -8,7 +8,6 @@ for the errors that do. A value that may vary takes a scalar or a list: over `ra
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,11 +28,13 @@ from scaling.spec import (
     Positive,
     Whole,
     YamlDocument,
+    any_name,
     check,
     did_you_mean,
     either,
     read_yaml,
     refuse,
+    word_of,
 )
 from scaling.sweeps.ladders import LadderSpec, ShapeSpec
 from scaling.sweeps.recipes import Recipe, recipe_or
@@ -54,14 +55,6 @@ def _name(value: Any) -> Any:
 
 
 Name = Annotated[str, BeforeValidator(_name)]
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _word(*words: str) -> Callable[[Any], str | None]:
-    return lambda value: value if isinstance(value, str) and value in words else None
 
 
 class Data(Block):
@@ -151,7 +144,7 @@ class Smaller(Block):
 class Point(Block):
     """One cell: a shape and what it may spend."""
 
-    shape: either(_text, ShapeSpec)  # type: ignore[valid-type]
+    shape: either(any_name, ShapeSpec)  # type: ignore[valid-type]
     """A name in `grid.ladder`, or a shape."""
     tokens: Positive | None = None
     """Training tokens of the cell, rounded to whole batches; off where `budget` is said."""
@@ -199,7 +192,7 @@ class IsoFlopGrid(Grid):
     """`all` trains every shape of the ladder at every budget; off where `sizes_per_budget` is said."""
     span: Annotated[Number, Field(gt=1)] = 9.0
     """Largest over smallest N of the shapes around a centre."""
-    centre: Annotated[dict[str, either(_text, Centre)], BeforeValidator(_centres)] | None = None  # type: ignore[valid-type]
+    centre: Annotated[dict[str, either(any_name, Centre)], BeforeValidator(_centres)] | None = None  # type: ignore[valid-type]
     """Where the optimum is expected: `{n_opt, at, exponent}`, a law of `scaling laws`, `results/<sweep>`, or one of
     these per family or line.
     """
@@ -368,7 +361,7 @@ class Replicates(Block):
     centre of one budget.
     """
 
-    budget: either(_word("smallest", "largest"), Positive) = "smallest"  # type: ignore[valid-type]
+    budget: either(word_of("smallest", "largest"), Positive) = "smallest"  # type: ignore[valid-type]
     """The budget whose cells get more seeds: `smallest`, `largest`, or FLOPs of one of the budgets."""
     sizes: Count = 1
     """Cells per line that get them, those nearest the centre, or the middle of the sizes where the grid has none."""
@@ -425,7 +418,7 @@ class Tune(Block):
     everywhere.
     """
 
-    cells: either(_word("all"), Count) = "all"  # type: ignore[valid-type]
+    cells: either(word_of("all"), Count) = "all"  # type: ignore[valid-type]
     """`all` tries every setting in every cell; a number tunes in that many cells of the smallest budget and uses the
     winner everywhere.
     """
@@ -488,7 +481,7 @@ class Analysis(Block):
     """
     objective: Literal["log_huber", "log_mse", "mse", "huber"] = "log_huber"
     """What a fit minimises: a sum over points of Huber or squared residuals, of log loss (`log_`) or of loss."""
-    delta: either(_word("auto"), Positive) = 1e-3  # type: ignore[valid-type]
+    delta: either(word_of("auto"), Positive) = 1e-3  # type: ignore[valid-type]
     """Width of the Huber objectives, in units of their residual; `auto` takes it from the residuals."""
     params: Literal["params_matmul", "params_total", "params_non_embedding"] | None = None
     """The count that is N; off: `params_matmul` with `flops: exact`, `params_total` with `6ND`."""

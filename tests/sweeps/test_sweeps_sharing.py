@@ -40,7 +40,7 @@ def test_runs_that_share_a_gpu_take_longer_and_cost_the_same(plan_: Plan) -> Non
     assert shared.device_hours == alone.device_hours
     assert shared.totals.money == alone.totals.money
     assert [row.to_json()["runs_per_gpu"] for row in shared.rows()] == [4] * len(plan_.runs)
-    assert {cell.runs_per_gpu for cell in matrix(shared)} == {4}
+    assert {cell.place.runs_per_gpu for cell in matrix(shared)} == {4}
 
 
 def test_each_of_four_runs_has_a_quarter_of_the_memory(plan_: Plan) -> None:

@@ -11,7 +11,7 @@ STAMP = $(VENV)/.installed
 TORCH_INDEX =
 PYTHON =
 
-.PHONY: env study results test test-long test-slurm test-slurm-extra docs clean
+.PHONY: env study results test test-gpu test-long test-slurm test-slurm-extra docs clean
 
 env: $(STAMP)
 
@@ -27,6 +27,9 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-gpu:  # on a machine with a CUDA GPU, with its own Python and torch (2.6 or newer): GPU_PYTHON=... names another
+	PYTHONPATH=. SCALING_TEST_DEVICE=cuda:0 "$${GPU_PYTHON:-python3}" -m pytest tests/gpu -rs -o filterwarnings=default
 
 test-long: $(STAMP)
 	SCALING_FUZZ_CASES=5000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/results/test_results_damage.py

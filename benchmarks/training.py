@@ -1,18 +1,12 @@
 """How long a training step takes, ours beside plain alternatives, measured alternately in one process.
 
     OMP_NUM_THREADS=1 python benchmarks/training.py     one CPU core: shapes and batches of sweeps/quickstart.yaml
-    python benchmarks/training.py --gpu                 one GPU: the paper's 134M, 500M and 780M shapes in bfloat16
 
-CPU. All sides train the same model on the same batches and differ in the update of hidden matrices: ours in batches,
-the plain ones matrix by matrix. Dense: `torch.optim.Muon`. Low rank: a loop over pairs of factors with two reads of a
-norm per pair, once with Newton-Schulz in bfloat16 (as `torch.optim.Muon` and the paper's code have it) and once in
-float32, which is faster on CPUs. The rest is fused AdamW everywhere. A ratio is (plain step) / (our step); the mean is
-weighted by the steps that the sweep spends on each shape.
-
-GPU. A step is 131,072 tokens in parts of 16,384: the paper's batch on eight GPUs. Ours (Muon on dense models, Spectron
-on factors, and AdamW on both) against the same shape in eager PyTorch and in `torch.compile` with fused AdamW, and the
-Spectron update against the loop with its reads of norms. One shape takes minutes: `--shapes 134M` keeps a first run
-short.
+A GPU is measured by `benchmarks/gpu.py`. All sides train the same model on the same batches and differ in the update of
+hidden matrices: ours in batches, the plain ones matrix by matrix. Dense: `torch.optim.Muon`. Low rank: a loop over
+pairs of factors with two reads of a norm per pair, once with Newton-Schulz in bfloat16 (as `torch.optim.Muon` and the
+paper's code have it) and once in float32, which is faster on CPUs. The rest is fused AdamW everywhere. A ratio is
+(plain step) / (our step); the mean is weighted by the steps that the sweep spends on each shape.
 """
 
 from __future__ import annotations
@@ -31,12 +25,11 @@ import numpy as np
 import torch
 
 from scaling.data.shards import TokenData
-from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
-from scaling.sweeps.counting import forward_flops_per_token, matrix_ranks
+from scaling.run import Optimizer, Run, Shape
+from scaling.sweeps.counting import matrix_ranks
 from scaling.sweeps.grids import plan
 from scaling.sweeps.schema import load_sweep
-from scaling.training import linear
-from scaling.training.loop import open_device, peak_flops
+from scaling.training.loop import open_device
 from scaling.training.model import Decoder, initialise, mean_loss
 from scaling.training.orthogonal import COEFFICIENTS
 from scaling.training.trainer import Trainer
@@ -182,135 +175,6 @@ def cpu(rounds: int, steps: int) -> dict:
     return {"rows": rows, "summary": summary(rows)}
 
 
-PAPER = {  # the low-rank paper's dense shapes, arXiv 2602.12429: layers, width, heads, feed-forward
-    "134M": Shape(12, 768, 12, 2048, 32000),
-    "500M": Shape(20, 1280, 20, 3584, 32000),
-    "780M": Shape(24, 1536, 24, 4096, 32000),
-}
-GPU_LENGTH = 2048
-GPU_SEQUENCES, GPU_PART = 64, 8  # sequences of a step, and of one part: eager PyTorch holds the activations of a part
-
-
-def gpu_run(shape: Shape, *, ratio: float | None, name: str) -> Run:
-    """One of the paper's shapes in bfloat16, dense or at a rank ratio."""
-    return Run(
-        shape=shape,
-        parameterization="dense" if ratio is None else "low_rank",
-        initialisation=Initialisation(embedding_std=0.02, head_std=0.02, hidden_gain=1.0),
-        optimizer=Optimizer(name, 0.02, 1e-3, 0.9, 0.95, 1e-8, momentum=0.95, nesterov=True, newton_schulz_steps=5),
-        schedule=Schedule("constant", 0, 0.0),
-        steps=10**9,
-        batch_tokens=GPU_SEQUENCES * GPU_LENGTH,
-        sequence_length=GPU_LENGTH,
-        seed=0,
-        data=DataRef("random", "bytes", 0),
-        precision="bfloat16",
-        ranks=None if ratio is None else matrix_ranks(shape, ratio),
-    )
-
-
-def adamw_step(trainer: Trainer, run: Run, *, compiled: bool) -> Callable[[], None]:
-    """The same model with ordinary parameters and fused AdamW, eager or compiled, over the same parts of a batch."""
-    with trainer.device:
-        model = Decoder(run.shape, run.ranks, sequence_length=run.sequence_length)
-    model.load_state_dict(trainer.model.state_dict())
-    adamw = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    loss = torch.compile(mean_loss) if compiled else mean_loss
-    number = iter(range(10**9))
-    parts = trainer.sequences // trainer.micro_sequences
-
-    def step() -> None:
-        adamw.zero_grad(set_to_none=True)
-        batch = (np.split(side, parts) for side in trainer.batches.batch(next(number)))
-        for inputs, targets in zip(*batch, strict=True):
-            with torch.autocast(trainer.device.type, dtype=torch.bfloat16):
-                value = loss(model, trainer.put(inputs), trainer.put(targets)) / parts
-            value.backward()
-        adamw.step()
-
-    return step
-
-
-def plain_spectron_update(trainer: Trainer, run: Run) -> Callable[[], None]:
-    """The two-reads-per-pair loop on the gradients that a model of its own has."""
-    rule = PlainSpectron(list(trainer.model.hidden().values()), constants=run.optimizer, dtype=torch.bfloat16)
-    return lambda: rule.step(1e-9)
-
-
-def synchronised(step: Callable[[], None], count: int, device: torch.device) -> Callable[[], None]:
-    """`count` steps and then a wait for the device."""
-
-    def several() -> None:
-        for _ in range(count):
-            step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return several
-
-
-def gpu_row(name: str, ratio: float | None, device: torch.device, *, rounds: int, steps: int) -> dict:
-    """One shape of the paper: ours, eager and compiled AdamW, and the updates alone."""
-    shape = PAPER[name]
-    run = gpu_run(shape, ratio=ratio, name="muon" if ratio is None else "spectron")
-    trainer, twin = (
-        Trainer(
-            replace(run, optimizer=replace(run.optimizer, name=rule)),
-            random_data(shape.vocab_size, 4 * GPU_SEQUENCES, GPU_LENGTH),
-            device=device,
-            micro_sequences=GPU_PART,
-            compiled=True,
-        )
-        for rule in (run.optimizer.name, "adamw")
-    )
-    trainer.stability.measures = twin.stability.measures = False
-    sides = {
-        "ours": trainer.step,
-        "ours_adamw": twin.step,
-        "eager_adamw": adamw_step(trainer, run, compiled=False),
-        "compiled_adamw": adamw_step(trainer, run, compiled=True),
-        "update": lambda: trainer.optimizers.step(1e-9),
-    }
-    if ratio is not None:
-        sides["plain_update"] = plain_spectron_update(trainer, run)
-    several = {side: synchronised(step, steps, device) for side, step in sides.items()}
-    times = alternate(several, rounds=rounds, steps=1, clock=time.perf_counter)
-    flops = 3 * forward_flops_per_token(shape, run.ranks, GPU_LENGTH) * run.batch_tokens
-    seconds, peak = times["ours"] / steps, peak_flops(device, "bfloat16")
-    return {
-        "shape": name,
-        "line": "dense" if ratio is None else f"low_rank@{ratio:g}",
-        "flops_per_step": flops,
-        **{f"{side}_ms": 1e3 * t / steps for side, t in times.items()},
-        "plain_update_ms": 1e3 * times["plain_update"] / steps if ratio is not None else None,
-        "tokens_per_second": run.batch_tokens / seconds,
-        "mfu": flops / seconds / peak if peak else None,
-        "mfu_ours_adamw": flops / (times["ours_adamw"] / steps) / peak if peak else None,
-        "mfu_compiled_adamw": flops / (times["compiled_adamw"] / steps) / peak if peak else None,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
-    }
-
-
-def gpu(names: list[str], rounds: int, steps: int) -> dict:
-    """The paper's shapes, dense and low-rank, and the ratios in which the targets are stated."""
-    device = open_device("cuda:0")
-    linear.split = lambda w, rank: (w[:, :rank].clone(), w[:rank].clone())  # a decomposition takes minutes, a step not
-    torch.set_float32_matmul_precision("high")
-    rows, figures = [], {}
-    for name in names:
-        dense, low = (gpu_row(name, ratio, device, rounds=rounds, steps=steps) for ratio in (None, 0.25))
-        figures[f"{name}: low-rank step over dense step"] = low["ours_ms"] / dense["ours_ms"]
-        figures[f"{name}: low-rank FLOPs over dense FLOPs"] = low["flops_per_step"] / dense["flops_per_step"]
-        figures[f"{name}: Spectron step over our AdamW step"] = low["ours_ms"] / low["ours_adamw_ms"]
-        figures[f"{name}: Spectron step over compiled AdamW step"] = low["ours_ms"] / low["compiled_adamw_ms"]
-        figures[f"{name}: plain Spectron update over ours"] = low["plain_update_ms"] / low["update_ms"]
-        for row in (dense, low):
-            rows.append(row)
-            print(format_row(row), flush=True)
-        torch.cuda.empty_cache()
-    return {"rows": rows, "summary": figures}
-
-
 def summary(rows: list[dict]) -> dict[str, float]:
     """The numbers that the targets are stated in."""
     ours = sum(r["ours_ms"] * r["steps_in_sweep"] for r in rows)
@@ -350,17 +214,9 @@ def write(name: str, results: dict, device: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpu", action="store_true")
-    parser.add_argument("--shapes", nargs="+", choices=list(PAPER), default=list(PAPER), help="with --gpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
-    if options.gpu:
-        if not torch.cuda.is_available():
-            sys.exit(f"--gpu needs a CUDA GPU; torch {torch.__version__} sees none here")
-        result = gpu(options.shapes, options.rounds, options.steps)
-        write("training-gpu", result, torch.cuda.get_device_name())
-        return 0
     write("training-cpu", cpu(options.rounds, options.steps), "one CPU core")
     return 0
 

@@ -19,8 +19,8 @@ from scaling.hardware import Device
 from scaling.inference.cost import Form, ServingCost, Setting, cost, forms
 from scaling.inference.generate import Cache, merged, step
 from scaling.parameterizations import Ranks
-from scaling.run import Initialisation, Shape
-from scaling.training.model import Decoder, initialise
+from scaling.run import Shape
+from scaling.training.model import Decoder
 
 ROUNDS = 5
 DECODE_STEPS = 16  # per round
@@ -94,10 +94,19 @@ def calibrate(device: Device, *, torch_device: str = "cpu", precision: str | Non
 
 
 def _models(shape: Shape, ranks: Ranks, setting: Setting, device: str) -> dict[Form, Decoder]:
-    trained = Decoder(shape, ranks, sequence_length=setting.context + DECODE_STEPS)
-    initialise(trained, Initialisation(embedding_std=1.0, head_std=1.0, hidden_gain=1.0), seed=0)
-    trained = trained.to(device, _DTYPES[setting.values])
+    with torch.device(device):
+        trained = Decoder(shape, ranks, sequence_length=setting.context + DECODE_STEPS)
+    random_weights(trained)
+    trained = trained.to(_DTYPES[setting.values])
     return {form: merged(trained) if form == "merged" else trained for form in forms(ranks)}
+
+
+@torch.no_grad()
+def random_weights(model: Decoder) -> None:
+    """Give every matrix entries of variance 1 / columns. The initialisation of a run decomposes matrices: minutes."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.normal_(std=parameter.shape[1] ** -0.5)
 
 
 def _once(model: Decoder, tokens_BT: torch.Tensor, device: str) -> tuple[float, float]:

@@ -142,9 +142,13 @@ class Decoder(nn.Module):
         x_ND: Tensor = self.embedding(tokens_BT.flatten())
         for block in self.layers:
             x_ND = block(x_ND, cos_T1C, sin_T1C)
-        x_ND = self.norm(x_ND)
         if targets_BT is None:
-            return F.linear(x_ND, self.output_weight).view(*tokens_BT.shape, -1)
+            return F.linear(self.norm(x_ND), self.output_weight).view(*tokens_BT.shape, -1)
+        return self.losses(x_ND, targets_BT, reduction)
+
+    def losses(self, x_ND: Tensor, targets_BT: Tensor, reduction: Literal["mean", "none"]) -> Tensor:
+        """Last norm, output head and negative log likelihood of the stream after the last block."""
+        x_ND = self.norm(x_ND)
         if reduction == "mean":
             return mean_cross_entropy(x_ND, self.output_weight, targets_BT.flatten())
         return cross_entropies(x_ND, self.output_weight, targets_BT.flatten()).view_as(targets_BT)

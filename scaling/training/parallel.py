@@ -57,8 +57,8 @@ class Team:
 
     @property
     def sharded(self) -> bool:
-        """Whether parameters are spread over the ranks."""
-        return self.world > 1 and self.strategy == "fsdp"
+        """Whether parameters are spread over the ranks; a group of one is a test of that on a single device."""
+        return self.control is not None and self.strategy == "fsdp"
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For every flag, whether any rank raised it."""
@@ -91,7 +91,7 @@ class Team:
 
         A guided model has parameters that stop taking part, which DDP must be told.
         """
-        if self.world == 1:
+        if self.control is None:
             return model
         if self.sharded:
             from torch.distributed.fsdp import fully_shard

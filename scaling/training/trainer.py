@@ -23,7 +23,7 @@ from scaling.training.checkpoint import Checkpoint
 from scaling.training.compilation import Compiler
 from scaling.training.flat import group
 from scaling.training.history import History
-from scaling.training.model import Decoder, initialise, mean_loss, token_losses
+from scaling.training.model import Decoder, initialise, mean_loss
 from scaling.training.parallel import ALONE, Team, load_whole, whole
 from scaling.training.schedule import helper_share, rate_factor
 from scaling.training.stability import Stability
@@ -67,9 +67,9 @@ class Trainer:
                 run.shape, run.ranks, sequence_length=run.sequence_length, guided=run.self_guided is not None
             )
         initialise(self.model, run.initialisation, seed=run.seed)
-        self.network = team.spread(self.model)
         self.compiler = Compiler(compiler)
-        self.loss, self.token_losses = self.compiler(mean_loss), self.compiler(token_losses)
+        self.compiler.compile(self.model)
+        self.network = team.spread(self.model)
         self.optimizers = Optimizers(group(self.model), run.optimizer, flatten=team.flat)
         self.guide = torch.ones((), device=device)
         self.step_number = 0
@@ -139,7 +139,7 @@ class Trainer:
             rows = slice(first, first + self.micro_sequences)
             with self.team.accumulating(self.network, last=rows.stop >= len(inputs)):
                 with self.precision():
-                    loss = self.loss(self.network, self.put(inputs[rows]), self.put(targets[rows]))
+                    loss = mean_loss(self.network, self.put(inputs[rows]), self.put(targets[rows]))
                 loss = loss * (len(inputs[rows]) / len(inputs))
                 torch.autograd.backward(loss)
             total += loss.detach()
@@ -176,7 +176,6 @@ class Trainer:
                     world=self.team.world,
                     total=self.team.total,
                     sequences=self._validation_sequences(),
-                    losses=self.token_losses,
                 )
                 for name, windows in self.data.validation.items()
             }

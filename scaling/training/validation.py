@@ -77,32 +77,39 @@ def validate(
     world: int = 1,
     total: Callable[[Tensor], Tensor] = lambda sums: sums,
     sequences: int | None = None,
-    losses: Callable[[nn.Module, Tensor, Tensor], Tensor] = token_losses,
 ) -> Validation:
     """The loss of `model` on `windows`; ranks take every `world`-th part and add up with `total`.
 
     Args:
         sequences: how many go through the model at once; None: as `TOKENS_AT_ONCE` says. CPUs never take more.
-        losses: `token_losses`, or what it was compiled to.
     """
     documents = len(windows.document_bytes)
     sums = torch.zeros(2, documents, dtype=torch.float64, device=device)
     usual = max(1, TOKENS_AT_ONCE.get(device.type, 2048) // windows.inputs.shape[1])
     at_once = usual if sequences is None else min(sequences, usual) if device.type == "cpu" else sequences
+    count = len(windows.inputs)
     with torch.no_grad():
-        for first in range(rank * at_once, _up_to_whole(len(windows.inputs), world * at_once), world * at_once):
-            # A rank past the end goes through the motions: a sharded model is gathered by all ranks together.
-            rows = slice(first, first + at_once) if first < len(windows.inputs) else slice(0, 1)
-            inputs, targets, owners = (
-                torch.from_numpy(np.ascontiguousarray(a[rows])).to(device)
-                for a in (windows.inputs, windows.targets, windows.documents)
+        for first in range(rank * at_once, _up_to_whole(count, world * at_once), world * at_once):
+            rows = _part(first, at_once, count, device)
+            counted = np.broadcast_to((rows < count)[:, None], (len(rows), windows.inputs.shape[1]))
+            rows = np.where(rows < count, rows, 0)
+            inputs, targets, owners, weights = (
+                torch.from_numpy(np.ascontiguousarray(a)).to(device)
+                for a in (windows.inputs[rows], windows.targets[rows], windows.documents[rows], counted.astype(float))
             )
-            nats = losses(model, inputs, targets).flatten().double()
-            if first < len(windows.inputs):
-                sums[0].index_add_(0, owners.flatten(), nats)
-                sums[1].index_add_(0, owners.flatten(), torch.ones_like(nats))
+            nats = token_losses(model, inputs, targets).flatten().double()
+            sums[0].index_add_(0, owners.flatten(), nats * weights.flatten())
+            sums[1].index_add_(0, owners.flatten(), weights.flatten())
     losses_and_tokens = total(sums).cpu().numpy()
     return Validation(losses_and_tokens[0], losses_and_tokens[1], windows.bytes)
+
+
+def _part(first: int, at_once: int, count: int, device: torch.device) -> NDArray[np.int64]:
+    """The windows of one part. Some may lie beyond the last one and are run as the first, but not counted: on GPUs
+    every part has one size, for which the model is compiled, and ranks gather a sharded model together.
+    """
+    size = at_once if device.type != "cpu" else max(1, min(at_once, count - first))
+    return np.arange(first, first + size)
 
 
 def _up_to_whole(count: int, of: int) -> int:

@@ -54,7 +54,6 @@ def test_small_logits_keep_their_bits():
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo does, in torch 2.13
 def test_a_compiled_model_with_chunks_learns_like_an_eager_one(a_run, data, monkeypatch):
     monkeypatch.setattr(memory, "CHUNK_BYTES", 7 * 4 * 64)
     run = a_run("adamw", shape={"layers": 1, "tied": True})

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Everything a CUDA GPU can show, with the torch (2.6 or newer) that this machine has: under 9 minutes.
+#   sh benchmarks/gpu.sh                            writes results/benchmarks/gpu.md and gpu.json
+#   PYTHON=/path/to/python sh benchmarks/gpu.sh --parts training
+set -eu
+cd "$(dirname "$0")/.."
+PYTHONPATH=. exec "${PYTHON:-python3}" benchmarks/gpu.py --out results/benchmarks/gpu "$@"

@@ -71,7 +71,7 @@ class Column:
 
     def cell(self, value: object) -> str:
         """What a reader sees of a value; an interval shows as ``[low, high]``."""
-        if value is None:
+        if value is None or (isinstance(value, tuple) and any(bound != bound for bound in value)):
             return UNKNOWN
         if isinstance(value, tuple):
             return f"[{self.show(value[0])}, {self.show(value[1])}]"

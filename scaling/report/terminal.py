@@ -119,19 +119,21 @@ def _exponents_by_minima(line: Line) -> str:
     assert line.isoflop is not None
     if not line.isoflop.exponents:
         return f"{line.name}, approach 2: {line.isoflop.message}"
-    exponents = ", ".join(
-        "{} ∝ C^{:.3f} [{:.3f}, {:.3f}]".format(name, value, *line.isoflop.exponent_intervals[name])
-        for name, value in line.isoflop.exponents.items()
-    )
+    intervals = line.isoflop.exponent_intervals
+    exponents = ", ".join(_exponent(name, value, intervals[name]) for name, value in line.isoflop.exponents.items())
     return f"{line.name}, approach 2 ({line.isoflop.curve}): {exponents}"
 
 
 def _through_optima(line: Line, optima: OptimaLaws) -> str:
-    told = ", ".join(
-        "{} ∝ C^{:.3f} [{:.3f}, {:.3f}]".format(name, value, *optima.exponent_intervals[name])
-        for name, value in optima.exponents.items()
-    )
-    return f"{line.name}, power laws through {len(line.points)} given optima: {told}"
+    intervals = optima.exponent_intervals
+    exponents = ", ".join(_exponent(name, value, intervals[name]) for name, value in optima.exponents.items())
+    return f"{line.name}, power laws through {len(line.points)} given optima: {exponents}"
+
+
+def _exponent(name: str, value: float, interval: tuple[float, float]) -> str:
+    """An exponent with its interval, where it has one."""
+    low, high = interval
+    return f"{name} ∝ C^{value:.3f}" + ("" if low != low else f" [{low:.3f}, {high:.3f}]")
 
 
 def _envelope(line: Line) -> Iterator[str]:

@@ -10,14 +10,18 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 from table_cases import Rows, delimited, isoflop_rows, loss_of
 
 from scaling.analysis.foreign_row import ForeignRow
 from scaling.analysis.table.reading import TableOptions
-from scaling.analysis.table_reader import LoadedTable, load_table
+from scaling.analysis.table.sheets import sheet_table
+from scaling.analysis.table_reader import LoadedTable, load_table, rows_of_raw
 from scaling.errors import DataError
+from scaling.laws.fitting import fit
+from scaling.laws.points import Points
 
 ROWS = [(int(r["params"]), int(r["tokens"]), float(r["loss"])) for r in isoflop_rows()]  # type: ignore[call-overload]
 
@@ -113,6 +117,11 @@ FILES: dict[str, tuple[str, str]] = {
     "comments between rows": ("t.csv", text("params,tokens,loss", lambda n, d, x: (
         n, d, f"{x}\n# next" if n == ROWS[3][0] else x))),
     "titles": ("t.csv", text("Results of our study\nall of them,,\nparams,tokens,loss", lambda n, d, x: (n, d, x))),
+    "a model card": ("t.md", "---\nlicense: mit\n---\n# Model\n\n" + text("|Model|#Params|Tokens|Loss ↓|\n|-|-|-|-|",
+        lambda n, d, x: (f"|[m](https://hf.co/m{n})", f"{millions(n)}M", f"{billions(d)}B", f"**{x}**|"), "|")),
+    "entities": ("t.csv", text("params,tokens,loss", lambda n, d, x: (f"{millions(n)}&nbsp;M", d, x))),
+    "single quotes": ("t.csv", text("'params','tokens','loss'", lambda n, d, x: (f"'{n}'", f"'{d}'", f"'{x}'"))),
+    "only PF-days": ("t.csv", text("N,PF-days,loss", lambda n, d, x: (n, 6 * n * d / 8.64e19, x))),
     "empty columns": ("t.csv", text("params,,tokens,loss,,", lambda n, d, x: (n, "", d, x, "", ""))),
     "rows are quantities": ("t.csv", "\n".join([
         ",".join(["quantity", *(f"run{k}" for k in range(len(ROWS)))]),
@@ -217,6 +226,45 @@ def test_a_second_column_of_one_name_is_another(tmp_path: Path) -> None:
         read(tmp_path, "t.csv", content)
     assert asked.value.got == "loss, loss.1"
     assert points(read(tmp_path, "t.csv", content, loss="loss"))[0] == pytest.approx(sorted(ROWS)[0])
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        [["params", "tokens", "loss"]],
+        [["Our study", None, None], [None, None, None], ["params", "tokens", "loss"]],
+        [["params", "tokens", "loss"], ["(1e0)", "(1e0)", "(nats)"]],
+        [["model", None, "eval"], ["params", "tokens", "loss"], [None, None, None]],
+    ],
+)
+def test_a_sheet_of_a_spreadsheet_is_a_table(above: list[list[object]]) -> None:
+    table = rows_of_raw(sheet_table([*above, *([n, d, x] for n, d, x in ROWS)], "t.xlsx"))
+    assert points(table) == sorted(ROWS)
+    assert table.report.dropped == ()
+
+
+def test_order_and_optional_columns_change_no_law(tmp_path: Path) -> None:
+    """Any order of rows, and columns that say nothing new, give the same law."""
+    wanted = fit(Points(*map(np.array, zip(*ROWS, strict=True)))).parameters  # type: ignore[arg-type]
+    optional = {
+        "seed": 0,
+        "lr": 0.01,
+        "corpus": "c4",
+        "state": "finished",
+        "note": "a, b",
+        "dropout": "0%",
+        "loss_std": 0.1,
+    }
+    random = np.random.default_rng(0)
+    for _ in range(4):
+        more = [name for name in optional if random.random() < 0.5]
+        rows = [ROWS[k] for k in random.permutation(len(ROWS))]
+        frame = pandas.DataFrame(rows, columns=["params", "tokens", "loss"]).assign(**{k: optional[k] for k in more})
+        frame = frame[list(random.permutation(frame.columns))]
+        frame.to_csv(tmp_path / "t.csv", index=False, sep=str(random.choice([",", ";", "\t", "|"])))
+        read_points = points(load_table(tmp_path / "t.csv"))
+        law = fit(Points(*map(np.array, zip(*read_points, strict=True))))  # type: ignore[arg-type]
+        assert law.parameters == pytest.approx(wanted, rel=1e-6)
 
 
 def test_the_index_of_a_parquet_file_is_a_column(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 | delimited  | text with separators: encoding, separator, header |
 | json_tables | JSON arrays, lines and column objects |
 | header     | headers of two lines, in comments, with units |
+| sheets     | sheets of a spreadsheet |
 | exports    | W&B exports, whole configurations in cells, tables on their side, sizes in the names of runs |
 | cells      | cells to numbers: suffixes, thousands, decimal commas |
 | names      | what the field calls each column |

@@ -6,6 +6,7 @@ one of the two decides, then the other columns of the file, then the separator o
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -128,6 +129,7 @@ def _number(cell: Cell, decimal: Decimal) -> tuple[float, bool]:
 
 def _bare(text: str) -> str:
     """A cell without what people write around a number: LaTeX, ± and its spread, a remark in brackets, a noun."""
+    text = (html.unescape(text) if "&" in text else text).strip("*`")
     if not text.isascii() and (power := _SUPERSCRIPT.search(text)):
         text = f"{text[: power.start(1)]}^{power[1].translate(_POWERS)}{text[power.end() :]}"
     if any(sign in text for sign in "\\{$~"):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from scaling.analysis.table.header import are_numbers, header_in_comment, is_rule, joined_header
+from scaling.analysis.table.header import are_numbers, header_in_comment, is_rule, joined_header, titles_above
 from scaling.analysis.table.names import role_of
 from scaling.analysis.table.raw import Cell, RawTable, unique_names
 from scaling.errors import DataError
@@ -64,7 +64,8 @@ def read_delimited(text: str, where: str) -> RawTable:
     for _ in range(start.skipped):
         stream.readline()
     separator = "\t" if start.separator == " " else start.separator
-    reader = csv.reader(stream, delimiter=separator, skipinitialspace=separator != "\t")
+    quote = "'" if start.single_quotes else '"'
+    reader = csv.reader(stream, delimiter=separator, quotechar=quote, skipinitialspace=separator != "\t")
     try:
         table = _rows(reader, start, where)
     except csv.Error as error:
@@ -154,11 +155,14 @@ def _another_length(where: str, line: int, cells: int, wanted: int) -> DataError
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a table begins: lines before its header, the last comment among them, its separator (" ": blanks)."""
+    """Where a table begins: lines before its header, the last comment among them, its separator (" ": blanks), and
+    whether names stand in single quotation marks.
+    """
 
     skipped: int
     comment: str | None
     separator: str
+    single_quotes: bool = False
 
 
 def _start(text: str) -> _Start:
@@ -188,19 +192,15 @@ def _start(text: str) -> _Start:
     best = max(SEPARATORS, key=lambda separator: _score(sample, separator))
     if declared is None and _score(sample, best) == (0, 0.0, 0) and _in_columns(sample):
         best = " "
-    return _Start(skipped, comment, declared or best)
+    names = [cell.strip() for cell in (sample[0] if sample else "").split(declared or best)]
+    single = len(names) > 1 and all(len(name) > 1 and name[0] == name[-1] == "'" for name in names)
+    return _Start(skipped, comment, declared or best, single)
 
 
 def _titles(sample: list[str], declared: str | None) -> int:
-    """Lines above the header that hold one text, where every line after them holds more cells."""
-    for separator in (declared,) if declared else SEPARATORS:
-        filled = [sum(bool(cell.strip()) for cell in line.split(separator)) for line in sample]
-        first = next((n for n, cells in enumerate(filled) if cells > 1), 0)
-        if not 0 < first < len(sample) - 1 or min(cells for cells in filled[first:] if cells) < 2:
-            continue
-        if any(role_of(cell) for cell in sample[first].split(separator)):
-            return first
-    return 0
+    """Lines above the header that hold one text, by the first separator that shows some."""
+    separators = (declared,) if declared else SEPARATORS
+    return next((n for sign in separators if (n := titles_above([line.split(sign) for line in sample]))), 0)
 
 
 def _in_columns(sample: list[str]) -> bool:

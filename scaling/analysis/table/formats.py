@@ -11,8 +11,10 @@ import zlib
 from pathlib import Path
 
 from scaling.analysis.table.delimited import decoded, read_delimited
+from scaling.analysis.table.header import roles_of
 from scaling.analysis.table.json_tables import flat, read_json, read_json_lines
 from scaling.analysis.table.raw import Growing, RawTable, unique_names
+from scaling.analysis.table.sheets import sheet_table
 from scaling.errors import DataError
 
 TEXT = (".csv", ".tsv", ".tab", ".dat", ".psv", ".txt", ".md")
@@ -90,23 +92,24 @@ def _read_parquet(path: Path) -> RawTable:
 
 
 def _read_excel(path: Path) -> RawTable:
+    """The sheet whose header says most; of equal ones the first."""
     import pandas
 
     try:
-        frame = pandas.read_excel(path, sheet_name=0, dtype=object)
+        sheets = pandas.read_excel(path, sheet_name=None, header=None, dtype=object)
     except ImportError as error:
         hint = "pip install openpyxl, or save the sheet as CSV"
         raise DataError(f"Excel files need one more package: {error}", where=str(path), hint=hint) from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"the table cannot be read: {error}", where=str(path), hint="save the sheet as CSV") from error
-    table = Growing()
-    notes: list[str] = []
-    names = unique_names(frame.columns, notes)
-    for number, row in enumerate(frame.itertuples(index=False, name=None), 2):
-        table.add(number, dict(zip(names, row, strict=True)))
-    sheet = table.table(str(path))
-    sheet.notes = notes
-    return sheet
+    tables = {
+        name: sheet_table([list(row) for row in frame.astype(object).where(frame.notna(), None).to_numpy()], str(path))
+        for name, frame in sheets.items()
+    }
+    best = max(tables, key=lambda name: roles_of(list(tables[name].columns)))
+    if len(tables) > 1:
+        tables[best].notes.append(f"sheet {best} of {len(tables)} is read")
+    return tables[best]
 
 
 def _joined(path: Path, files: list[Path]) -> RawTable:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from scaling.analysis.table.cells import is_missing, numbers
 from scaling.analysis.table.names import LOSS_UNITS, role_of, unit_factor
 
-_RULE = re.compile(r"\s*:?-{2,}:?\s*")
+_RULE = re.compile(r"\s*:?-+:?\s*")
 _BRACKETS = "()[] "
 
 
@@ -44,19 +44,28 @@ def joined_header(names: Sequence[str], below: Sequence[str]) -> list[str] | Non
     for name in names:  # pandas repeats the name of a group; a spreadsheet leaves merged cells empty
         groups.append(name.strip() or (groups[-1] if groups else ""))
     both = [".".join(part for part in (group, cell.strip()) if part) for group, cell in zip(groups, below, strict=True)]
-    return both if _roles(both) > _roles(names) and len(set(both)) == len(both) else None
+    return both if roles_of(both) > roles_of(names) and len(set(both)) == len(both) else None
 
 
 def header_in_comment(comment: str, cells: int) -> list[str] | None:
     """The names in a comment above rows of `cells` numbers, ``# params tokens loss``; None where it holds none."""
     text = comment.strip().lstrip("#% ")
     for names in (re.split(r"\s*[,;\t|]\s*", text), text.split()):
-        if len(names) == cells and _roles(names):
+        if len(names) == cells and roles_of(names):
             return names
     return None
 
 
-def _roles(names: Sequence[str]) -> int:
+def titles_above(rows: Sequence[Sequence[str]]) -> int:
+    """How many rows above the header hold one text, where every row after them holds more cells."""
+    filled = [sum(bool(cell.strip()) for cell in row) for row in rows]
+    first = next((n for n, cells in enumerate(filled) if cells > 1), 0)
+    if not 0 < first < len(rows) - 1 or min(cells for cells in filled[first:] if cells) < 2:
+        return 0
+    return first if roles_of([*rows[first], *rows[first + 1]]) else 0
+
+
+def roles_of(names: Sequence[str]) -> int:
     """How many different quantities are recognised among some names."""
     return len({role for name in names if (role := role_of(name)) is not None})
 

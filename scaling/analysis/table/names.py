@@ -156,6 +156,8 @@ def taken_apart(name: str) -> HeaderName:
         if scale is not None or inside.lower() in LOSS_UNITS:
             factor, loss_unit, unit_text = scale or factor, LOSS_UNITS.get(inside.lower(), loss_unit), inside
             text = text.replace(inside, " ")
+    if unit_factor(text) == PF_DAY:
+        return HeaderName(("flops",), PF_DAY, None, text)
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", text)
     words = [word for word in re.split(r"[\W_]+", text.lower()) if word]
     if words and words[-1] in _TOKEN_UNITS:

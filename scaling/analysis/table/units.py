@@ -75,7 +75,7 @@ def of_logarithm(values: Array, column: str, given: str | None, where: str) -> t
             where=where,
             got=f"median {float(np.nanmedian(values)):.4g}" if np.isfinite(values).any() else None,
             allowed=", ".join(LOG_BASES),
-            hint=f"--unit {shlex.quote(column)}=log10 or --unit {shlex.quote(column)}=ln",
+            hint=f"{_option(column, 'log10')} or {_option(column, 'ln')}",
         )
     with np.errstate(over="ignore"):
         return np.power(LOG_BASES[base], values), str(base)
@@ -96,6 +96,10 @@ def to_nats(values: Array, column: str, given: str | None) -> tuple[Array, str, 
     return values * (1.0 if unit == "nats" else math.log(2)), unit, _CONVERSIONS[unit]
 
 
+def _option(column: str, unit: str) -> str:
+    return "--unit " + shlex.quote(f"{column}={unit}")
+
+
 def check_loss(loss: Array, column: str, where: str) -> None:
     """Raises `DataError` where losses that are nats by name are too high to be any."""
     finite = loss[np.isfinite(loss)]
@@ -104,7 +108,7 @@ def check_loss(loss: Array, column: str, where: str) -> None:
             f"{column} is too high for a loss in nats per token: no tokenizer has e^{LARGEST_LOSS:g} tokens",
             where=where,
             got=f"median {float(np.median(finite)):.4g}",
-            hint=f"say its unit: --unit {column}=ppl for perplexity, or --unit {column}=nats to take it as it is",
+            hint=f"say its unit: {_option(column, 'ppl')} for perplexity, or {_option(column, 'nats')} if it is right",
         )
 
 
@@ -115,7 +119,7 @@ def check_sizes(params: Array, tokens: Array, names: Mapping[str, str]) -> Itera
             what = "parameters" if role == "params" else "training tokens"
             yield (
                 f"{names[role]} has a median of {float(np.median(values)):.4g}: few {what} for a language model; if "
-                f"they are millions or billions, say so with --unit {names[role]}=M or --unit {names[role]}=B"
+                f"they are millions or billions, say so with {_option(names[role], 'M')} or {_option(names[role], 'B')}"
             )
 
 
@@ -142,7 +146,7 @@ def check_flops(amounts: Mapping[str, Array], names: Mapping[str, str], where: s
         got=", ".join(f"{names[role]} {medians[role]:.4g}" for role in names) + " (medians)",
         hint=" or ".join(options)
         if options
-        else f"say the unit: --unit {names['flops']}=1e21, or leave the column out",
+        else f"say the unit: {_option(names['flops'], '1e21')}, or leave the column out",
     )
 
 

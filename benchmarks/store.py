@@ -151,7 +151,7 @@ def fill_store(root: Path) -> None:
     os.fsync = lambda handle: None  # the store lies in memory
     opened = OpenSweep.open(root / "sweeps" / "many.yaml", listener=Listener())
     place = Place.of(opened, None)
-    launch = prepare(opened, place, priced(opened, place.runner))
+    launch = prepare(opened, place, priced(opened, place.runner), replan=False)
     for row in launch.rows:
         attempt = place.store.claim(row.id, Owner.current())
         assert attempt is not None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from scaling.errors import StoreError
 
+IN_ITS_PLACE = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 NO_FLOCK = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
@@ -58,6 +59,8 @@ def unwritable(folder: Path, error: OSError) -> StoreError:
         hint = f"{_rights(folder)}; ask its owner for `chmod -R g+rwX {folder}` and `umask 002` before `scaling launch`"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "free some space, then launch again: it continues where it was"
+    elif error.errno in IN_ITS_PLACE:
+        hint = f"move away what is in its place: {error.filename2 or error.filename or folder}"
     elif error.errno == errno.EROFS:
         hint = f"mount it for writing; or {hint}"
     return StoreError("the folder cannot be written", where=str(folder), got=str(error), hint=hint)

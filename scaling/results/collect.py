@@ -128,13 +128,15 @@ def _finished(path: Path, corpus_hash: str) -> set[str]:
     Raises:
         StoreError: the table cannot be read.
     """
+    hint = f"look what it holds, and move {path} away: then it is written anew"
+    if path.exists() and not path.is_file():
+        raise StoreError("this is no table: a folder or a pipe", where=str(path), hint=hint)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return set()
     except (UnicodeDecodeError, csv.Error) as error:
-        hint = f"look what it holds, and move {path} away: then it is written anew"
         raise StoreError(
             "the table that would be replaced is damaged", where=str(path), got=str(error), hint=hint
         ) from error

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import DataError
-from scaling.files import write_atomic
+from scaling.files import read_regular, write_atomic
 from scaling.results.records_file import FINISHED
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
@@ -122,7 +122,11 @@ def _nearest(steps: Sequence[int], target: float) -> int:
 
 def _logged(path: Path) -> Iterator[Point]:
     """The points of one attempt's log; a line that a crash has cut is left out."""
-    for line in path.read_bytes().split(b"\n"):
+    try:
+        lines = read_regular(path).split(b"\n")
+    except OSError:  # a pipe in its place, or its rights
+        return
+    for line in lines:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from scaling.checks import Check
@@ -146,7 +147,10 @@ def _parsed_launch(path: Path, inode: int, modified_ns: int, size: int) -> Launc
 def _parse_launch(path: Path) -> Launch:
     try:
         values = read_record(path).values
-        return Launch(**values | {name: tuple(map(read, values[name])) for name, read in _LISTS.items()})
+        launch = Launch(**values | {name: tuple(map(read, values[name])) for name, read in _LISTS.items()})
+        if wrong := [name for name, kinds in _KINDS.items() if not isinstance(values.get(name), kinds)]:
+            raise TypeError(f"{wrong[0]}: {values.get(wrong[0])!r}")
+        return launch
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedRecord("the launch file is damaged", where=str(path), got=str(error)) from None
     except (DamagedRecord, NewerRecord):
@@ -156,6 +160,8 @@ def _parse_launch(path: Path) -> Launch:
         raise StoreError(error.what, where=error.where, got=error.got, hint=hint) from None
 
 
+_KINDS: dict[str, type | tuple[type, ...]] = {"number": int, "store_id": (str, NoneType)}
+_KINDS |= dict.fromkeys(("sweep", "sweep_text", "runner", "runner_text", "store", "corpus_hash", "code_version"), str)
 _LISTS: dict[str, Callable[[JsonObject], object]] = {
     "rows": PlanRow.from_json,
     "dropped": DroppedCell.from_json,

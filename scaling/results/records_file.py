@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from scaling.errors import StoreError
-from scaling.files import JsonObject, read_json, write_atomic
+from scaling.files import JsonObject, read_regular, write_atomic
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
 
@@ -138,7 +138,7 @@ def read_document(path: Path) -> _Document:
     if path.is_symlink() or path.parent.is_symlink():
         raise StoreError("a symbolic link in place of a record is not followed", where=str(path))
     try:
-        values = read_json(path)
+        values = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError("a record cannot be read", where=str(path), got=str(error)) from None
     if not isinstance(values, dict):

@@ -134,9 +134,8 @@ class Store:
         return self.path / "trunks"
 
     def add(self, run: Run) -> None:
-        """Write `run.json`; a damaged one, or a file in place of the run's folder, is set aside."""
-        if os.path.lexists(self.folder(run.id)) and not self.folder(run.id).is_dir():
-            set_aside(self.folder(run.id), _refuse_what_is_no_folder)
+        """Write `run.json`; a damaged one, or a file or a link in place of the run's folder, is set aside."""
+        self._set_aside_no_folder(run.id)
         path = self.folder(run.id) / "run.json"
         text = to_json(run.settings())
         if not os.path.lexists(path) and create_exclusive(path, text):
@@ -299,6 +298,8 @@ class Store:
         names.
         """
         folder = self.folder(run_id)
+        if self._set_aside_no_folder(run_id):  # a link to another run's folder: its records are not ours to judge
+            return [folder.name]
         links = [folder / name for name in FOLDERS if (folder / name).is_symlink() or (folder / name).is_file()]
         moved = [set_aside(path, _refuse_what_is_no_folder) for path in links]
         try:
@@ -342,6 +343,13 @@ class Store:
         for path in (*plain_entries(self.checkpoints(run_id)), *plain_entries(folder / "evaluations")):
             path.unlink()
         os.replace(folder / "result.json", folder / "attempts" / f"{number:04d}.stale.json")
+
+    def _set_aside_no_folder(self, run_id: str) -> bool:
+        """Set aside what lies in place of the run's folder; False where that is a folder, or nothing."""
+        folder = self.folder(run_id)
+        if not os.path.lexists(folder) or (folder.is_dir() and not folder.is_symlink()):
+            return False
+        return set_aside(folder, _refuse_what_is_no_folder) is not None
 
     def _read_result(self, path: Path, run_id: str) -> tuple[Result, Owner]:
         """The result at `path` and its owner. Raises as `published`, and FileNotFoundError."""

@@ -464,7 +464,7 @@ class Claim(Block):
 
 
 def _law(value: Any) -> Any:
-    if value not in FORMS:
+    if not isinstance(value, str) or value not in FORMS:
         refuse(f"unknown law '{value}'", allowed=", ".join(FORMS), hint=did_you_mean(value, list(FORMS)))
     return value
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import stat
 import struct
 import zipfile
 import zlib
@@ -151,6 +152,8 @@ def read_checkpoint(path: Path, owner: str) -> Checkpoint:
         NewerRecord: a later version wrote it.
         UNREADABLE: it is damaged, or not `owner`'s.
     """
+    if not stat.S_ISREG(path.lstat().st_mode):  # opening a pipe would wait for ever
+        raise DamagedRecord("not a regular file", where=path.name)
     with zipfile.ZipFile(path) as archive:  # torch writes checksums and does not compare them
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} is damaged")

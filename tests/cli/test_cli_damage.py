@@ -236,3 +236,49 @@ def test_a_store_that_cannot_be_made_is_refused(project: Path, say) -> None:
     told = say("launch", SWEEP, "--runner", "runner.yaml", "--yes", status=1)
     assert "cannot be written" in told
     assert "runner file" in told
+
+
+@pytest.mark.parametrize("place", ["results/micro/runs.csv", "results/micro", "results", ".scaling/launches/micro"])
+@pytest.mark.parametrize("kind", ["file", "folder", "pipe"])
+def test_something_else_in_place_of_a_file_or_a_folder_is_named(project: Path, say, place: str, kind: str) -> None:
+    path = project / place
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    {"file": path.touch, "folder": path.mkdir, "pipe": lambda: os.mkfifo(path)}[kind]()
+    fine = kind == ("file" if path.suffix == ".csv" else "folder") and place.startswith("results")
+    told = say("collect", SWEEP, status=0 if fine else 1)
+    assert fine or "next:" in told
+
+
+def test_a_link_to_another_run_is_set_aside_and_leaves_that_run_alone(project: Path, say) -> None:
+    a, b = finished(project)[:2]
+    store = Store(project / ".scaling" / "store")
+    before = store.result(b)
+    run = store.run(a)
+    shutil.rmtree(store.folder(a))
+    store.folder(a).symlink_to(b)
+    assert "symbolic link" in damaged(say, project, a)["damaged"]
+    assert store.set_aside_damaged(a) == [a]
+    assert Store(store.path).result(b) == before
+    store.folder(a).symlink_to(b)
+    store.add(run)
+    assert store.run(a) == run
+    assert Store(store.path).result(b) == before
+    assert (store.path / f"{a}.bad").is_symlink()
+
+
+def test_a_pipe_in_place_of_metrics_hangs_nobody(project: Path, say) -> None:
+    victim = finished(project)[0]
+    for path in (project / ".scaling" / "store" / victim / "attempts").glob("*.jsonl"):
+        path.unlink()
+        os.mkfifo(path)
+    assert victim in say("show", SWEEP, victim)
+    assert "26 runs" in say("collect", SWEEP, "--records")
+
+
+def test_a_launch_file_with_other_kinds_of_values_is_passed_over(project: Path, say) -> None:
+    folder = project / ".scaling" / "launches" / "micro"
+    for number, change in enumerate(({"store": 5}, {"number": "x"}, {"rows": [{}]}, {"store_id": 3}), start=2):
+        (folder / f"{number}.json").write_text(json.dumps(json.loads((folder / "1.json").read_text()) | change))
+    told = say("status", SWEEP)
+    assert told.count("a damaged launch is passed over") == 4
+    assert "micro, launch 1" in told

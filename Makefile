@@ -32,6 +32,7 @@ test-gpu:  # on a machine with a CUDA GPU, with its own Python and torch (2.6 or
 	PYTHONPATH=. SCALING_TEST_DEVICE=cuda:0 "$${GPU_PYTHON:-python3}" -m pytest tests/gpu -rs -o filterwarnings=default
 
 test-long: $(STAMP)
+	SCALING_FUZZ_CASES=20000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz
 	SCALING_FUZZ_CASES=5000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/results/test_results_damage.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py --count 550
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/long

@@ -86,6 +86,12 @@ def read_regular(path: Path, *, tail_bytes: int | None = None) -> bytes:
         os.close(handle)
 
 
+def refuse_pipe(path: Path) -> None:
+    """Raise OSError where opening `path` would wait for another program. Links are followed."""
+    if stat.S_ISFIFO(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "a pipe, not a file", str(path))
+
+
 def append_line(path: Path, line: bytes) -> None:
     """Append to a regular file, in one write. Raises OSError where `path` is a symbolic link or a pipe."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scaling.errors import DataError
-from scaling.files import JsonObject, write_atomic
+from scaling.files import JsonObject, refuse_pipe, write_atomic
 from scaling.run import Run, Shape
 
 
@@ -404,6 +404,7 @@ def checked_row(kind: type[Row], where: str, values: Mapping[str, object], *, ne
 def read_csv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     """(line number for people, column -> text) of a CSV file. Raises DataError."""
     try:
+        refuse_pipe(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             header = [str(name).strip() for name in reader.fieldnames or ()]

@@ -34,6 +34,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from scaling.errors import SpecError
+from scaling.files import refuse_pipe
 from scaling.quantity import DURATION_FORMS, NUMBER_FORMS, parse_duration, parse_number
 
 MAX_BYTES = 1_000_000  # a hand-written sweep is a page; a larger file is refused
@@ -208,6 +209,7 @@ ListOf = Annotated[tuple[T, ...], BeforeValidator(_list_to_tuple), Field(min_len
 
 def _read_text(path: Path) -> str:
     try:
+        refuse_pipe(path)
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:

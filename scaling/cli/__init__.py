@@ -24,8 +24,8 @@ from scaling.errors import ScalingError
 from scaling.locks import IN_ITS_PLACE, unwritable
 
 # what the state of a machine or a disk can answer at any moment; where else an OSError comes from is our mistake
-STATES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE)
-STATES += (*IN_ITS_PLACE, errno.ENAMETOOLONG)
+STATES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE}
+STATES |= IN_ITS_PLACE | {errno.ENAMETOOLONG}
 
 # every verb, in the order `scaling --help` shows them: a command of this name in a module of this name, which is
 # imported when the verb is used

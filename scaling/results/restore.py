@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaling.errors import DataError, ScalingError, StoreError
-from scaling.files import create_exclusive
+from scaling.files import create_exclusive, refuse_pipe
 from scaling.results import curves
 from scaling.results.records_file import RunRecords, document_text, read_document
 from scaling.results.store import Store
@@ -80,6 +80,7 @@ def imported_from(store: Store, run_id: str) -> str | None:
 
 def _lines(path: Path) -> list[str]:
     try:
+        refuse_pipe(path)
         return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, UnicodeDecodeError) as error:
         hint = "`scaling collect SWEEP --records` writes it where the runs were trained"

@@ -282,3 +282,17 @@ def test_a_launch_file_with_other_kinds_of_values_is_passed_over(project: Path, 
     told = say("status", SWEEP)
     assert told.count("a damaged launch is passed over") == 4
     assert "micro, launch 1" in told
+
+
+def test_a_pipe_in_place_of_an_input_is_refused(project: Path, say) -> None:
+    say("collect", SWEEP, "--records")
+    (project / "runner.yaml").write_text("runner: local\n")
+    for place, verb in {
+        "results/micro/curves.csv": ["import", "results/micro"],
+        "results/micro/records.jsonl": ["import", "results/micro"],
+        "runner.yaml": ["plan", SWEEP, "--runner", "runner.yaml"],
+        SWEEP: ["status", SWEEP],
+    }.items():
+        (project / place).unlink()
+        os.mkfifo(project / place)
+        assert "a pipe" in say(*verb, status=1)

@@ -128,7 +128,7 @@ def edited(data: st.DataObject, content: bytes, path: Path) -> bytes:
     return b"\n".join(lines)
 
 
-@cases(0.15, least=60)
+@cases(0.05, least=15)
 @given(data=st.data())
 def test_any_damage_is_named_and_the_rest_goes_on(whole: Path, data: st.DataObject) -> None:
     root = whole.with_name("case")

@@ -62,7 +62,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@cases(0.3, least=60)
+@cases(0.45, least=40)
 @given(data=st.data())
 def test_any_sweep_is_planned_or_refused(root: Path, data: st.DataObject) -> None:
     document = copy.deepcopy(data.draw(st.sampled_from(SWEEPS)))
@@ -73,7 +73,7 @@ def test_any_sweep_is_planned_or_refused(root: Path, data: st.DataObject) -> Non
     run("plan", "sweeps/one.yaml", *data.draw(st.sampled_from(LOOKS)), root=root)
 
 
-@cases(0.1, least=30)
+@cases(0.15, least=30)
 @given(data=st.data())
 def test_any_text_is_planned_or_refused(root: Path, data: st.DataObject) -> None:
     text = data.draw(st.sampled_from([SMALL, POINTS]))

@@ -101,7 +101,7 @@ def written(rows: list[dict[str, object]], path: Path, data: st.DataObject) -> N
     path.write_bytes(content)
 
 
-@cases(0.25, least=40)
+@cases(0.1, least=30)
 @given(data=st.data())
 def test_any_table_is_fitted_or_refused(root: Path, data: st.DataObject) -> None:
     path = root / data.draw(st.sampled_from(["t.csv", "t.csv", "t.json", "t.jsonl", "t.tsv"]))

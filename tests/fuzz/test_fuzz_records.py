@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz_command import cases, run
+from fuzz_command import CASES, cases, run
 from hypothesis import given
 from hypothesis import strategies as st
 from odd_values import SCALARS, changed
@@ -40,11 +40,13 @@ KINDS = (
 VERBS = (
     ("status", SWEEP), ("show", SWEEP, "{run}"), ("logs", SWEEP, "{run}"), ("collect", SWEEP),
     ("collect", SWEEP, "--records"), ("list",), ("launch", SWEEP, "--dry-run"), ("plan", SWEEP, "--json"),
-    ("fit", SWEEP, "--bootstrap", "0"), ("fit", "results/micro", "--bootstrap", "0"),
     ("import", "results/micro", "--store", "other"), ("cancel", SWEEP),
-    ("work", "--store", ".scaling/store", "--launch", "micro"), ("export", SWEEP, "{run}", "--out", "out"),
+    ("work", "--store", ".scaling/store", "--launch", "micro"),
     ("list", "--json"), ("show", SWEEP, "{run}", "--json"),
 )  # fmt: skip
+if CASES:  # seconds each
+    VERBS += (("fit", SWEEP, "--bootstrap", "0"), ("fit", "results/micro", "--bootstrap", "0"))
+    VERBS += (("export", SWEEP, "{run}", "--out", "out"),)
 
 pytestmark = pytest.mark.filterwarnings("default")
 

@@ -29,7 +29,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-gpu:  # on a machine with a CUDA GPU, with its own Python and torch (2.6 or newer): GPU_PYTHON=... names another
-	PYTHONPATH=. SCALING_TEST_DEVICE=cuda:0 "$${GPU_PYTHON:-python3}" -m pytest tests/gpu -rs -o filterwarnings=default
+	PYTHONPATH=".:$$PYTHONPATH" SCALING_TEST_DEVICE=cuda:0 "$${GPU_PYTHON:-python3}" -m pytest tests/gpu -rs -o filterwarnings=default
 
 test-long: $(STAMP)
 	SCALING_FUZZ_CASES=20000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz

@@ -9,10 +9,12 @@
   sequences of 2,048 tokens in bfloat16, compiled, in parts chosen by the memory function, as `scaling launch` does.
 - updates: one low-rank model under Spectron, Muon on its factors, and AdamW, their updates in turn.
 - packing: one small run, and several of them side by side on the device: tokens per second of all.
+- repeats: two trainings of one small run, with the usual kernels and with torch's deterministic ones: equal to the bit?
 - serving: prompts of 1,024 and 8,192 tokens and decode steps at batch 1, 8 and 64, beside the calibrated cost model.
 
 MFU is 3 × forward FLOPs of the matrices and causal attention, over seconds and the data sheet's rate; the update is not
-counted. Weights are random numbers. Parts are skipped, and named, once `--seconds` have gone.
+counted. "Whole attention" counts the masked half of attention too, as PaLM does (arXiv 2204.02311, appendix B). Weights
+are random numbers. Parts are skipped, and named, once `--seconds` have gone.
 """
 
 from __future__ import annotations
@@ -59,14 +61,14 @@ class Sizes:
     sequences: int = 64
     length: int = 2048
     precision: str = "bfloat16"
-    rounds: int = 5
+    rounds: int = 4
     prompts: tuple[int, ...] = (1024, 8192)
     batches: tuple[int, ...] = (1, 8, 64)
-    processes: tuple[int, ...] = (1, 2, 4, 8)
+    processes: tuple[int, ...] = (1, 4, 8)
 
 
 PAPER = Sizes(
-    {name: SHAPES[name] for name in ("60M", "134M", "500M", "1.4B")},
+    {name: SHAPES[name] for name in ("1.4B", "500M", "134M", "60M")},
     "500M",
     Shape(4, 256, 4, 688, 256),
     ("134M", "1.4B"),
@@ -176,8 +178,9 @@ def one_model(bench: Bench, name: str, line: str, run: Run) -> tuple[float, floa
     seconds = min(bench.seconds(trainer.step) for _ in range(bench.sizes.rounds))
     update = min(bench.seconds(lambda: trainer.optimizers.step(1e-9)) for _ in range(bench.sizes.rounds))
     flops = 3.0 * forward_flops_per_token(run.shape, run.ranks, run.sequence_length) * run.batch_tokens
+    whole = flops + 6.0 * run.shape.layers * run.shape.width * run.sequence_length * run.batch_tokens
     peak = peak_flops(bench.device, run.precision)
-    memory = split(run, memory_bytes=DEVICES[bench.row.name].memory_bytes).memory.peak
+    memory = split(run, memory_bytes=bench.row.memory_bytes).memory.peak
     gpu = bench.device.type == "cuda"
     bench.add(
         "training",
@@ -189,6 +192,7 @@ def one_model(bench: Bench, name: str, line: str, run: Run) -> tuple[float, floa
             "step, ms": 1e3 * seconds,
             "tokens/s": run.batch_tokens / seconds,
             "MFU": flops / seconds / peak if peak else None,
+            "MFU, whole attention": whole / seconds / peak if peak else None,
             "update, share": update / seconds,
             "first step, s": first,
             "memory predicted, GB": memory / 1e9,
@@ -292,6 +296,29 @@ def packing(bench: Bench) -> None:
         bench.add("packing", runs=processes, **{"tokens/s of all": total, "over one run": total / one})
 
 
+def repeats(bench: Bench) -> None:
+    """The largest difference between the losses of two equal trainings."""
+    if not bench.in_time("repeats"):
+        return
+    run = replace(the_run(bench, bench.sizes.packed, "muon", None), batch_tokens=4 * 256, sequence_length=256)
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        first, second = (losses(bench, run) for _ in range(2))
+        largest = max(abs(a - b) for a, b in zip(first, second, strict=True))
+        bench.add("repeats", deterministic=deterministic, steps=len(first), **{"largest difference, nats": largest})
+    torch.use_deterministic_algorithms(False)
+
+
+def losses(bench: Bench, run: Run) -> list[float]:
+    """Training losses of a few steps."""
+    torch.manual_seed(0)
+    trainer = a_trainer(bench, run, compiler=bench.compiler)
+    for _ in range(40):
+        trainer.step()
+    trainer.wait()
+    return trainer.history.values
+
+
 def serving(bench: Bench) -> None:
     """Prompts and decode steps of chosen models, beside what the cost model says of this device."""
     release(bench.device)
@@ -352,7 +379,8 @@ def markdown(bench: Bench, title: str) -> str:
 
 
 PARTS: Mapping[str, Callable[[Bench], None]] = {
-    "device": device, "training": training, "updates": updates, "packing": packing, "serving": serving,
+    "training": training, "updates": updates, "device": device, "repeats": repeats, "serving": serving,
+    "packing": packing,
 }  # fmt: skip
 
 

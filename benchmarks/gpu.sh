@@ -4,4 +4,5 @@
 #   PYTHON=/path/to/python sh benchmarks/gpu.sh --parts training
 set -eu
 cd "$(dirname "$0")/.."
-PYTHONPATH=. exec "${PYTHON:-python3}" benchmarks/gpu.py --out results/benchmarks/gpu "$@"
+export CUBLAS_WORKSPACE_CONFIG=:4096:8    # CUDA's condition for repeatable products
+PYTHONPATH=".:${PYTHONPATH:-}" exec "${PYTHON:-python3}" benchmarks/gpu.py --out results/benchmarks/gpu "$@"

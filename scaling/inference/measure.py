@@ -79,7 +79,7 @@ def calibrate(device: Device, *, torch_device: str = "cpu", precision: str | Non
     setting = Setting(device, batch=1, context=8, precision=values)
     idle = measure(_NOTHING, None, setting, device=torch_device)[0]
     size = 768 if torch_device == "cpu" else 8192
-    a = torch.ones(size, size, device=torch_device, dtype=dtype)
+    a = torch.randn(size, size, device=torch_device, dtype=dtype)  # ones run faster: fewer bits change
     product = _seconds(lambda: a @ a, torch_device, calls=10)
     source = torch.ones(2**24 if torch_device == "cpu" else 2**28, device=torch_device)
     target = torch.empty_like(source)
@@ -103,7 +103,7 @@ def _models(shape: Shape, ranks: Ranks, setting: Setting, device: str) -> dict[F
 
 @torch.no_grad()
 def random_weights(model: Decoder) -> None:
-    """Give every matrix entries of variance 1 / columns. The initialisation of a run decomposes matrices: minutes."""
+    """Give every matrix entries of variance 1 / columns. A run's own start decomposes every matrix."""
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.normal_(std=parameter.shape[1] ** -0.5)

@@ -7,7 +7,7 @@ forms, or whose parameters were fixed or tied, predicts alone, and says so. Ever
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -165,6 +165,24 @@ def stacked_forms(line: Line) -> Extrapolation | None:
     if line.law is None or line.law.fit.law not in STACKED_FORMS or line.law.fit.layout.constrained:
         return None
     return line.extrapolation
+
+
+def stacked_frontier(line: Line, compute: Sequence[float]) -> list[StackedPrediction] | None:
+    """What the stacked forms say along `compute`; None where they are not stacked, or not determined somewhere."""
+    stacked = None if line.undetermined else stacked_forms(line)
+    if stacked is None:
+        return None
+    answers = [stacked.at_compute(level) for level in compute]
+    determined = [answer for answer in answers if isinstance(answer, StackedPrediction)]
+    return determined if len(determined) == len(answers) else None
+
+
+def holdout_coverage(line: Line) -> Iterator[Check]:
+    """Whether the line's own hold-outs lay outside their calibrated intervals too often."""
+    stacked = stacked_forms(line)
+    share = None if stacked is None else stacked.calibration.share_inside
+    if stacked is not None and share is not None and share < checks.MIN_HOLDOUT_SHARE.value:
+        yield checks.HOLDOUT_COVERAGE(f"{line.name}: {stacked.calibration.text}.")
 
 
 def _of_one_law(line: Line, params: float, tokens: float) -> tuple[float, dict[str, Interval]]:

@@ -136,6 +136,13 @@ class Pair:
         """Whether a claim that `first` is better holds here."""
         return {"better": "holds", "worse": "reversed"}.get(self.word, "not shown")
 
+    def excludes(self, claimed: float | None) -> bool | None:
+        """Whether the interval excludes a difference claimed elsewhere; None without either."""
+        if claimed is None or self.interval is None:
+            return None
+        low, high = self.interval
+        return not low <= claimed <= high
+
 
 def tunings(study: Study) -> list[list[Tuned]]:
     """Tuned lines, the best first, in groups of equal shape and tokens (the most lines first)."""
@@ -195,6 +202,12 @@ def _matched(first: Tuned, second: Tuned) -> PairedDifference | None:
     except FitError:
         return None
     return paired if 2 * paired.runs == len(rows) else None
+
+
+def matched_pairs(study: Study) -> list[Pair]:
+    """Every two lines at one shape and number of tokens whose runs match by seed."""
+    every = (pair(first, second, study.noise) for group in tunings(study) for first, second in combinations(group, 2))
+    return [one for one in every if one.matched is not None]
 
 
 def claimed_pairs(study: Study, group: Sequence[Tuned]) -> list[tuple[Claim, Pair]]:

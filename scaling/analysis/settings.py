@@ -38,7 +38,7 @@ class Settings:
 
     law: str = "chinchilla"
     objective: str = "log_huber"
-    delta: Delta = 1e-3
+    delta: Delta = "auto"
     params_column: str = "params"
     convention: Literal["exact", "6ND"] = "6ND"
     bootstrap: int = 1000

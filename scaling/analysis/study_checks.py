@@ -15,6 +15,7 @@ from scaling import checks
 from scaling.analysis.comparisons import Comparison, exponent_difference
 from scaling.analysis.data_points import line_name
 from scaling.analysis.imports import import_checks
+from scaling.analysis.predictions import holdout_coverage
 from scaling.checks import Check, by_severity
 from scaling.errors import FitError
 from scaling.laws.rank_comparison import RankComparison
@@ -39,6 +40,7 @@ def study_checks(
         *_of_exponents(lines, reference),
         *_of_noise(lines, noise),
         *_of_trends(lines),
+        *(check for line in lines for check in holdout_coverage(line)),
         *_of_optimizers(lines),
         *_of_runs(lines),
         *_of_rows(rows),

@@ -81,7 +81,7 @@ def fit_options(function: Callable[..., object]) -> Callable[..., object]:
         *TABLE_OPTIONS,
         click.option("--law", help=f"One of {', '.join(FORMS)}."),
         click.option("--objective", type=click.Choice(["log_huber", "log_mse", "mse", "huber"])),
-        click.option("--delta", type=Width(), help="Of the Huber objectives (default 1e-3), or auto."),
+        click.option("--delta", type=Width(), help="Of the Huber objectives: auto, the default, or 1e-3."),
         click.option(
             "--fix",
             "fixed",

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from scaling import checks
 from scaling.analysis.lines import Line
-from scaling.analysis.predictions import Prediction, predict, predict_loss
-from scaling.analysis.rates import NORMS, Tuned, claimed_pairs, tunings
+from scaling.analysis.predictions import Prediction, predict, predict_loss, stacked_frontier
+from scaling.analysis.rates import NORMS, Pair, Tuned, claimed_pairs, matched_pairs, tunings
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
 from scaling.checks import by_severity
@@ -22,10 +24,12 @@ from scaling.laws.fit_checks import fit_checks
 from scaling.laws.joint_comparison import JointComparison
 from scaling.laws.law_intervals import parameter_intervals
 from scaling.laws.noise_parts import noise_parts
+from scaling.laws.rolling_holdouts import Calibration
 from scaling.report.comparison_document import kappa_json, line_json, test_json
 from scaling.report.serving_document import comparison_json
 
 _NOT_PRICED: JsonObject = {"target_loss": None, "rows": [], "break_even": [], "checks": []}
+_LEVELS = 3  # of compute, where a line has no budgets
 
 
 def fits_json(study: Study) -> JsonObject:
@@ -109,6 +113,7 @@ def comparisons_json(study: Study) -> JsonObject:
                 for d in (*comparison.by_budget, *comparison.other_axes)
             ],
             "rates": [_tuned(tuned) for group in tunings(study) for tuned in group],
+            "matched_pairs": [_matched_pair(pair) for pair in matched_pairs(study)],
             "claims": [
                 {
                     "source": claim.source,
@@ -120,6 +125,8 @@ def comparisons_json(study: Study) -> JsonObject:
                     "correlation": pair.matched and pair.matched.correlation,
                     "seed_noise_nats": pair.sigma,
                     "outcome": pair.outcome,
+                    "claimed_difference": (claimed := claim.difference(pair.first.line, pair.second.line)),
+                    "excluded": pair.excludes(claimed),
                 }
                 for group in tunings(study)
                 for claim, pair in claimed_pairs(study, group)
@@ -128,6 +135,22 @@ def comparisons_json(study: Study) -> JsonObject:
         }
     )
     return document
+
+
+def _matched_pair(pair: Pair) -> JsonObject:
+    """Two lines of one cell over their runs of equal seed, at the best rate of each."""
+    assert pair.matched is not None
+    return {
+        "first": pair.first.line,
+        "second": pair.second.line,
+        "shape": pair.first.shape,
+        "tokens": pair.first.tokens,
+        "difference_nats": pair.difference,
+        "interval": list(pair.matched.interval),
+        "runs": pair.matched.runs,
+        "correlation": pair.matched.correlation,
+        "verdict": pair.word,
+    }
 
 
 def _tuned(tuned: Tuned) -> JsonObject:
@@ -158,6 +181,7 @@ def _fits(study: Study, line: Line) -> list[JsonObject]:
     approaches = [3] + [2] * (line.isoflop is not None) + [1] * (line.law.envelope is not None)
     dropped += line.law.dropped
     fits = [named | line.law.to_json(approach) | {"dropped": dropped} for approach in approaches]
+    fits[0]["frontier"] = _frontier(line)
     fits[0]["selection"] = [asdict(choice) for choice in line.choices]
     fits[0]["sensitivity"] = [
         {"objective": c.objective, "delta": c.delta, "exponents": c.exponents, "status": c.status}
@@ -258,13 +282,29 @@ def _prediction(study: Study, prediction: Prediction) -> JsonObject:
             {"law": form.law, "weight": form.weight, "N": form.params, "D": form.tokens, "loss": form.loss}
             for form in prediction.forms
         ],
-        "calibration": None
-        if calibration is None
-        else {
-            "inflation": calibration.inflation,
-            "inflation_of_optimum": calibration.inflation_of_optimum,
-            "held_out": calibration.held_out,
-            "share_inside": calibration.share_inside,
-        },
+        "calibration": None if calibration is None else _calibration(calibration),
         "checks": [check.to_json() for check in prediction.checks],
     }
+
+
+def _calibration(calibration: Calibration) -> JsonObject:
+    return {
+        "inflation": calibration.inflation,
+        "inflation_of_optimum": calibration.inflation_of_optimum,
+        "held_out": calibration.held_out,
+        "share_inside": calibration.share_inside,
+    }
+
+
+def _frontier(line: Line) -> JsonObject | None:
+    """The loss that the stacked forms give along the line's own budgets, and how their interval is calibrated."""
+    spent = line.points.compute
+    levels = line.budgets or np.geomspace(spent.min(), spent.max(), _LEVELS).tolist()
+    along = stacked_frontier(line, levels)
+    if not along:
+        return None
+    answers = [
+        {"compute": one.compute, "N": one.params, "D": one.tokens, "loss": one.loss, "intervals": one.intervals}
+        for one in along
+    ]
+    return {"along": answers, "calibration": _calibration(along[0].calibration)}

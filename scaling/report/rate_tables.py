@@ -12,6 +12,7 @@ from scaling.report.table import Column, Table, difference_columns, fixed, signi
 
 _LINE = Column("line", "line")
 _LOSS, _RATE = fixed(3), significant(3)
+_EXCLUDED = {True: "yes", False: "no", None: None}
 _PLACE = (Column("shape", "shape"), Column("tokens", "D", format_number))
 
 
@@ -52,14 +53,18 @@ def claims_table(study: Study) -> Table:
     rows = []
     for group in tunings(study):
         for claim, difference in claimed_pairs(study, group):
-            cells = (difference.difference, difference.interval, difference.sigmas, difference.outcome)
-            rows.append((claim.source, difference.first.line, difference.second.line, *cells))
+            pair_of = (difference.first.line, difference.second.line)
+            claimed = claim.difference(*pair_of)
+            here = (difference.difference, difference.interval, difference.sigmas, difference.outcome)
+            rows.append((claim.source, *pair_of, *here, claimed, _EXCLUDED[difference.excludes(claimed)]))
     columns = (
         Column("source", "claimed by"),
         Column("better", "lower loss"),
         Column("than", "than"),
         *difference_columns("difference here"),
         Column("outcome", "here"),
+        Column("claimed_difference", "claimed difference", fixed(3, sign=True)),
+        Column("claimed_excluded", "excluded here"),
     )
     note = (
         "Each line at its best rate, runs of equal seed paired. Holds or reversed: the interval of this pair alone "

@@ -230,6 +230,9 @@ def _claim(claim: Claim, pairs: list[Pair]) -> str:
     with_interval = [difference for difference in pairs if difference.interval is not None]
     narrowest = min(with_interval, key=_width) if with_interval else largest
     precise = "" if narrowest is largest else f", the most precise {_pair(narrowest)}"
+    reported = claim.difference(narrowest.first.line, narrowest.second.line)
+    if reported is not None and narrowest.excludes(reported):
+        precise += f", which excludes the reported {_SIGNED(reported)} at this scale"
     return (
         f"Of the {len(pairs)} pairs in {' < '.join(claim.order)} ({claim.source}), {holds} hold here, {turned} are "
         f"reversed and {len(pairs) - holds - turned} are not shown; the largest difference is {_pair(largest)}"

@@ -461,6 +461,23 @@ class Claim(Block):
     """Line names, lowest loss first."""
     source: str
     """Who reports this order."""
+    losses: ListOf[Positive] | None = None
+    """The reported losses in the same order, so that the differences of pairs are held against those here; off: the
+    order alone.
+    """
+
+    @model_validator(mode="after")
+    def _a_loss_for_every_line(self) -> Claim:
+        if self.losses is not None and len(self.losses) != len(self.order):
+            refuse("every line of a claim needs its loss", at="losses", allowed=f"{len(self.order)} numbers, or none")
+        return self
+
+    def difference(self, first: str, second: str) -> float | None:
+        """The reported loss of `first` minus that of `second`; None where no losses are reported."""
+        if self.losses is None:
+            return None
+        by_line = dict(zip(self.order, self.losses, strict=True))
+        return by_line[first] - by_line[second]
 
 
 def _law(value: Any) -> Any:
@@ -481,8 +498,10 @@ class Analysis(Block):
     """
     objective: Literal["log_huber", "log_mse", "mse", "huber"] = "log_huber"
     """What a fit minimises: a sum over points of Huber or squared residuals, of log loss (`log_`) or of loss."""
-    delta: either(word_of("auto"), Positive) = 1e-3  # type: ignore[valid-type]
-    """Width of the Huber objectives, in units of their residual; `auto` takes it from the residuals."""
+    delta: either(word_of("auto"), Positive) = "auto"  # type: ignore[valid-type]
+    """Width of the Huber objectives, in units of their residual; `auto` takes it from the residuals, 1e-3 is what most
+    published fits use.
+    """
     params: Literal["params_matmul", "params_total", "params_non_embedding"] | None = None
     """The count that is N; off: `params_matmul` with `flops: exact`, `params_total` with `6ND`."""
     bootstrap: Annotated[Whole, Field(ge=0, le=100_000)] = 1000

@@ -98,7 +98,7 @@ def test_claims_hold_are_reversed_or_not_shown(tuned):
         ("a paper", "same", "bad", "holds"),
         ("another", "bad", "good", "reversed"),
     ]
-    assert claims_table(tuned).rows[1][-1] == "holds"
+    assert claims_table(tuned).rows[1][-3:] == ("holds", None, None)
 
 
 def test_a_single_run_of_each_line_resolves_nothing():
@@ -162,3 +162,24 @@ def test_the_drawing_has_every_line_and_a_cross_where_a_run_diverged(tuned):
     assert list(means) == pytest.approx([rate.loss for rate in tunings(tuned)[0][0].rates])
     unknown = replace(data, lines=tuple(replace(x, matrix_norm=(None,) * len(x.loss)) for x in data.lines))
     assert len(rates_figure(unknown).axes) == 1
+
+
+def test_a_reported_difference_is_held_against_the_interval_here():
+    """The true differences are −.4 and −.395; somebody reports −.40, −.90 and −.50."""
+    claim = Claim(order=("good", "same", "bad"), source="a paper", losses=(1.5, 2.0, 2.4))
+    settings = Settings(params_column="params_matmul", convention="exact", bootstrap=0, claims=(claim,))
+    study = study_rows(tuned_rows(), settings=settings)
+    outcomes = {row[1:3]: row[-2:] for row in claims_table(study).rows}
+    assert outcomes["same", "bad"] == (pytest.approx(-0.4), "no")
+    assert outcomes["good", "bad"] == (pytest.approx(-0.9), "yes")
+    document = comparisons_json(study)
+    assert [one["excluded"] for one in document["claims"]] == [True, True, False]
+    assert not any("excludes the reported" in sentence for sentence in answer(study))  # of the most precise pair
+    far = replace(settings, claims=(Claim(order=("good", "same", "bad"), source="a paper", losses=(1.5, 2.0, 3.4)),))
+    assert any("excludes the reported" in sentence for sentence in answer(study_rows(tuned_rows(), settings=far)))
+    pairs = {(one["first"], one["second"]): one for one in document["matched_pairs"]}
+    assert pairs["good", "bad"]["runs"] == SEEDS
+    assert pairs["good", "bad"]["interval"][1] < 0
+    assert pairs["good", "bad"].keys() >= {"difference_nats", "correlation", "verdict"}
+    with pytest.raises(ValueError, match="needs its loss"):
+        Claim(order=("good", "bad"), source="a paper", losses=(1.5,))

@@ -132,3 +132,25 @@ def test_a_measured_row_is_the_prediction_with_what_was_measured():
     assert set(row) == set(keys.split())
     assert (row["line"], row["decode_seconds"]) == ("dense", predicted.decode_seconds)
     assert (row["measured_decode_seconds"], row["measured_tokens_per_second"], row["measured_on"]) == (0.5, 8.0, "cpu")
+
+
+def test_every_verb_has_the_keys_of_noise_range_calibration_and_multipliers(study):
+    """Keys that users of `--json` were promised; a value that is not known is None, a key never is missing."""
+    fit = fits_json(study)["fits"][0]
+    assert fit["noise"].keys() >= {"seed", "scatter", "budget"}
+    assert fit["range"].keys() >= {"N", "D"}
+    assert fit["frontier"]["calibration"].keys() >= {"inflation", "held_out", "share_inside"}
+    along = fit["frontier"]["along"]
+    assert [one["compute"] for one in along] == study.lines[0].budgets
+    assert all(one["intervals"]["loss"][0] < one["loss"] < one["intervals"]["loss"][1] for one in along)
+    prediction = predictions_json(study, [1e12])["predictions"][0]
+    assert prediction.keys() >= {"N", "D", "loss", "intervals", "forms", "calibration"}
+    assert prediction["calibration"].keys() >= {"inflation", "held_out", "share_inside"}
+    assert prediction["forms"][0].keys() >= {"law", "weight", "N", "D", "loss"}
+    place = losses_json(study, 1e5, 1e7)["predictions"][0]
+    law, run = place["intervals"]["loss"], place["intervals"]["loss_of_run"]
+    assert run[0] < law[0] < law[1] < run[1]
+    compared = comparisons_json(study)["lines"][0]
+    assert compared["compute_multiplier"].keys() >= {"value", "interval", "at"}
+    assert compared["verdict"].keys() >= {"word", "margin", "simultaneous"}
+    assert compared["model"] in {"M1", "M3"}

@@ -10,8 +10,10 @@ import numpy as np
 
 from scaling.analysis.data_points import Cell
 from scaling.analysis.lines import Line
+from scaling.analysis.predictions import stacked_frontier
 from scaling.laws.frontier import Optimum
 from scaling.laws.law_intervals import monotone_band
+from scaling.laws.points import Array
 from scaling.report.figures.axes import Numbers
 
 if TYPE_CHECKING:
@@ -32,10 +34,14 @@ class LawBand:
 
 
 def law_band(line: Line, key: str) -> LawBand | None:
-    """N, D or loss of the frontier over the line's own compute; None without a law."""
+    """N, D or loss of the frontier over the line's own compute; None without a law. The loss is that of the stacked
+    forms with their calibrated interval, where forms are stacked.
+    """
     optima = _optima(line)
     if not optima:
         return None
+    if key == "loss" and (stacked := _stacked(line)) is not None:
+        return stacked
     values = {"N": [o.params for o in optima], "D": [o.tokens for o in optima], "loss": [o.loss for o in optima]}
     bounds = [o.intervals[key] for o in optima if key in o.intervals]
     if key == "loss" and bounds:  # loss falls with compute, and so do the ends of its band
@@ -58,11 +64,25 @@ def cell_compute(cell: Cell) -> float:
     return 6.0 * cell.params * cell.tokens if cell.flops is None else cell.flops
 
 
+def _stacked(line: Line) -> LawBand | None:
+    along = stacked_frontier(line, _levels(line).tolist())
+    if along is None:
+        return None
+    ends = np.array([one.intervals["loss"] for one in along])
+    low, high = monotone_band(ends[:, 0], ends[:, 1])
+    return LawBand(
+        tuple(_levels(line).tolist()), tuple(one.loss for one in along), tuple(low.tolist()), tuple(high.tolist())
+    )
+
+
+def _levels(line: Line) -> Array:
+    spent = line.points.compute
+    return np.geomspace(spent.min() / _BEYOND, spent.max() * _BEYOND, _LEVELS)
+
+
 @lru_cache(maxsize=32)
 def _optima(line: Line) -> list[Optimum]:
     """Optima along the line's own compute: the figures of optima and of the frontier read them."""
     if line.frontier is None or line.undetermined:
         return []
-    spent = line.points.compute
-    levels = np.geomspace(spent.min() / _BEYOND, spent.max() * _BEYOND, _LEVELS)
-    return [line.frontier.at(float(level)) for level in levels]
+    return [line.frontier.at(float(level)) for level in _levels(line)]

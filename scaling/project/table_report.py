@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ def report_of_table(
 ) -> WrittenReport:
     """The report of a runs.csv, in its folder, with the settings of `sweeps/<folder's name>.yaml` where there is one.
 
-    That of any other table lies in the folder <table>_report beside it.
+    That of any other table lies in the folder <table>_report beside it, of a glob beside the folder of its files.
 
     The devices that serving is priced for are those of the device table, not as measured on this machine: the same
     files give the same bytes anywhere.
@@ -50,7 +51,7 @@ def report_of_table(
     from scaling.report.html import Context, write_page
     from scaling.sweeps.schema import load_sweep
 
-    path = table / TABLE if table.is_dir() else table
+    path = table / TABLE if (table / TABLE).is_file() else table
     loaded = load_table(path, options)
     rows = loaded.rows
     if rows and isinstance(rows[0], ForeignRow):
@@ -58,8 +59,9 @@ def report_of_table(
             on_read(loaded.report)
         study = study_rows(rows, settings=settings_for_table(rows, Settings()))
         study.require_law()
-        folder = path.with_name(f"{path.stem}_report")
-        context = Context(path.stem, "", (command or f"scaling report {path.name}",), read=loaded.report)
+        named = path.parent if glob.has_magic(path.name) else path  # runs/*.csv is of runs
+        folder = named.absolute().with_name(f"{named.absolute().stem}_report")
+        context = Context(named.absolute().stem, "", (command or f"scaling report {path.name}",), read=loaded.report)
         return write_page(study, folder, context)
     place = ResultsFolder.of(path, root)
     if not any(row.completed for row in rows):

@@ -135,6 +135,8 @@ FILES: dict[str, tuple[str, str]] = {
         {"params": n, "tokens": d, "loss": x} for n, d, x in ROWS[k::2]] for k in (0, 1)})),
     "columns beside other things": ("t.json", json.dumps({
         "title": "x", "N": [n for n, _, _ in ROWS], "D": [d for _, d, _ in ROWS], "L": [x for _, _, x in ROWS]})),
+    "a configuration of W&B": ("t.jsonl", "\n".join(json.dumps({
+        "config": {"params": {"desc": None, "value": n}, "tokens": {"value": d}}, "val_loss": x}) for n, d, x in ROWS)),
     "camelCase": ("t.json", json_of(lambda n, d, x: {"modelSize": n, "trainTokens": d, "valLoss": x})),
 }  # fmt: skip
 

@@ -104,6 +104,18 @@ def test_a_report_of_a_table_says_how_it_was_read(two_lines: Path, capsys) -> No
     assert main(["report", "sweeps/quickstart.yaml", "--where", "N > 1"]) == 2
 
 
+@pytest.mark.parametrize("source", ["logs", "logs/*.csv"])
+def test_a_report_of_many_files_lies_beside_their_folder(source: str, two_lines: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(two_lines.parent)
+    Path("logs").mkdir()
+    header, *lines = two_lines.read_text().splitlines()
+    for n, line in enumerate(lines[:20]):
+        Path("logs", f"run{n}.csv").write_text(f"{header}\n{line}\n")
+    assert main(["report", source]) == 0
+    assert "20 files are read as one table" in capsys.readouterr().out
+    assert Path("logs_report", "report.html").is_file()
+
+
 def test_the_loss_at_a_size_is_predicted_with_a_fixed_parameter_too(two_lines: Path, capsys) -> None:
     arguments = ["predict", str(two_lines), "--params", "5e8", "--tokens", "1e10", "--bootstrap", "50", "--json"]
     free, fixed = (document([*arguments, *more], capsys)["predictions"][0] for more in ((), ("--fix", "E=1.7")))

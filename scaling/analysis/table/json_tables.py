@@ -67,7 +67,9 @@ def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
     """Nested objects as ``config.params``."""
     cells: dict[str, Cell] = {}
     for name, value in row.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "value" in value and set(value) <= {"value", "desc"}:  # W&B's config files
+            cells[f"{prefix}{name}"] = value["value"]
+        elif isinstance(value, dict):
             cells |= flat(value, f"{prefix}{name}.")
         else:
             cells[f"{prefix}{name}"] = value

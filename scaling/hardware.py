@@ -1,8 +1,8 @@
 """The device table: what one accelerator or one CPU core can do, for prices and serving-time estimates.
 
 Peak rates are dense (no structured sparsity), per device, in FLOP/s, keyed by the precision a run names.
-`assumed_mfu` is the share of the peak that training is assumed to reach before any run has been measured; it is an
-assumption in every row, and measured throughput replaces it as soon as runs have finished.
+`assumed_mfu` is the share of the peak that training is assumed to reach before any run has been measured, where a row
+has no measured `mfu_by_width`; and measured throughput replaces it as soon as runs have finished.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ DEVICES: dict[str, Device] = {
             bandwidth_bytes_per_second=3.35e12,
             memory_bytes=80e9,
             assumed_mfu=0.4,
-            source="NVIDIA H100 SXM data sheet; MFU is an assumption",
+            source="NVIDIA H100 SXM data sheet; MFU in bfloat16 at 131,072 tokens a step: results/benchmarks/gpu.md, "
+            "2026-11-26. Small batches and models below width 512 are bound by launches and reach less",
+            mfu_by_width={512: 0.32, 768: 0.38, 1280: 0.43, 2048: 0.49},
+            low_rank_share=0.78,
         ),
         Device(
             "h200",

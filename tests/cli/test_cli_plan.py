@@ -47,7 +47,7 @@ def test_every_cell_has_its_micro_batch_memory_gpu_hours_and_money(capsys) -> No
     totals = json.loads(printed(capsys, SPECTRON, "--runner", NODES, "--json"))["totals"]
     assert hours == pytest.approx(totals["gpu_hours"], rel=0.01)
     assert money == pytest.approx(totals["money"], rel=0.001) == 2.5 * totals["gpu_hours"]
-    assert f"about {totals['gpu_hours']:,.1f} GPU-hours of h100 (assumed MFU 40%)" in text
+    assert f"about {totals['gpu_hours']:,.1f} GPU-hours of h100 (MFU by width from the device table)" in text
     assert f"cost {totals['money']:.2f}" in text
 
 

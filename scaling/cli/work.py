@@ -21,7 +21,7 @@ from scaling.results.store import Store
 from scaling.runners.packing import in_order
 from scaling.runners.program import WorkerOptions, ignore_stop_signals, run_worker
 from scaling.runners.runner_file import parse_runner
-from scaling.runners.worker import EXIT_STOPPED, WorkList
+from scaling.runners.worker import EXIT_LEFT, EXIT_STOPPED, WorkList
 
 
 @click.command()
@@ -48,7 +48,7 @@ def work(store: Path, launch: str, device: str | None, strategy: str | None, fol
     try:
         options = WorkerOptions(place, follow=follow, strategy=strategy, scheduler=frozen.runner)
         status = run_worker(store, worklist, options)
-        return status or _conclude(frozen, worklist, Store(store))
+        return status if status not in (0, EXIT_LEFT) else _conclude(frozen, worklist, Store(store))
     finally:
         ignore_stop_signals()
 

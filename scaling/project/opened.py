@@ -39,6 +39,7 @@ class OpenSweep:
     text: str
     listener: Listener = field(default_factory=Listener, repr=False, compare=False)
     _schedulers: dict[int, Scheduler] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _stores: dict[str, Store] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: Path | str, root: Path | str | None = None, *, listener: Listener | None = None) -> Self:
@@ -169,7 +170,7 @@ class OpenSweep:
         """
         scheduler = scheduler or self.scheduler_of(launch)
         jobs = jobs or scheduler.poll(set(launch.ids))
-        store = Store(Path(launch.store))
+        store = self._stores.setdefault(launch.store, Store(Path(launch.store)))  # it remembers heartbeats
         return statuses(
             launch.rows,
             store,

@@ -19,11 +19,13 @@ class JobRef:
         submitted: when the scheduler took the job, in its own words; None where it does not say. A cluster that was
             set up anew gives its ids out again, with other times.
         restart_count: how often the scheduler has started the job before.
+        cluster: which of several clusters gave out the id; None where the scheduler does not say.
     """
 
     id: str
     submitted: str | None = None
     restart_count: int = 0
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,14 @@ class JobState:
         return f"{words}: {self.reason}" if self.reason not in ("", "None") else words
 
     def active_for(self, job: JobRef) -> bool | None:
-        """`active`, for a process of `job`: the same id with another submit time is a later start or another job."""
-        if job.submitted and self.submitted and job.submitted != self.submitted:
-            return False
-        return self.active
+        """`active`, for a process of `job`: the same id with another submit time is a later start or another job, and
+        without a submit time it may be another job's, so that it proves nothing.
+        """
+        if not self.active:
+            return self.active
+        if job.submitted and self.submitted:
+            return job.submitted == self.submitted
+        return None
 
 
 JobActive = Callable[[JobRef], bool | None]
@@ -63,15 +69,19 @@ JobActive = Callable[[JobRef], bool | None]
 class HeldRun:
     """A run that a job holds: whose launch, which job, what the scheduler says of it.
 
-    `stuck` is True where the job waits until somebody releases it, which the next launch does.
+    `stuck` is True where the job waits until somebody releases it, which the next launch does; `started` is False where
+    it is said to be running and none of its workers has taken a run.
     """
 
     launch: str
     job_id: str
     state: JobState
     stuck: bool = False
+    started: bool = True
 
     def __str__(self) -> str:
+        if self.state.state == "RUNNING" and not self.started:
+            return f"job {self.job_id} is running, without a heartbeat: no worker of it has taken a run yet"
         if self.state.state == "RUNNING":
             return f"waits its turn in job {self.job_id}"
         return f"job {self.job_id} {self.state}" + "; `scaling launch` releases it" * self.stuck

@@ -36,6 +36,7 @@ class Owner:
     code_version: str
     submitted_version: str | None = None  # of the code when the run was submitted, where it has changed since
     job_submitted: str | None = None  # when the scheduler took the job; unknown in records of 0.1
+    job_cluster: str | None = None  # whose id that is
 
     @classmethod
     def current(cls, *, submitted: str | None = None, job: JobRef | None = None) -> Owner:
@@ -52,6 +53,7 @@ class Owner:
             code_version=code_version(),
             submitted_version=None if submitted == code_version() else submitted,
             job_submitted=job.submitted if job else None,
+            job_cluster=job.cluster if job else None,
         )
 
     @classmethod
@@ -69,7 +71,7 @@ class Owner:
         """Why this does not name a process, in words; None where it does."""
         for name, value in vars(self).items():
             kind = int if name in ("pid", "restart_count") else str
-            optional = name in ("job_id", "submitted_version", "job_submitted")
+            optional = name in ("job_id", "submitted_version", "job_submitted", "job_cluster")
             if type(value) is not kind and not (optional and value is None):
                 return f"{name}: {value!r}"
         return None
@@ -81,7 +83,9 @@ class Owner:
     @property
     def job(self) -> JobRef | None:
         """The job that the process runs in."""
-        return None if self.job_id is None else JobRef(self.job_id, self.job_submitted, self.restart_count)
+        if self.job_id is None:
+            return None
+        return JobRef(self.job_id, self.job_submitted, self.restart_count, self.job_cluster)
 
     @property
     def code_change(self) -> str | None:
@@ -100,7 +104,8 @@ class Owner:
 
     def succeeded_by(self, other: Owner) -> bool:
         """True where `other` is a later start of the same scheduler job, so this process is known to be gone."""
-        return self.job_id is not None and self.job_id == other.job_id and other.restart_count > self.restart_count
+        same = self.job_id is not None and (self.job_id, self.job_cluster) == (other.job_id, other.job_cluster)
+        return same and other.restart_count > self.restart_count
 
 
 @functools.cache

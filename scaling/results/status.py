@@ -10,6 +10,7 @@ otherwise                  -> planned
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,11 +18,13 @@ from typing import Any
 
 from scaling.errors import StoreError
 from scaling.files import JsonObject
+from scaling.results.heartbeat import BEAT_SECONDS, WATCH_SECONDS, last_write
 from scaling.results.jobs import HeldRun, JobActive
-from scaling.results.store import Attempt, Store
+from scaling.results.store import DEAD, Attempt, Liveness, Store
 from scaling.rows import PlanRow
 from scaling.run import Result
 
+SILENT = ("silent", "stopped")
 STATUSES = ("completed", "diverged", "failed", "running", "queued", "planned", "stale", "stopped", "damaged")
 
 
@@ -41,6 +44,7 @@ class RunStatus:
     damaged: str | None = None  # which record of it is damaged or was set aside
     code_change: str | None = None  # which code trains or trained it, where another version was submitted
     result: Result | None = None  # what it published, of today's corpus or an earlier one
+    silent: bool = False  # nothing came from its worker for ten minutes; after ten seconds more it counts as dead
 
     def to_json(self) -> JsonObject:
         """The run as `scaling status --json` lists it."""
@@ -99,10 +103,11 @@ def _unfinished(
     attempt = store.newest(run_id)
     record = attempt.last_record() if attempt else {}
     progress = _progress(row, record)
-    if attempt is not None and store.is_alive(attempt, job_active=job_active):
-        change = attempt.owner.code_change
-        loss, host = _loss(record), attempt.owner.host
-        return RunStatus(row, "running", loss, progress, f"on {host}", record, code_change=change)
+    liveness = store.liveness(attempt, job_active=job_active) if attempt else "dead"
+    if attempt is not None and liveness not in DEAD and not (liveness == "silent" and run_id in jobs):
+        change, message = attempt.owner.code_change, _life(attempt, liveness, store)
+        silent = liveness == "silent"
+        return RunStatus(row, "running", _loss(record), progress, message, record, code_change=change, silent=silent)
     if run_id in jobs:
         return RunStatus(row, "queued", None, progress, str(jobs[run_id]), record)
     if unbelieved is not None:
@@ -116,6 +121,23 @@ def _unfinished(
         message = f"{ending}, before a worker took the run; `scaling launch` submits it again"
         return RunStatus(row, "failed", None, 0.0, message, {})
     return RunStatus(row, "planned", None, 0.0, None, {})
+
+
+def _life(attempt: Attempt, liveness: Liveness, store: Store) -> str:
+    """Where a run is trained, and what is missing of its heartbeat."""
+    where = f"on {attempt.owner.host}"
+    if liveness == "hidden":
+        return f"{where}, no heartbeat visible: who may write in the store can tell whether that worker lives"
+    if liveness == "alive" and attempt.owner.job_id and _looks_silent(attempt) and store.pulse(attempt) in SILENT:
+        job = attempt.owner.job_id
+        return f"{where}, without a heartbeat for ten minutes although job {job} runs; `scancel {job}` ends it"
+    return where
+
+
+def _looks_silent(attempt: Attempt) -> bool:
+    """By this machine's clock, which costs nothing; a heartbeat comes twice a minute."""
+    written, _ = last_write(attempt.metrics_path, attempt.claim_path)
+    return not 0 <= time.time() - written < 2 * BEAT_SECONDS
 
 
 def _progress(row: PlanRow, record: Mapping[str, Any]) -> float:
@@ -140,11 +162,18 @@ def statuses(
     job_active: JobActive | None = None,
     endings: Mapping[str, str] | None = None,
 ) -> list[RunStatus]:
-    """`run_status` of every row, in order."""
-    return [
-        run_status(row, store, corpus_hash=corpus_hash, jobs=jobs, job_active=job_active, endings=endings)
-        for row in rows
-    ]
+    """`run_status` of every row, in order. Takes `WATCH_SECONDS` more where a worker that nobody can be asked about has
+    been silent for ten minutes, so that this is the judgement of the next launch too.
+    """
+
+    def status(row: PlanRow) -> RunStatus:
+        return run_status(row, store, corpus_hash=corpus_hash, jobs=jobs, job_active=job_active, endings=endings)
+
+    runs = [status(row) for row in rows]
+    if any(run.silent for run in runs):
+        time.sleep(WATCH_SECONDS)
+        runs = [status(run.row) if run.silent else run for run in runs]
+    return runs
 
 
 def counts(runs: Iterable[RunStatus]) -> dict[str, int]:

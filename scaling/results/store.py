@@ -30,21 +30,26 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from scaling.errors import DamagedRecord, NewerRecord, StoreError
-from scaling.files import JsonObject, append_line, create_exclusive, plain_entries, server_time, to_json, write_atomic
+from scaling.files import JsonObject, append_line, create_exclusive, plain_entries, to_json, write_atomic
 from scaling.records import bad_records, read_record, record_bytes, sealed, set_aside
+from scaling.results.heartbeat import Heartbeats, Pulse
 from scaling.results.jobs import JobActive
 from scaling.results.owner import Owner
 from scaling.results.validity import LOSS_UNIT, flops_problem, problem, steps_problem, unit_problem
 from scaling.rows import SetLoss
 from scaling.run import Result, Run, id_of_settings
 
-HEARTBEAT_SECONDS = 600.0  # assumption: docs/design.md, "The store and claims"
-
 FOLDERS = ("attempts", "checkpoints")  # of a run
 
 _CLAIM = re.compile(r"(\d{4,})\.json(\.(\d+\.)?bad)?")
+
+Liveness = Literal["alive", "dead"] | Pulse
+"""Of an attempt: known to be alive or dead; else its heartbeat, of which only `stopped` means dead."""
+
+DEAD = ("dead", "stopped")
 
 ENDED = ("stopped", "completed")  # the `event` of an attempt's last record when its worker has let go of the run
 
@@ -63,6 +68,11 @@ class Attempt:
     def metrics_path(self) -> Path:
         """The JSON lines this attempt logs."""
         return self.folder / "attempts" / f"{self.number:04d}.jsonl"
+
+    @property
+    def claim_path(self) -> Path:
+        """The claim."""
+        return self.folder / "attempts" / f"{self.number:04d}.json"
 
     @property
     def error_path(self) -> Path:
@@ -114,10 +124,7 @@ class Store:
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
-        self._clock = clock
-        self._beats: dict[
-            tuple[str, int], tuple[int, float]
-        ] = {}  # attempt -> (size of its metrics, when first seen so)
+        self._heartbeats = Heartbeats(clock=clock)
         self._believed: dict[str, tuple[tuple[int, int, int], Result, Owner]] = {}  # run id -> (file, what it says)
 
     def folder(self, run_id: str) -> Path:
@@ -229,7 +236,13 @@ class Store:
         return f"set aside in {folder}: {', '.join(aside)}" if aside else None
 
     def is_alive(self, attempt: Attempt, *, seen_by: Owner | None = None, job_active: JobActive | None = None) -> bool:
-        """Whether a worker may still be on `attempt`; an unknown owner counts as alive until its heartbeat has stopped.
+        """Whether a worker may still be on `attempt`: `liveness`, where doubt is life."""
+        return self.liveness(attempt, seen_by=seen_by, job_active=job_active) not in DEAD
+
+    def liveness(
+        self, attempt: Attempt, *, seen_by: Owner | None = None, job_active: JobActive | None = None
+    ) -> Liveness:
+        """What is known of the worker of `attempt`; where nobody can be asked, its heartbeat.
 
         Args:
             attempt: the newest attempt of a run.
@@ -237,19 +250,17 @@ class Store:
             job_active: asks the scheduler.
         """
         if os.path.lexists(attempt.error_path) or attempt.last_record().get("event") in ENDED:
-            return False
-        if attempt.damaged is not None and self._is_silent(attempt):
-            return False
+            return "dead"
         alive = attempt.owner.alive()
-        if alive is not None:
-            return alive
-        if seen_by is not None and attempt.owner.succeeded_by(seen_by):
-            return False
-        if job_active is not None and attempt.owner.job is not None:
-            active = job_active(attempt.owner.job)
-            if active is not None:
-                return active
-        return not self._heartbeat_stopped(attempt)
+        if alive is None and seen_by is not None and attempt.owner.succeeded_by(seen_by):
+            alive = False
+        if alive is None and job_active is not None and attempt.owner.job is not None:
+            alive = job_active(attempt.owner.job)
+        return self.pulse(attempt) if alive is None else "alive" if alive else "dead"
+
+    def pulse(self, attempt: Attempt) -> Pulse:
+        """The heartbeat of an attempt."""
+        return self._heartbeats.pulse(attempt.metrics_path, attempt.claim_path)
 
     def claim(self, run_id: str, owner: Owner, *, job_active: JobActive | None = None) -> Attempt | None:
         """Make the next attempt ours, or None: there is a result, the newest attempt lives, or another was faster."""
@@ -384,31 +395,6 @@ class Store:
         if claimed != owner:
             return f"its owner is not that of attempt {number}"
         return steps_problem(result, run) or flops_problem(result, run)
-
-    def _is_silent(self, attempt: Attempt) -> bool:
-        """Whether nothing was written for `HEARTBEAT_SECONDS` by the file server's own clock; False where it may not be
-        asked.
-        """
-        claim = attempt.folder / "attempts" / f"{attempt.number:04d}.json"
-        written = []
-        for path in (attempt.metrics_path, claim, claim.with_name(f"{claim.name}.bad")):
-            with contextlib.suppress(OSError):
-                written.append(path.lstat().st_mtime)
-        now = server_time(claim.parent)
-        return now is not None and bool(written) and now - max(written) >= HEARTBEAT_SECONDS
-
-    def _heartbeat_stopped(self, attempt: Attempt) -> bool:
-        try:
-            size = attempt.metrics_path.stat().st_size
-        except FileNotFoundError:
-            size = 0
-        now = self._clock()
-        key = (attempt.run_id, attempt.number)
-        known_size, since = self._beats.get(key, (-1, now))
-        if size != known_size:
-            since = now
-        self._beats[key] = (size, since)
-        return now - since >= HEARTBEAT_SECONDS
 
 
 def _read_run(path: Path, run_id: str) -> Run:

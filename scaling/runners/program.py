@@ -43,7 +43,8 @@ class WorkerOptions:
 
 
 def run_worker(store: Path, worklist: WorkList, options: WorkerOptions) -> int:
-    """Install the stop rule and work through the list; the exit status: 0, or 75 where it was asked to stop.
+    """Install the stop rule and work through the list; the exit status: 0, 75 where it was asked to stop, or 69 where
+    it left runs because other workers may be training them.
 
     Raises:
         ScalingError: the worker could not start; what goes wrong in a run is recorded with the run.

@@ -8,11 +8,12 @@ Whatever goes wrong on one rank ends its process: the others cannot go on alone,
 from __future__ import annotations
 
 import os
+import time
 import traceback
 
 from scaling.results.store import Attempt, Store
 from scaling.runners.scheduler import JobEnvironment, join_ranks
-from scaling.runners.worker import EXIT_STOPPED, StopFlag, Worker, WorkList
+from scaling.runners.worker import EXIT_STOPPED, POLL_SECONDS, StopFlag, Worker, WorkList
 
 _BITS = 32  # of the numbers that rank 0 announces
 
@@ -42,16 +43,20 @@ class TeamWorker(Worker):
 
     def work(self) -> int:
         """Train what rank 0 finds to train; the process's exit status."""
+        wait = len(self.worklist.runs) + 1  # in place of a run: look again in a moment
         while True:
             mine = self._next() if self.leads else None
-            place = self.worklist.runs.index(mine.run_id) + 1 if mine else 0
+            place = self.worklist.runs.index(mine.run_id) + 1 if mine else wait if self.waits else 0
             stop, place, number = self._announce(place, mine.number if mine else 0)
             if stop:
                 if mine is not None:
                     mine.log({"event": "stopped", "step": 0})
                 return EXIT_STOPPED
             if place == 0:
-                return 0
+                return self._leave() if self.leads else 0
+            if place == wait:
+                time.sleep(POLL_SECONDS)
+                continue
             run_id = self.worklist.runs[place - 1]
             self._execute(mine or Attempt(run_id, number, self.store.folder(run_id), self.owner))
 

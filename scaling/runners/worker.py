@@ -1,6 +1,9 @@
 """The worker: the loop that trains the runs of a list, one after another, in one process.
 
 It takes the next run of an ordered list that has no result and no live attempt, trains it, publishes, and goes on.
+It leaves a run to another worker only where it knows that one to be alive, or has seen its heartbeat; else it stays
+until the heartbeat is ten minutes old and takes the run over.
+
 Stopping has one rule: USR2, TERM, INT, or the end of the launcher's pipe set a flag; at the next step boundary the
 loop checkpoints and the worker exits 75. Nothing is done inside a signal handler.
 """
@@ -22,9 +25,11 @@ from typing import TYPE_CHECKING, Literal
 
 from scaling.errors import DamagedRecord, RunnerError, ScalingError, StoreError
 from scaling.files import JsonObject, fault, plain_entries, write_atomic
+from scaling.quantity import format_duration
 from scaling.records import read_record, sealed
+from scaling.results.heartbeat import beating, last_write
 from scaling.results.owner import Owner, code_version
-from scaling.results.store import Attempt, Store
+from scaling.results.store import Attempt, Liveness, Store
 from scaling.results.tidy import tidy_run
 from scaling.runners.scheduler import JobEnvironment
 from scaling.sweeps.memory import USABLE, Placement, split
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 MPS = "CUDA_MPS_PIPE_DIRECTORY"  # where the processes of a GPU meet its MPS daemon (NVIDIA, Multi-Process Service)
+EXIT_LEFT = 69  # EX_UNAVAILABLE: runs are left, because other workers may be training them
 MAX_DEATHS = 3  # assumption: a run whose worker died this often within one launch (out of memory, say) is left alone
 POLL_SECONDS = 0.5
 OF_ONE_FOLDER = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
@@ -152,14 +158,15 @@ class Worker:
         self.data: TokenData | None = None
         self.team: Team | None = None
         self.leads = True  # of several ranks one writes
-        self.waits = False  # for another worker to leave the state of a trunk
+        self.waits = False  # for another worker to leave the state of a trunk, or to show its heartbeat
         self.unusable: set[str] = set()  # runs whose folders no attempt can be made in
 
     def work(self) -> int:
         """Train what is to be trained; the process's exit status.
 
         With `follow` it stays while other workers train runs of its list, to take over should they die. It always
-        stays for runs whose shared trunk another worker is about to leave for them.
+        stays for runs whose shared trunk another worker is about to leave for them, and for runs whose worker may be
+        dead.
         """
         while not self.stop():
             attempt = self._next()
@@ -170,8 +177,15 @@ class Worker:
             elif (self.follow or self.waits) and any(self._open(run_id) for run_id in self.worklist.runs):
                 time.sleep(POLL_SECONDS)
             else:
-                return 0
+                return self._leave()
         return EXIT_STOPPED
+
+    def _leave(self) -> int:
+        """Say which runs are left to others; the exit status."""
+        left = [run_id for run_id in self.worklist.runs if self._open(run_id)]
+        for run_id in left:
+            print(f"scaling worker: {left_alone(self.store, run_id)}", file=sys.stderr, flush=True)  # noqa: T201
+        return EXIT_LEFT if left else 0
 
     def _next(self) -> Attempt | None:
         growing: set[str] = set()  # trunks that another worker is training
@@ -187,9 +201,17 @@ class Worker:
                 fault("claimed")
                 return attempt
             else:
+                self.waits |= self._liveness(run_id) not in ("alive", "beating", "hidden")
                 trunk, state = self._trunk(run_id)
                 growing |= {trunk} if trunk and state and not state.exists() else set()
         return None
+
+    def _liveness(self, run_id: str) -> Liveness:
+        """Of the worker that has the run."""
+        newest = self.store.newest(run_id)
+        if newest is None:
+            return "dead"
+        return self.store.liveness(newest, seen_by=self.owner, job_active=self.job_active)
 
     def _claim(self, run_id: str) -> Attempt | None:
         """A new attempt; None where the run is another's, or where its folder cannot be used: the others go on."""
@@ -224,7 +246,8 @@ class Worker:
 
     def _execute(self, attempt: Attempt) -> None:
         try:
-            self._train(attempt)
+            with beating(attempt.metrics_path, attempt.claim_path):
+                self._train(attempt)
         except Exception as error:  # noqa: BLE001  (a run that crashes must not stop the others; it is recorded and shown)
             message = str(error) if isinstance(error, ScalingError) else f"{type(error).__name__}: {error}"
             attempt.fail(message, traceback.format_exc())
@@ -313,3 +336,15 @@ def _company(runs: int) -> str:
     """How a run shares its GPU, for its log."""
     mps = f"by MPS ({MPS}={os.environ[MPS]})" if MPS in os.environ else f"in turns: {MPS} is not set, so MPS is off"
     return f"{runs} runs share this GPU {mps}"
+
+
+def left_alone(store: Store, run_id: str) -> str:
+    """Why an open run is left to another worker: whose it is, and how old its heartbeat is by this machine's clock."""
+    newest = store.newest(run_id)
+    if newest is None:
+        return f"run {run_id} is left: it waits for its trunk"
+    owner = newest.owner
+    written, _ = last_write(newest.metrics_path, newest.claim_path)
+    age = format_duration(max(0.0, time.time() - written))
+    job = f", job {owner.job_id}" if owner.job_id else ""
+    return f"run {run_id} is left to {owner.host} (pid {owner.pid}{job}), which last wrote {age} ago"

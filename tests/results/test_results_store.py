@@ -15,7 +15,7 @@ import pytest
 
 from scaling.errors import DamagedRecord, StoreError
 from scaling.results.owner import Owner
-from scaling.results.store import HEARTBEAT_SECONDS, Store
+from scaling.results.store import Store
 
 PRELUDE = """
 import os, signal, sys, time
@@ -132,21 +132,6 @@ def test_killed_at_every_observable_step_nothing_is_lost_or_half_written(tmp_pat
             break
     assert outcomes[:-1] == [-signal.SIGKILL] * (len(outcomes) - 1)
     assert len(outcomes) == 14, "write, flush, link and linked of run.json, 0001.json and result.json, and one line"
-
-
-def test_doubt_is_life_until_ten_minutes_without_heartbeat(store: Store, run_id: str) -> None:
-    now = 0.0
-    watching = Store(store.path, clock=lambda: now)
-    attempt = store.claim(run_id, foreign())
-    assert watching.is_alive(attempt)
-    now = HEARTBEAT_SECONDS - 1
-    attempt.log({"step": 1})
-    assert watching.is_alive(attempt)
-    now = 2 * HEARTBEAT_SECONDS - 2
-    assert watching.is_alive(attempt)
-    now = 2 * HEARTBEAT_SECONDS
-    assert not watching.is_alive(attempt)
-    assert watching.claim(run_id, Owner.current()).number == 2
 
 
 def test_a_later_start_of_the_same_job_takes_over_and_the_scheduler_is_believed(store: Store, run_id: str) -> None:

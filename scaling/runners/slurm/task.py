@@ -30,7 +30,7 @@ from scaling.runners.scheduler import JobEnvironment, join_ranks
 from scaling.runners.slurm.environment import job_environment, rank_count
 from scaling.runners.slurm.queue import SlurmQueue, run_command
 from scaling.runners.slurm.submissions import Submission, launch_folder
-from scaling.runners.worker import EXIT_STOPPED, STOP_SIGNALS, StopFlag, WorkList
+from scaling.runners.worker import EXIT_LEFT, EXIT_STOPPED, STOP_SIGNALS, StopFlag, WorkList, left_alone
 
 CONTINUATION = "SCALING_CONTINUATION"  # set in the environment of a launch that a job started
 POLL_SECONDS = 0.2
@@ -42,7 +42,8 @@ def work(store: str, launch: str, submission: str, task: int) -> None:
     """Train the runs of one task of a submission. This is the function that submitit pickles, with only these values.
 
     Raises:
-        SystemExit: stopped before the end; SLURM was asked to run the task again, or ends it for another reason.
+        SystemExit: stopped before the end; SLURM was asked to run the task again, or ends it for another reason. Or
+            runs are left, because workers outside of this task may be training them.
         RunnerError: a worker could not start.
     """
     stop = StopFlag()
@@ -64,6 +65,7 @@ def work(store: str, launch: str, submission: str, task: int) -> None:
     stopped = run_pool(pool, stop)
     if stopped and any(_open(Store(Path(store)), worklist)):
         raise SystemExit(requeue(environment.job.id))
+    _refuse_leaving(Store(Path(store)), worklist)
 
 
 def devices(written: Submission) -> list[WorkerDevice]:
@@ -95,13 +97,23 @@ def _work_as_rank(
         scheduler="slurm",
     )
     stopped = run_pool(pool, stop)
-    if bad := [code for code in pool.wait() if code not in (0, EXIT_STOPPED)]:
+    if bad := [code for code in pool.wait() if code not in (0, EXIT_STOPPED, EXIT_LEFT)]:
         raise SystemExit(f"the worker of this rank ended with status {bad[0]}; see {place}")
     if stopped and any(_open(store, worklist)):
         if ranks.rank != 0:
             time.sleep(RANK_WAIT_SECONDS)
             raise SystemExit(EXIT_STOPPED)
         raise SystemExit(requeue(environment.job.id))
+    if ranks.rank == 0:
+        _refuse_leaving(store, worklist)
+
+
+def _refuse_leaving(store: Store, worklist: WorkList) -> None:
+    """End the job as failed where runs are left, with whose they are as its last line."""
+    left = [run_id for run_id, is_open in zip(worklist.runs, _open(store, worklist), strict=True) if is_open]
+    if left:
+        more = f"; {len(left) - 1} more runs are left too" if len(left) > 1 else ""
+        raise SystemExit(f"scaling: {left_alone(store, left[0])}{more}")
 
 
 def go_on(command: list[str]) -> None:

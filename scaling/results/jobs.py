@@ -70,7 +70,7 @@ class HeldRun:
     """A run that a job holds: whose launch, which job, what the scheduler says of it.
 
     `stuck` is True where the job waits until somebody releases it, which the next launch does; `started` is False where
-    it is said to be running and none of its workers has taken a run.
+    it is said to be running and none of its workers has taken a run. `cluster` is the job's, where there are several.
     """
 
     launch: str
@@ -78,6 +78,7 @@ class HeldRun:
     state: JobState
     stuck: bool = False
     started: bool = True
+    cluster: str = ""
 
     def __str__(self) -> str:
         if self.state.state == "RUNNING" and not self.started:

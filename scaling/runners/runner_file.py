@@ -122,6 +122,8 @@ class Runner(Block):
     """slurm: shell lines of the job before Python starts; they are run as written."""
     sbatch: dict[str, Any] = Field(default_factory=dict)
     """slurm: any other option of `sbatch`, as name: text, number or true."""
+    srun_args: ListOf[str] = ()
+    """slurm: further arguments of the `srun` that starts a task, such as `--mpi=pmix` or `--container-image=...`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """A scheduler of your own: whatever it reads."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from scaling.results import heartbeat, status
 from scaling.results.heartbeat import HEARTBEAT_SECONDS, WATCH_SECONDS, Heartbeats, beating
-from scaling.results.jobs import HeldRun, JobRef, JobState
+from scaling.results.jobs import HeldRun, JobState
 from scaling.results.owner import Owner
 from scaling.results.status import statuses
 from scaling.results.store import Attempt, Store
@@ -155,16 +155,6 @@ def test_a_worker_touches_its_metrics_while_it_writes_nothing(attempt: Attempt, 
     heartbeat.touch(attempt.metrics_path, attempt.claim_path)
     assert attempt.claim_path.stat().st_mtime > time.time() - 60
     assert not attempt.metrics_path.exists()
-
-
-def test_an_id_that_a_cluster_gives_out_again_is_another_job() -> None:
-    """Without its submit time nobody knows whose job runs under the id; with it, another one proves the end."""
-    now = JobState("RUNNING", True, submitted="1800000000")
-    assert now.active_for(JobRef("7", "1800000000")) is True
-    assert now.active_for(JobRef("7", "1700000000")) is False
-    assert now.active_for(JobRef("7")) is None
-    assert JobState("RUNNING", True).active_for(JobRef("7", "1800000000")) is None
-    assert JobState("COMPLETED", False).active_for(JobRef("7")) is False
 
 
 def _added(store: Store, run) -> str:

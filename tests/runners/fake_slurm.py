@@ -8,6 +8,13 @@
 <folder>/no-accounting     (made by a test) sacct is disabled
 <folder>/refuse            (made by a test) sbatch refuses, with this file's text
 <folder>/kill-launcher-N   (made by a test) the N-th sbatch call kills its launcher, "before" or "after" it submits
+<folder>/no-answer         (made by a test) sbatch takes the job, then exits 1 with this text, or hangs ("hang")
+<folder>/says              (made by a test) sbatch prints this text, with ID in place of the job id
+<folder>/limit             (made by a test) sbatch refuses, with the text after the number, where so many jobs are live
+<folder>/empty-answers     (made by a test) squeue lists nothing so many times, with exit status 0
+<folder>/refusals          (made by a test) so many times sbatch --test-only refuses, with the text after the number
+
+A job submitted with ``--clusters=NAME`` is seen only by commands with the same option.
 """
 
 from __future__ import annotations
@@ -19,8 +26,10 @@ import re
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 
+HANGS = 999
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun")
 
 
@@ -68,12 +77,18 @@ def main(program: str, folder: Path, arguments: list[str]) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with (folder / "calls").open("a") as file:
             file.write(json.dumps([program, *arguments]) + "\n")
-        return globals()[program](folder, arguments)
+        status = globals()[program](folder, arguments)
+    if status == HANGS:
+        time.sleep(600)
+    return status
 
 
 def sbatch(folder: Path, arguments: list[str]) -> int:
     if (folder / "refuse").exists():
         print((folder / "refuse").read_text(), file=sys.stderr)
+        return 1
+    if "--test-only" in arguments and (words := countdown(folder / "refusals")) is not None:
+        print(words, file=sys.stderr)
         return 1
     if down(folder) or "--test-only" in arguments:
         return int(down(folder))
@@ -86,22 +101,38 @@ def sbatch(folder: Path, arguments: list[str]) -> int:
     flags = dict(re.findall(r"^#SBATCH --([a-z-]+)=(.*)$", text, re.MULTILINE))
     tasks = int(re.match(r"0-(\d+)", shlex.split(flags["array"])[0])[1]) + 1 if "array" in flags else 0
     jobs = read(folder)
+    if (folder / "limit").exists():
+        limit, _, words = (folder / "limit").read_text().partition(" ")
+        if sum(job["state"] in ("PENDING", "RUNNING") for job in jobs.values()) >= int(limit):
+            print(words, file=sys.stderr)
+            return 1
     job_id = str(max(map(int, jobs), default=100) + 1)
     jobs[job_id] = {"name": shlex.split(flags["job-name"])[0], "tasks": tasks, "state": "PENDING"}
     jobs[job_id] |= {"reason": "Priority", "submitted": str(1_800_000_000 + int(job_id))}
+    jobs[job_id] |= {"cluster": flags.get("clusters", "")}
     (folder / "jobs.json").write_text(json.dumps(jobs))
     (folder / f"{job_id}.sh").write_text(text)
     if kill.exists():
         os.kill(os.getppid(), signal.SIGKILL)
         return 0
-    print(f"Submitted batch job {job_id}")
+    if (folder / "no-answer").exists():
+        words = (folder / "no-answer").read_text()
+        print(words, file=sys.stderr)
+        return HANGS if words == "hang" else 1
+    cluster = flags.get("clusters")
+    says = (folder / "says").read_text() if (folder / "says").exists() else "Submitted batch job ID"
+    print(says.replace("ID", job_id) + (f" on cluster {cluster}" if cluster else ""))
     return 0
 
 
 def squeue(folder: Path, arguments: list[str]) -> int:
     if down(folder):
         return 1
-    jobs = read(folder)
+    if countdown(folder / "empty-answers") is not None:
+        return 0
+    jobs = seen_from(folder, arguments)
+    if any(a.startswith("--clusters=") for a in arguments):
+        print("CLUSTER: " + next(a for a in arguments if a.startswith("--clusters=")).partition("=")[2])
     names = [a.partition("=")[2].split(",") for a in arguments if a.startswith("--name=")]
     if names:
         for job_id, job in jobs.items():
@@ -127,7 +158,7 @@ def sacct(folder: Path, arguments: list[str]) -> int:
         print("Slurm accounting storage is disabled", file=sys.stderr)
         return 1
     asked = arguments[arguments.index("-j") + 1].split(",") if "-j" in arguments else []
-    jobs = {job_id: job for job_id, job in read(folder).items() if job_id in asked}
+    jobs = {job_id: job for job_id, job in seen_from(folder, arguments).items() if job_id in asked}
     for job_id in [job_id for job_id, job in jobs.items() if job["tasks"] and job["state"] == "CANCELLED"]:
         print(f"{job_id}_[0-{jobs.pop(job_id)['tasks'] - 1}%4]|CANCELLED by 0")  # none of its elements has started
     for _, element, state in elements(jobs):
@@ -138,6 +169,7 @@ def sacct(folder: Path, arguments: list[str]) -> int:
 def scontrol(folder: Path, arguments: list[str]) -> int:
     if down(folder):
         return 1
+    arguments = [a for a in arguments if not a.startswith("--clusters=")]
     if arguments[:2] == ["show", "config"]:
         print("MaxArraySize            = 6\nMaxJobCount             = 10000")
     if arguments[0] == "release":
@@ -151,8 +183,8 @@ def scontrol(folder: Path, arguments: list[str]) -> int:
 
 
 def scancel(folder: Path, arguments: list[str]) -> int:
-    jobs = read(folder)
-    for job_id in arguments:
+    jobs, seen = read(folder), seen_from(folder, arguments)
+    for job_id in [a for a in arguments if a in seen]:
         jobs[job_id]["state"] = "CANCELLED"
     (folder / "jobs.json").write_text(json.dumps(jobs))
     return 0
@@ -175,6 +207,24 @@ def elements(jobs: dict) -> list[tuple[str, str, str]]:
 def read(folder: Path) -> dict:
     file = folder / "jobs.json"
     return json.loads(file.read_text()) if file.exists() else {}
+
+
+def seen_from(folder: Path, arguments: list[str]) -> dict:
+    """The jobs of the cluster that a command asks."""
+    cluster = next((a.partition("=")[2] for a in arguments if a.startswith("--clusters=")), "")
+    return {job_id: job for job_id, job in read(folder).items() if job.get("cluster", "") == cluster}
+
+
+def countdown(file: Path) -> str | None:
+    """The text after the number in `file`, as many times as the number says; None where there is none left."""
+    if not file.exists():
+        return None
+    number, _, words = file.read_text().partition(" ")
+    if number == "1":
+        file.unlink()
+    else:
+        file.write_text(f"{int(number) - 1} {words}")
+    return words
 
 
 def down(folder: Path) -> bool:

@@ -200,7 +200,7 @@ def test_an_id_given_out_again_is_another_job() -> None:
     running = JobState("RUNNING", True, submitted="1800000200")
     assert running.active_for(JobRef("7", "1800000200")) is True
     assert running.active_for(JobRef("7", "1800000100")) is False, "before the cluster was set up anew, or a requeue"
-    assert running.active_for(JobRef("7")) is True, "a record of 0.1 has no time"
+    assert running.active_for(JobRef("7")) is None, "without a time it may be another job: its heartbeat decides"
 
 
 def test_training_reads_the_ranks_as_torchrun_says_them() -> None:

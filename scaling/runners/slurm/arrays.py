@@ -3,15 +3,16 @@
 Each run takes the first resource rule that fits it; short runs of one rule share tasks with those that may share a GPU
 with as many; tasks that need the same are one array, cut where the cluster's MaxArraySize says. SLURM throttles an
 array (``%n``), not a launch, so `max_concurrent` is shared out between the arrays by their number of tasks, and arrays
-beyond that number wait for earlier ones.
+beyond that number wait for earlier ones. What arrays of earlier launches still use of it is taken off first; where
+nothing is left, the new arrays wait for those.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scaling.runners.packing import Task, pack
 from scaling.runners.scheduler import Work
@@ -34,6 +35,7 @@ class Array:
     runs_per_gpu: int = 1
     parallelism: int | None = None  # None: all
     after: int | None = None  # starts when the array at this place of the list has ended
+    after_job: str | None = None  # or when this job has
 
     @property
     def shares(self) -> int:
@@ -46,8 +48,28 @@ class Array:
         return [run_id for task in self.tasks for run_id in task.runs]
 
 
-def make_arrays(profile: Runner, work: Iterable[Work], *, max_array_size: int = DEFAULT_MAX_ARRAY_SIZE) -> list[Array]:
+@dataclass(frozen=True)
+class Chain:
+    """Live arrays of which each waits for the one before: the last one's job, and how many tasks run at a time."""
+
+    last: str
+    share: int
+
+
+def make_arrays(
+    profile: Runner,
+    work: Iterable[Work],
+    *,
+    max_array_size: int = DEFAULT_MAX_ARRAY_SIZE,
+    chains: Sequence[Chain] = (),
+) -> list[Array]:
     """The arrays of a launch, each with its longest task first.
+
+    Args:
+        profile: the runner file.
+        work: the runs.
+        max_array_size: an array has at most so many tasks.
+        chains: what is live of earlier launches, where the runner file has `max_concurrent`.
 
     Raises:
         SpecError: no resource rule takes a run.
@@ -67,7 +89,10 @@ def make_arrays(profile: Runner, work: Iterable[Work], *, max_array_size: int = 
             alike = [task for task in tasks if task.slots == count]
             for start in range(0, len(alike), max_array_size):
                 arrays.append(Array(rule, tuple(alike[start : start + max_array_size]), count, runs_per_gpu))
-    return arrays if profile.max_concurrent is None else _throttle(arrays, profile.max_concurrent)
+    if profile.max_concurrent is None:
+        return arrays
+    left = profile.max_concurrent - sum(chain.share for chain in chains)
+    return _throttle(arrays, left) if left >= 1 else _queue_behind(arrays, chains)
 
 
 def _throttle(arrays: list[Array], limit: int) -> list[Array]:
@@ -85,3 +110,14 @@ def _throttle(arrays: list[Array], limit: int) -> list[Array]:
         before = place - limit
         throttled.append(replace(arrays[place], parallelism=throttled[before].parallelism, after=before))
     return throttled
+
+
+def _queue_behind(arrays: list[Array], chains: Sequence[Chain]) -> list[Array]:
+    """Every array behind the live ones, with their shares, in turn."""
+    queued: list[Array] = []
+    for place, array in enumerate(arrays):
+        chain = chains[place % len(chains)]
+        before = place - len(chains)
+        links: dict[str, Any] = {"after": before} if before >= 0 else {"after_job": chain.last}
+        queued.append(replace(array, parallelism=chain.share, **links))
+    return queued

@@ -8,6 +8,7 @@ from scaling.results.jobs import JobRef
 from scaling.runners.scheduler import JobEnvironment, Ranks
 from scaling.runners.slurm.queue import SlurmQueue, run_command
 
+CLUSTER_NAME = "SLURM_CLUSTER_NAME"
 SUBMITTED = "SCALING_JOB_SUBMITTED"  # "<job>.<restart>=<submit time>": a task asks once for all its workers
 _PORTS = range(20_000, 32_000)  # below the ports that Linux hands out by itself (32768 and up)
 
@@ -18,8 +19,13 @@ def job_environment() -> JobEnvironment | None:
     if job_id is None:
         return None
     restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    job = JobRef(job_id, _submitted(job_id, restart), restart)
-    return JobEnvironment(job, _ranks() if rank_count() > 1 else None, SlurmQueue().active)
+    cluster = os.environ.get(CLUSTER_NAME)
+    job, queue = JobRef(job_id, _submitted(job_id, restart), restart, cluster), SlurmQueue()
+
+    def active(other: JobRef) -> bool | None:
+        return queue.active(other) if other.cluster in (None, cluster) else None  # squeue asks the own cluster
+
+    return JobEnvironment(job, _ranks() if rank_count() > 1 else None, active)
 
 
 def own_job_id() -> str | None:

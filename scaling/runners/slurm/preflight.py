@@ -11,7 +11,8 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ import scaling
 from scaling.errors import RunnerError
 from scaling.files import JsonObject
 from scaling.quantity import format_duration
-from scaling.runners.slurm.queue import run_command
+from scaling.runners.slurm.queue import SlurmQueue, run_command
+from scaling.runners.slurm.script import clusters_of
 
 if TYPE_CHECKING:
     from scaling.runners.runner_file import Runner
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 PROBE_SECONDS = 20  # how long a probe may wait for a node; a busy cluster leaves the question open
 _SHARED = re.compile(r"nfs|lustre|gpfs|beegfs|ceph|gluster|panfs|orangefs|wekafs|9p|afs|cvmfs|smb|cifs|fuse\.|quobyte")
 # sbatch options that say where and for whom a job runs; the others (when, how much) do not concern a probe
-_WHERE = {"account", "qos", "reservation", "constraint", "nodelist", "exclude", "wckey"}
+_WHERE = {"account", "qos", "reservation", "constraint", "nodelist", "exclude", "wckey", "clusters"}
+TRY_SECONDS, TRIES, REFUSALS = 3.0, 20, 2  # assumption: a controller that restarts is back within a minute
+_AWAY = re.compile(r"[Uu]nable to contact|[Cc]onnection|timed out|no answer|standby|[Tt]emporarily|not responding")
 _DAYS = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 _PROBE = """
@@ -46,13 +50,16 @@ print("PROBE " + json.dumps(answer))
 """
 
 
-def check_cluster(profile: Runner, scripts: Sequence[str], *, where: str) -> None:
+def check_cluster(
+    profile: Runner, scripts: Sequence[str], *, where: str, sleep: Callable[[float], None] = time.sleep
+) -> None:
     """Refuse what this cluster will not run.
 
     Args:
         profile: the runner file.
         scripts: sbatch texts to be tried with ``sbatch --test-only``.
         where: the runner file, for errors.
+        sleep: waits between two tries.
 
     Raises:
         RunnerError: no SLURM here, no such partition, a time limit beyond the partition's, or sbatch refuses.
@@ -69,17 +76,30 @@ def check_cluster(profile: Runner, scripts: Sequence[str], *, where: str) -> Non
             hint=f"lower it in {where}; sinfo -o '%P %l' shows the limit of every partition",
         )
     for script in scripts:
+        _try_script(script, where=where, sleep=sleep)
+
+
+def _try_script(script: str, *, where: str, sleep: Callable[[float], None]) -> None:
+    """``sbatch --test-only``. A refusal counts when it comes twice, and not while the controller is away: one that has
+    just started knows no nodes yet.
+    """
+    refused = 0
+    for _ in range(TRIES):
         with tempfile.NamedTemporaryFile("w", suffix=".sh", prefix="scaling-test-") as file:
             file.write(script)
             file.flush()
             answer = run_command(["sbatch", "--test-only", file.name])
-        if answer.returncode != 0:
-            raise RunnerError(
-                "SLURM would refuse these jobs",
-                where=where,
-                got=" ".join(answer.stderr.split()),
-                hint=f"scaling doctor --runner {where}",
-            )
+        if answer.returncode == 0:
+            return
+        words = " ".join(answer.stderr.split())
+        away = _AWAY.search(words) is not None
+        refused = 0 if away else refused + 1
+        if refused == REFUSALS:
+            hint = f"scaling doctor --runner {where}"
+            raise RunnerError("SLURM would refuse these jobs", where=where, got=words, hint=hint)
+        sleep(TRY_SECONDS)
+    hint = "try again; `sinfo` shows when it is back"
+    raise RunnerError("the SLURM controller does not answer", where=where, got=words, hint=hint)
 
 
 def find_partition(profile: Runner, *, where: str) -> Mapping[str, str]:
@@ -87,7 +107,8 @@ def find_partition(profile: Runner, *, where: str) -> Mapping[str, str]:
     if shutil.which("sbatch") is None:
         hint = "run this on a login node of the cluster, or launch without --runner to train on this machine"
         raise RunnerError("there is no SLURM on this machine: sbatch is not found", where=where, hint=hint)
-    answer = run_command(["scontrol", "show", "partition", "-o"])
+    queue = SlurmQueue(cluster=clusters_of(profile).partition(",")[0])
+    answer = run_command(queue.command("scontrol", "show", "partition", "-o"))
     if answer.returncode != 0:
         hint = "try again; `sinfo` shows when it is back"
         raise RunnerError("the SLURM controller does not answer", where=where, got=answer.stderr.strip(), hint=hint)
@@ -156,7 +177,7 @@ def probe_with_log(profile: Runner, store: Path, *, wait_seconds: int) -> tuple[
     name = f"--job-name=scaling-probe-{scaling.__version__}"
     srun = ["srun", "--quiet", "--nodes=1", "--ntasks=1", "--time=1", f"--immediate={wait_seconds}", name, *options]
     try:
-        answer = run_command([*srun, "bash", "-c", script])
+        answer = run_command([*srun, *profile.srun_args, "bash", "-c", script])
     finally:
         token.unlink(missing_ok=True)
     lines = [line[6:] for line in answer.stdout.splitlines() if line.startswith("PROBE ")]

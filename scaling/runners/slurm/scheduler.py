@@ -1,7 +1,7 @@
 """SLURM as a scheduler: submit job arrays (`slurm.store_jobs` asks what holds a run, and cancels).
 
-submitit writes the sbatch text and the pickles and starts the tasks under `srun`; a pickle holds the call
-`slurm_task.work(store, launch, submission, task)` and nothing else. Nothing keeps running on the login node. While
+submitit writes the sbatch text and the pickles (`slurm.sbatch`) and starts the tasks under `srun`; a pickle holds the
+call `slurm_task.work(store, launch, submission, task)` and nothing else. Nothing keeps running on the login node. While
 submitting, a launch holds the store's launch lock, leaves every run alone that a job of any launch on this store
 holds, and writes each intention before its sbatch call (`scaling.runners.slurm.submissions`), so that it may be killed
 anywhere and started again.
@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,18 +21,29 @@ from scaling.results.jobs import HeldRun, JobRef
 from scaling.results.owner import code_version
 from scaling.results.store import Store
 from scaling.runners.scheduler import Cancelled, JobEnvironment, JobsView, Order, Outcome, Scheduler, Work
-from scaling.runners.slurm import preflight
+from scaling.runners.slurm import preflight, sbatch
 from scaling.runners.slurm import task as slurm_task
 from scaling.runners.slurm.arrays import DEFAULT_MAX_ARRAY_SIZE, Array, make_arrays
 from scaling.runners.slurm.environment import job_environment
-from scaling.runners.slurm.queue import SlurmQueue, login_environment, run_command
-from scaling.runners.slurm.script import array_parameters, check_folder, check_runner, continuation_parameters
+from scaling.runners.slurm.queue import SlurmQueue, run_command
+from scaling.runners.slurm.sbatch import SubmissionRefused
+from scaling.runners.slurm.script import (
+    array_parameters,
+    check_folder,
+    check_runner,
+    clusters_of,
+    continuation_parameters,
+)
 from scaling.runners.slurm.store_jobs import StoreJobs
-from scaling.runners.slurm.submissions import Submission, Submitted, all_submitted, launch_folder
+from scaling.runners.slurm.submissions import (
+    Submission,
+    Submitted,
+    all_submitted,
+    launch_folder,
+    set_aside_submissions,
+)
 
 if TYPE_CHECKING:
-    from submitit import SlurmExecutor
-
     from scaling.runners.runner_file import Runner
 
 LOCK_SECONDS = 300.0  # another launch on this store prepares data and submits at most about this long
@@ -58,6 +67,7 @@ class SlurmScheduler(Scheduler):
 
     keys = frozenset(
         {"slots", "runs_per_gpu", "partition", "resources", "time_limit", "pack", "max_concurrent", "setup", "sbatch"}
+        | {"srun_args"}
     )
     programs = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun")
 
@@ -84,8 +94,7 @@ class SlurmScheduler(Scheduler):
         """
         first = self._next_number()
         free = self._divide(work).free
-        size = max_array_size(default=DEFAULT_MAX_ARRAY_SIZE)
-        arrays = make_arrays(self.runner, free, max_array_size=size) if free else []
+        arrays = self._arrays(free, self._max_array_size(default=DEFAULT_MAX_ARRAY_SIZE)) if free else []
         return [self._script(array, number=first + place, first=first) for place, array in enumerate(arrays)]
 
     def samples(self, work: Sequence[Work]) -> list[str]:
@@ -103,21 +112,29 @@ class SlurmScheduler(Scheduler):
             order: the launch; `worker` and `worklist` are not used, since a task has a list of its own.
 
         Raises:
-            RunnerError: SLURM does not answer or refuses; jobs submitted before that stay, and are found again.
+            RunnerError: SLURM does not answer, or refuses the first job. Jobs submitted before that stay, and are found
+                again.
         """
         with self._locked():
+            messages = set_aside_submissions(self.store)
             self.jobs.recover()
             held, free = self._divide(work)
             self.jobs.release(held.values())
-            jobs: list[str] = []
-            arrays = make_arrays(self.runner, free, max_array_size=max_array_size()) if free else []
-            for array in arrays:
-                after = None if array.after is None else jobs[array.after]
-                jobs.append(self._submit_array(array, after, order))
             own = {h.job_id.partition("_")[0] for h in held.values() if h.launch == self.launch}
-            if order.continuation and (jobs or (own and not self.jobs.goes_on(self.launch))):
-                jobs.append(self._submit_continuation(order.continuation, sorted(own | set(jobs), key=int)))
-        return Outcome(tuple(run.run_id for run in free), held, tuple(jobs), self.runner.max_concurrent)
+            jobs, submitted, refusal = self._submit_arrays(free, order)
+            if refusal is not None and not jobs and not own:
+                raise refusal
+            goes_on = bool(order.continuation) and self.jobs.goes_on(self.launch)
+            if order.continuation and (jobs or (own and not goes_on)):
+                try:
+                    jobs.append(self._submit_continuation(order.continuation, sorted(own | set(jobs), key=int)))
+                    goes_on = True
+                except SubmissionRefused as error:
+                    refusal, goes_on = refusal or error, False
+            if refusal is not None:
+                messages.append(_refusal(refusal, left=len(free) - len(submitted), goes_on=goes_on))
+        taken = tuple(run.run_id for run in free if run.run_id in submitted)
+        return Outcome(taken, held, tuple(jobs), self.runner.max_concurrent, tuple(messages))
 
     def poll(self, run_ids: set[str]) -> JobsView:
         """What SLURM says of the jobs that hold these runs, by one query every few seconds."""
@@ -125,7 +142,7 @@ class SlurmScheduler(Scheduler):
 
     def active(self, job: JobRef) -> bool | None:
         """Whether SLURM still holds `job`."""
-        return self.jobs.queue.active(job)
+        return self.jobs.active(job)
 
     def cancel(self, run_ids: set[str]) -> Cancelled:
         """Cancel the live jobs of every launch of this sweep on this store."""
@@ -169,6 +186,28 @@ class SlurmScheduler(Scheduler):
             free = [run for run in free if self._worth_it(run.run_id, before.get(run.run_id))]
         return _Held(held, free)
 
+    def _arrays(self, free: Sequence[Work], size: int) -> list[Array]:
+        """The arrays of these runs, at most so many tasks at a time as earlier launches leave."""
+        chains = self.jobs.chains(self.launch) if self.runner.max_concurrent else []
+        return make_arrays(self.runner, free, max_array_size=size, chains=chains)
+
+    def _submit_arrays(
+        self, free: Sequence[Work], order: Order
+    ) -> tuple[list[str], set[str], SubmissionRefused | None]:
+        """Submit until SLURM refuses; the jobs, their runs, and the refusal."""
+        jobs: list[str] = []
+        submitted: set[str] = set()
+        for array in self._arrays(free, self._max_array_size()) if free else []:
+            try:
+                jobs.append(self._submit_array(array, self._after(array, jobs), order))
+            except SubmissionRefused as error:
+                return jobs, submitted, error
+            submitted.update(array.run_ids)
+        return jobs, submitted, None
+
+    def _after(self, array: Array, jobs: Sequence[str]) -> str | None:
+        return array.after_job if array.after is None else jobs[array.after]
+
     def _submit_array(self, array: Array, after: str | None, order: Order) -> str:
         newest = {run_id: Store(self.store).newest(run_id) for run_id in array.run_ids}
         number = self._next_number()
@@ -185,6 +224,9 @@ class SlurmScheduler(Scheduler):
             memory_bytes=self.runner.hardware().memory_bytes,
             micro_batch=array.resources.micro_batch,
             code_version=code_version(),
+            clusters=clusters_of(self.runner),
+            parallelism=array.parallelism,
+            after=after or "",
         )
         calls = [(str(self.store), self.launch, f"{number:02d}", task) for task in range(len(array.tasks))]
         parameters = array_parameters(self.runner, array, name=submission.name, after=after)
@@ -192,38 +234,28 @@ class SlurmScheduler(Scheduler):
 
     def _submit_continuation(self, command: Sequence[str], after: list[str]) -> str:
         number = self._next_number()
-        submission = Submission(name=self._name(number), code_version=code_version())
+        clusters = clusters_of(self.runner)
+        submission = Submission(name=self._name(number), code_version=code_version(), clusters=clusters)
         parameters = continuation_parameters(self.runner, name=submission.name, after=after)
         return self._sbatch(number, submission, parameters, slurm_task.go_on, [(list(command),)])
 
     def _sbatch(
         self, number: int, submission: Submission, parameters: Mapping[str, Any], function: Any, calls: list[Any]
     ) -> str:
-        from submitit.core.utils import FailedJobError, FailedSubmissionError
-
         submitted = Submitted(self.folder / f"{number:02d}.json", submission, None)
         submission.write(submitted.path)
-        try:
-            with _outside_a_job():
-                jobs = _executor(self.folder, parameters).map_array(function, *zip(*calls, strict=True))
-        except (FailedJobError, FailedSubmissionError) as error:
-            submitted.settle("")
-            hint = "scaling doctor --runner FILE"
-            raise RunnerError("sbatch refused the job", where=submission.name, got=str(error), hint=hint) from error
-        job_id = str(jobs[0].job_id).partition("_")[0]
-        submitted.settle(job_id)
-        return job_id
+        return sbatch.submit(submitted, sbatch.make_executor(self.folder, parameters), function, calls, self.jobs)
 
     def _script(self, array: Array, *, number: int, first: int) -> str:
-        after = None if array.after is None else f"JOB_OF_{self._name(first + array.after)}"
+        after = array.after_job if array.after is None else f"JOB_OF_{self._name(first + array.after)}"
         parameters = array_parameters(self.runner, array, name=self._name(number), after=after)
-        return submission_text(_executor(self.folder, parameters), tasks=len(array.tasks))
+        return sbatch.submission_text(sbatch.make_executor(self.folder, parameters), tasks=len(array.tasks))
 
     def _submitted_before(self) -> dict[str, int]:
-        """Run id -> its newest attempt when it was last submitted, over all launches on this store."""
+        """Run id -> its newest attempt when SLURM last took it, over all launches on this store."""
         before: dict[str, int] = {}
         for submitted in all_submitted(self.store):
-            for run_id, attempt in submitted.submission.attempts.items():
+            for run_id, attempt in submitted.submission.attempts.items() if submitted.job_id != "" else ():
                 before[run_id] = max(attempt, before.get(run_id, 0))
         return before
 
@@ -242,64 +274,35 @@ class SlurmScheduler(Scheduler):
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         return hold(self.store / ".launch.lock", timeout_s=LOCK_SECONDS, what="another launch is submitting")
 
+    def _max_array_size(self, *, default: int | None = None) -> int:
+        """The cluster's MaxArraySize; array indices stay below it.
+
+        Raises:
+            RunnerError: the controller does not answer, and there is no default.
+        """
+        queue = self.jobs.queue_of(clusters_of(self.runner).partition(",")[0])
+        answer = run_command(queue.command("scontrol", "show", "config"))
+        for line in answer.stdout.splitlines():
+            key, _, value = line.partition("=")
+            if key.strip() == "MaxArraySize":
+                return int(value)
+        if default is not None:
+            return default
+        hint = "run this on a login node of the cluster, or launch without --runner to train on this machine"
+        raise RunnerError("no SLURM controller answers here", got=answer.stderr.strip() or None, hint=hint)
+
     def _next_number(self) -> int:
-        return max((int(path.stem) for path in self.folder.glob("[0-9]*.json")), default=0) + 1
+        names = (path.name.partition(".")[0] for path in self.folder.glob("[0-9]*.json*"))  # `.bad` ones count too
+        return max((int(name) for name in names if name.isdigit()), default=0) + 1
 
     def _name(self, number: int) -> str:
         return f"{self.launch}.{number:02d}"
 
 
-def max_array_size(*, default: int | None = None) -> int:
-    """The cluster's MaxArraySize; array indices stay below it.
-
-    Raises:
-        RunnerError: the controller does not answer, and there is no default.
-    """
-    answer = run_command(["scontrol", "show", "config"])
-    for line in answer.stdout.splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "MaxArraySize":
-            return int(value)
-    if default is not None:
-        return default
-    hint = "run this on a login node of the cluster, or launch without --runner to train on this machine"
-    raise RunnerError("no SLURM controller answers here", got=answer.stderr.strip() or None, hint=hint)
-
-
-def submission_text(executor: SlurmExecutor, *, tasks: int) -> str:
-    """The sbatch text that submitit would write for `tasks` calls.
-
-    submitit 1.5 has no public way to ask for it; this is the one place that uses a private method of submitit, and a
-    test compares the text with the file that is submitted.
-    """
-    if tasks > 1:
-        executor.parameters["map_count"] = tasks
-    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
-    return text
-
-
-def _executor(folder: Path, parameters: Mapping[str, object]) -> SlurmExecutor:
-    import submitit
-
-    class Executor(submitit.SlurmExecutor):
-        """Writes its text on a machine without SLURM, too."""
-
-        @classmethod
-        def affinity(cls) -> int:
-            return 2
-
-    executor = Executor(folder, python=f"{shlex.quote(sys.executable)} -P")
-    executor.update_parameters(**parameters)
-    return executor
-
-
-@contextlib.contextmanager
-def _outside_a_job() -> Iterator[None]:
-    """Submit as from a login node: submitit passes on this process's environment."""
-    whole, login = dict(os.environ), login_environment()
-    for key in whole.keys() - login.keys():
-        del os.environ[key]
-    try:
-        yield
-    finally:
-        os.environ.update(whole)
+def _refusal(error: SubmissionRefused, *, left: int, goes_on: bool) -> str:
+    """What the user should know of a launch that SLURM took a part of."""
+    words = " ".join(str(error.got).split())
+    if not left:
+        return f"SLURM refused the job that goes on when the others have ended ({words}); launch again when they have"
+    who = "the job that goes on when the others have ended submits them" if goes_on else "`scaling launch` submits them"
+    return f"SLURM refused a further job ({words}): {left} runs are not submitted yet; {who}"

@@ -7,6 +7,7 @@ refused. Only the lines under `setup:` are shell, because they are meant to be.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +57,7 @@ def array_parameters(profile: Runner, array: Array, *, name: str, after: str | N
         "array_parallelism": array.parallelism or len(array.tasks),
         "signal_delay_s": min(SIGNAL_SECONDS, int(_limit(profile)) // 2),
         # since SLURM 22.05 srun does not take --cpus-per-task from sbatch; one rank that fails ends all of them
-        "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
+        "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1", *profile.srun_args],
     }
     more = {"requeue": True} | ({"dependency": f"afterany:{after}"} if after else {})
     return _common(profile, name, _limit(profile), more) | {k: v for k, v in wanted.items() if v is not None}
@@ -65,6 +66,13 @@ def array_parameters(profile: Runner, array: Array, *, name: str, after: str | N
 def continuation_parameters(profile: Runner, *, name: str, after: list[str]) -> dict[str, object]:
     """The options of the job that goes on when the jobs `after` have ended."""
     return _common(profile, name, min(_limit(profile), CONTINUE_SECONDS), {"dependency": f"afterany:{':'.join(after)}"})
+
+
+def clusters_of(profile: Runner) -> str:
+    """The clusters that sbatch chooses from, ``a,b``; empty: the one that it asks by itself. Its environment variable
+    overrides the option in a script (sbatch(1)).
+    """
+    return os.environ.get("SBATCH_CLUSTERS") or str(profile.sbatch.get("clusters", ""))
 
 
 def check_runner(profile: Runner, *, where: str) -> None:
@@ -82,6 +90,8 @@ def check_runner(profile: Runner, *, where: str) -> None:
         if value is not True and not isinstance(value, (str, int, float)):
             raise SpecError("not a value of an sbatch option", where=place, got=value, allowed="text, a number or true")
         _one_line(value, place)
+    for value in profile.srun_args:
+        _one_line(value, f"{where}: srun_args")
     for key in ("partition", "memory"):
         for value in [profile.partition] if key == "partition" else [rule.memory for rule in profile.resources]:
             _one_line(value, f"{where}: {key}")

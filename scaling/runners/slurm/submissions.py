@@ -1,7 +1,8 @@
 """Records of what was submitted to a scheduler, so that a launcher may be killed between any two calls.
 
-    <store>/launches/<launch>/01.json   an intention, written before `sbatch`: job name, and the runs of every task
-    <store>/launches/<launch>/01.job    its job id, written after; null where it turned out that nothing was submitted
+    <store>/launches/<launch>/01.json    an intention, written before `sbatch`: job name, and the runs of every task
+    <store>/launches/<launch>/01.0.pkl   what submitit starts in task 0, until the job id that names it is known
+    <store>/launches/<launch>/01.job     its job id, written after; null where it turned out that nothing was submitted
 
 The folder lies in the store because every launch that shares the store must see what the others hold. An intention
 without a job id is looked up by its job name, which no other submission has.
@@ -10,6 +11,7 @@ without a job id is looked up by its job name, which no other submission has.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 
 from scaling.errors import DamagedRecord
 from scaling.files import write_atomic
-from scaling.records import read_record, sealed
+from scaling.records import read_record, sealed, set_aside
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Submission:
     keep: str = "weights"
     memory_bytes: float | None = None  # what the device's row states, by which batches are split
     micro_batch: int | None = None  # sequences at once, where the resource rule says so
+    clusters: str = ""  # that sbatch chose from; empty: the only one
+    parallelism: int | None = None  # tasks at a time; None: all
+    after: str = ""  # the job whose end it waits for
 
     @property
     def runs(self) -> set[str]:
@@ -61,11 +66,14 @@ class Submission:
 
 @dataclass(frozen=True)
 class Submitted:
-    """An intention and its job: `job_id` is None while it is unknown, "" where nothing was submitted."""
+    """An intention and its job: `job_id` is None while it is unknown, "" where nothing was submitted; `cluster` gave
+    out the id where there are several.
+    """
 
     path: Path
     submission: Submission
     job_id: str | None
+    cluster: str = ""
 
     @property
     def launch(self) -> str:
@@ -77,13 +85,24 @@ class Submitted:
         job_id, count = job_id or self.job_id or "", len(self.submission.tasks)
         return [job_id] if count <= 1 else [f"{job_id}_{k}" for k in range(count)]
 
-    def complete(self, job_id: str) -> bool:
-        """True where submitit has put the pickle of every task in its place."""
-        return all((self.path.parent / f"{element}_submitted.pkl").exists() for element in self.element_ids(job_id))
+    def pickle_path(self, task: int) -> Path:
+        """What submitit starts in a task, while the job has no id."""
+        return self.path.with_suffix(f".{task}.pkl")
 
-    def settle(self, job_id: str) -> None:
-        """Write down the job id ("" where there is none)."""
-        write_atomic(self.path.with_suffix(".job"), sealed({"job_id": job_id or None}))
+    def place(self, job_id: str) -> bool:
+        """Give the pickles the names that submitit reads in the tasks of this job; False where one is missing."""
+        places = [self.path.parent / f"{element}_submitted.pkl" for element in self.element_ids(job_id)]
+        for task, place in enumerate(places):
+            if self.pickle_path(task).exists():
+                os.replace(self.pickle_path(task), place)
+        return all(place.exists() for place in places)
+
+    def settle(self, job_id: str, cluster: str = "") -> None:
+        """Write down the job id ("" where there is none: then its pickles go)."""
+        if not job_id:
+            for task in range(max(1, len(self.submission.tasks))):
+                self.pickle_path(task).unlink(missing_ok=True)
+        write_atomic(self.path.with_suffix(".job"), sealed({"job_id": job_id or None, "cluster": cluster}))
 
 
 def launch_folder(store: Path, name: str) -> Path:
@@ -92,18 +111,47 @@ def launch_folder(store: Path, name: str) -> Path:
 
 
 def all_submitted(store: Path) -> Iterator[Submitted]:
-    """Every submission of every launch on this store, oldest names first. The runs of a damaged one are unknown: its
-    tasks train them, and a task that is submitted beside it finds them alive and leaves them alone.
-    """
-    for path in sorted((store / "launches").glob("*/[0-9]*.json")):
+    """Every submission of every launch on this store but damaged ones (`damaged_submissions`), oldest names first."""
+    for path in _paths(store):
         with contextlib.suppress(DamagedRecord):
-            yield Submitted(path, Submission.read(path), job_id_of(path))
+            yield Submitted(path, Submission.read(path), *_job_of(path))
 
 
-def job_id_of(path: Path) -> str | None:
-    """The job id of the intention at `path`: None while it is unknown, "" where nothing was submitted."""
+def damaged_submissions(store: Path) -> dict[Path, str]:
+    """The damaged ones, and what is wrong in one sentence. Their runs are unknown: their tasks train them, and a task
+    that is submitted beside one finds them alive and leaves them alone.
+    """
+    damaged = {}
+    for path in _paths(store):
+        try:
+            Submission.read(path)
+        except DamagedRecord as error:
+            damaged[path] = error.sentence
+    return damaged
+
+
+def set_aside_submissions(store: Path) -> list[str]:
+    """Give damaged submissions a name that ends in `.bad`; one message for each. The caller holds the launch lock."""
+    messages = []
+    for path, sentence in damaged_submissions(store).items():
+        job_id, _ = _job_of(path)
+        if set_aside(path, Submission.read):
+            job = f"job {job_id}" if job_id else f"a job named {path.parent.name}.{path.stem}"
+            messages.append(
+                f"{sentence}; set aside. Runs that {job} still trains are left alone while they have a heartbeat"
+            )
+    return messages
+
+
+def _paths(store: Path) -> list[Path]:
+    return sorted((store / "launches").glob("*/[0-9]*.json"))
+
+
+def _job_of(path: Path) -> tuple[str | None, str]:
+    """The job id of the intention at `path`, None while it is unknown, "" where nothing was submitted; its cluster."""
     try:
-        job_id: Any = read_record(path.with_suffix(".job")).values["job_id"]
+        values = read_record(path.with_suffix(".job")).values
+        job_id: Any = values["job_id"]
     except (FileNotFoundError, DamagedRecord, KeyError):  # then it is looked up by its name
-        return None
-    return str(job_id or "")
+        return None, ""
+    return str(job_id or ""), str(values.get("cluster", ""))

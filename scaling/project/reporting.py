@@ -32,7 +32,7 @@ def settings_of_sweep(opened: OpenSweep) -> Settings:
 
 def rows_of(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> list[RunRow]:
     """The runs of a launch as rows of the table, and those that were imported."""
-    return [*collect(runs, Store(Path(launch.store))), *imported_rows(opened.results)]
+    return [*collect(runs, Store(Path(launch.store)), say=opened.listener.message), *imported_rows(opened.results)]
 
 
 def rows_without_launch(opened: OpenSweep) -> list[RunRow] | None:

@@ -8,7 +8,7 @@ of a run that diverged on the way.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scaling.errors import StoreError
@@ -18,12 +18,14 @@ from scaling.rows import RunRow, SetLoss
 from scaling.run import Result
 
 
-def collect(runs: Sequence[RunStatus], store: Store) -> list[RunRow]:
-    """One row per run; None where nothing is known. Losses of `scaling evaluate` are read from the store."""
-    return [_row(run, store) for run in runs]
+def collect(runs: Sequence[RunStatus], store: Store, *, say: Callable[[str], None] | None = None) -> list[RunRow]:
+    """One row per run; None where nothing is known. Losses of `scaling evaluate` are read from the store; `say` is told
+    of those that cannot be read.
+    """
+    return [_row(run, store, say) for run in runs]
 
 
-def _row(status: RunStatus, store: Store) -> RunRow:
+def _row(status: RunStatus, store: Store, say: Callable[[str], None] | None) -> RunRow:
     plan, run, result = status.row, status.row.run, status.result
     ranks, usable = run.ranks or {}, status.status == "completed"
     diagnostics = result.diagnostics if result else {}
@@ -90,7 +92,7 @@ def _row(status: RunStatus, store: Store) -> RunRow:
         factor_norm=diagnostics.get("factor_norm"),
         update_norm_over_lr=diagnostics.get("update_norm_over_lr"),
         largest_grad_norm=diagnostics.get("largest_grad_norm"),
-        sets=(*_validated(result), *store.evaluations(plan.id)) if result and usable else (),
+        sets=(*_validated(result), *store.evaluations(plan.id, say=say)) if result and usable else (),
     )
 
 

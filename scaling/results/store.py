@@ -330,17 +330,25 @@ class Store:
         path = self.folder(run_id) / "evaluations" / f"{evaluation.name}-{data_hash}.json"
         write_atomic(path, sealed({"data": data, "data_hash": data_hash} | asdict(evaluation), run_id=run_id))
 
-    def evaluations(self, run_id: str) -> list[SetLoss]:
-        """What `add_evaluation` has kept of a run, the newest of each name; damaged ones are passed over. 0.1 wrote the
-        name only into that of the file, before the data hash.
+    def evaluations(self, run_id: str, *, say: Callable[[str], None] | None = None) -> list[SetLoss]:
+        """What `add_evaluation` has kept of a run, the newest of each name. 0.1 wrote the name only into that of the
+        file, before the data hash.
+
+        Args:
+            run_id: of a finished run.
+            say: is told, in a sentence, which evaluation cannot be read and is left out.
         """
         paths = [p for p in plain_entries(self.folder(run_id) / "evaluations") if p.suffix == ".json"]
         result = {}
         for path in sorted(paths, key=lambda path: path.lstat().st_mtime_ns):
-            with contextlib.suppress(DamagedRecord, KeyError):
+            try:
                 values = read_record(path, run_id=run_id).values
                 name = values.get("name") or path.stem.removesuffix(f"-{values['data_hash']}")
                 result[name] = SetLoss(name, values["loss"], values["loss_se"], values["loss_per_byte"])
+            except (StoreError, KeyError) as error:
+                what = error.sentence if isinstance(error, StoreError) else f"{path} lacks {error}"
+                if say is not None:
+                    say(f"an evaluation is left out: {what}; `scaling evaluate` makes it again")
         return list(result.values())
 
     def retire(self, run_id: str) -> None:

@@ -106,6 +106,17 @@ def test_losses_of_every_validation_set_are_collected(world, a_result) -> None:
     assert first.sets == (SetLoss("code", 1.5, None, 1.25), SetLoss("prose", 2.0, 0.5, 1.5))
     assert second.sets == (SetLoss("code", 1.5, None, 1.25), SetLoss("web-pages", 4.0, None, 4.0)), "as 0.1 wrote it"
     assert third.sets == ()
+    for name, change in (("cut", lambda text: text[:50]), ("newer", lambda text: text.replace(": 2,", ": 99,", 1))):
+        bad = store.folder(rows[0].id) / "evaluations" / "prose-newer.json"
+        whole = bad.read_text()
+        bad.write_text(change(whole))
+        said: list[str] = []
+        first, second, *_ = collect(statuses(rows, store, corpus_hash="c0ffee"), store, say=said.append)
+        assert first.sets == (SetLoss("code", 1.5, None, 1.25), SetLoss("prose", 3.0, 0.5, 2.5)), name
+        assert second.sets[1].name == "web-pages", "the others go on"
+        assert len(said) == 1
+        assert str(bad) in said[0]
+        bad.write_text(whole)
     store.retire(rows[0].id)
     assert store.evaluations(rows[0].id) == [], "they are of the weights that are trained again"
 

@@ -276,7 +276,7 @@ def test_unattended_a_run_that_failed_or_never_started_is_not_tried_for_ever(
     whole = Submission.read
     monkeypatch.setattr(Submission, "read", lambda path: read.append(path) or whole(path))
     assert submit(cluster(), listed).submitted == ()
-    assert max(map(read.count, read)) <= 3, "as often for a hundred runs as for one"
+    assert max(map(read.count, read)) <= 4, "as often for a hundred runs as for one"
     monkeypatch.delenv("SCALING_CONTINUATION")
     assert len(submit(cluster(), listed).submitted) == 4, "a person may always try again"
 

@@ -21,7 +21,6 @@ followed through a symbolic link.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os

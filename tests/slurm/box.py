@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -111,16 +112,31 @@ class Box:
 
     def endings(self, run: Run) -> list[str | None]:
         """The last event of every attempt; None where its worker was killed."""
-        found = []
-        for path in sorted((self.store.folder(run.id) / "attempts").glob("????.jsonl")):
-            events = [json.loads(line).get("event") for line in path.read_text().splitlines() if line.endswith("}")]
-            found.append(next((event for event in reversed(events) if event in ENDED), None))
-        return found
+        return endings(self.store, run.id)
 
     def report(self) -> str:
         logs = sorted((self.store.path / "launches").glob("*/*_log.*"))
         queue = slurm_command("squeue", "-a", "-t", "all")
         return "\n".join([queue, *(f"--- {p.name}\n{p.read_text(errors='replace')[-1500:]}" for p in logs)])
+
+
+def endings(store: Store, run_id: str) -> list[str | None]:
+    """The last event of every attempt of a run; None where its worker was killed."""
+    ends = []
+    for path in sorted((store.folder(run_id) / "attempts").glob("????.jsonl")):
+        events = []
+        for line in path.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):  # cut
+                events.append(json.loads(line).get("event"))
+        ends.append(next((event for event in reversed(events) if event in ENDED), None))
+    return ends
+
+
+def write_corpus(path: Path) -> None:
+    """A thousand lines of words, the same at every call."""
+    words = random.Random(0).choices(["low", "rank", "loss", "law", "=", "0", "of"], k=100_000)
+    texts = [" ".join(words[start : start + 100]) for start in range(0, len(words), 100)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 
 def make_reference(folder: Path, *, steps: Sequence[int]) -> tuple[Store, str, list[Run]]:
@@ -135,9 +151,7 @@ def make_reference(folder: Path, *, steps: Sequence[int]) -> tuple[Store, str, l
     """
     store, corpus = Store(folder / "reference"), folder / "corpus.jsonl"
     if not corpus.exists():
-        words = random.Random(0).choices(["low", "rank", "loss", "law", "=", "0", "of"], k=100_000)
-        texts = [" ".join(words[start : start + 100]) for start in range(0, len(words), 100)]
-        corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        write_corpus(corpus)
     store.path.mkdir(exist_ok=True)
     ref = DataRef(corpus=str(corpus), tokenizer="bytes", validation_tokens=4096)
     data = prepare(ref, root=folder, store=store.path)
@@ -147,7 +161,7 @@ def make_reference(folder: Path, *, steps: Sequence[int]) -> tuple[Store, str, l
     if not all(store.has_result(run.id) for run in runs):
         worklist = WorkList.of([run.id for run in runs], store, corpus_hash=data.hash, keep="none")
         path = worklist.write(folder / "worklist.json")
-        command = [sys.executable, "-P", "-m", "scaling.runners.program", "--store", store.path, "--runs", path]
+        command = [sys.executable, "-P", "-m", "scaling.runners.program", "--store", store.path, "--runs", path, "--follow"]
         workers = [subprocess.Popen(command) for _ in range(2)]
         assert [worker.wait() for worker in workers] == [0, 0]
     return store, data.hash, runs

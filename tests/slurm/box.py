@@ -161,8 +161,8 @@ def make_reference(folder: Path, *, steps: Sequence[int]) -> tuple[Store, str, l
     if not all(store.has_result(run.id) for run in runs):
         worklist = WorkList.of([run.id for run in runs], store, corpus_hash=data.hash, keep="none")
         path = worklist.write(folder / "worklist.json")
-        command = [sys.executable, "-P", "-m", "scaling.runners.program", "--store", store.path, "--runs", path, "--follow"]
-        workers = [subprocess.Popen(command) for _ in range(2)]
+        command = [sys.executable, "-P", "-m", "scaling.runners.program", "--store", store.path, "--runs", path]
+        workers = [subprocess.Popen([*command, "--follow"]) for _ in range(2)]
         assert [worker.wait() for worker in workers] == [0, 0]
     return store, data.hash, runs
 

@@ -1,4 +1,4 @@
-"""Chaos: random faults over a sweep of 24 runs, driven by the shipped command line, until every run has its result.
+"""Chaos: random faults over a sweep of 48 runs, driven by the shipped command line, until every run has its result.
 
     python tests/slurm/chaos.py --seed 3        appends a row to results/benchmarks/slurm-chaos.md
 
@@ -33,7 +33,7 @@ TABLE = ROOT / "results" / "benchmarks" / "slurm-chaos.md"
 HEADER = """
 ## By the command line
 
-`python tests/slurm/chaos.py --seed N`, as root: `scaling launch`, `cancel` and `status` on 24 runs, 4 virtual nodes, at
+`python tests/slurm/chaos.py --seed N`, as root: `scaling launch`, `cancel` and `status` on 48 runs, 4 virtual nodes, at
 most 8 tasks at a time, and local launches beside them on a machine of another name.
 
 | date | seed | events | what | launches | attempts | wall s | tracebacks | completed once | losses equal bit for bit |
@@ -48,7 +48,7 @@ grid:
   multiples: [12, 15, 18]
   ladder: [{layers: 1, width: 12, heads: 1, ff_width: 36}, {layers: 1, width: 16, heads: 1, ff_width: 48}]
 families: {dense: {parameterization: dense, optimizer: adamw, lr: 0.01}}
-training: {sequence_length: 64, batch_tokens: 128, keep: none, seeds: [0, 1, 2, 3]}
+training: {sequence_length: 64, batch_tokens: 128, keep: none, seeds: [0, 1, 2, 3, 4, 5, 6, 7]}
 analysis: {bootstrap: 20}
 """
 SLURM = """
@@ -350,7 +350,7 @@ def _strike(sweep: Sweep, expected: dict[str, float | None], seed: int, count: i
     names, weights = list(WEIGHTS), list(WEIGHTS.values())
     chaos.launch()
     while sum(struck.values()) < count and chaos.finished() < len(expected):
-        time.sleep(chaos.rng.uniform(1.0, 4.0))
+        time.sleep(chaos.rng.uniform(0.5, 3.0))
         [event] = chaos.rng.choices(names, weights)
         getattr(chaos, event)()
         chaos.ten_minutes_pass()

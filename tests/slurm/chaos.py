@@ -279,14 +279,11 @@ class Chaos:
     def ten_minutes_pass(self) -> None:
         """For the heartbeats of dead processes: an owner that is gone, or an unknown one that is silent."""
         for attempt in self.open_attempts():
-            with contextlib.suppress(OSError):
-                written = max(
-                    path.stat().st_mtime for path in (attempt.metrics_path, attempt.claim_path) if path.exists()
-                )
-                gone = not attempt.damaged and not _is(attempt)
-                if gone or time.time() - written > SILENT_SECONDS:
-                    for path in (attempt.metrics_path, attempt.claim_path):
-                        os.utime(path, (written - 700, written - 700))
+            gone = not attempt.damaged and not _is(attempt)
+            for path in (attempt.metrics_path, *attempt.claim_path.parent.glob(f"{attempt.number:04d}.json*")):
+                with contextlib.suppress(OSError):
+                    if gone or time.time() - path.stat().st_mtime > SILENT_SECONDS:
+                        os.utime(path, (time.time() - 700, time.time() - 700))
 
     def finished(self) -> int:
         return sum(self.store.has_result(run_id) for run_id in self.ids)
@@ -341,11 +338,15 @@ def main() -> int:
         alone("launch", "--yes")
         expected = alone.losses()
         sweep = Sweep(Path(folder) / "project", disk / "store")
-        return _strike(sweep, expected, options.seed, options.events)
+        chaos = Chaos(sweep, sorted(expected), random.Random(options.seed))
+        try:
+            return _strike(chaos, expected, options.seed, options.events)
+        finally:
+            chaos.end_local(signal.SIGINT)
 
 
-def _strike(sweep: Sweep, expected: dict[str, float | None], seed: int, count: int) -> int:
-    chaos = Chaos(sweep, sorted(expected), random.Random(seed))
+def _strike(chaos: Chaos, expected: dict[str, float | None], seed: int, count: int) -> int:
+    sweep = chaos.sweep
     started, struck = time.monotonic(), collections.Counter[str]()
     names, weights = list(WEIGHTS), list(WEIGHTS.values())
     chaos.launch()

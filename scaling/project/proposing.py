@@ -104,7 +104,8 @@ def proposed(opened: OpenSweep, *, spend: float, target: float | None) -> Propos
         ScalingError: nothing is finished, nothing can be paid, or nothing would help; the message says why.
     """
     study, runner = _study(opened)
-    losses = {row.id: math.inf if row.loss is None else row.loss for row in study.rows if row.id}
+    ended = [row for row in study.rows if row.id and row.status in ("completed", "diverged")]
+    losses = {row.id: math.inf if row.loss is None else row.loss for row in ended if row.id}
     own = opened.planned(losses)
     offered = _fitting(candidates(own, vocab_size=opened.vocab_size, root=opened.root), runner)
     _refuse_too_small(opened, offered, spend)

@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 python benchmarks/step_time.py --old /tmp/old
 
 Each version has a process of its own; they take turns, a few steps each, on one core. Times are CPU seconds of the
-thread, the lower quartile over the turns, so that what other processes do is mostly left out. Beside a whole step: the
-update alone, and a step whose norms are measured. The share of measuring is that over the steps of a run, of which
+thread, the least of all turns, so that what other processes do to caches and clocks is left out. Beside a whole step:
+the update alone, and a step whose norms are measured. The share of measuring is that over the steps of a run, of which
 `training.stability.is_measured` says which are measured; the weights of the mean are the steps of the sweep.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -106,7 +105,7 @@ def compare(old: Path, *, rounds: int, repeats: int) -> list[dict]:
                 for kind in KINDS:
                     request = {"case": number, "kind": kind, "repeats": repeats if kind == "step" else repeats // 4}
                     seconds.setdefault((name, kind), []).extend(sides[name].ask(request))
-        times = {key: statistics.quantiles(values, n=4)[0] for key, values in seconds.items()}
+        times = {key: min(values) for key, values in seconds.items()}
         row = case | {f"{name}_{kind}_ms": 1e3 * times[name, kind] for name in sides for kind in KINDS}
         rows.append(row | {"ratio": times["new", "step"] / times["old", "step"]} | shares(case, times))
         print(text_row(rows[-1]), flush=True)
@@ -144,7 +143,7 @@ def text(rows: list[dict], old: str) -> str:
         "",
         f"`python benchmarks/step_time.py --old WORKTREE` ({time.strftime('%Y-%m-%d')}, torch {torch.__version__}): "
         "the quickstart's shapes and batches,",
-        "the versions taking turns; CPU milliseconds of one thread, lower quartile.",
+        "the versions taking turns; CPU milliseconds of one thread, the least of all turns.",
         "",
         f"**All steps of the sweep: new / old {total['new'] / total['old']:.3f}.** Of a new step the update is "
         f"{mean['update_share']:.1%}, and measuring {mean['measuring_share']:.2%} of all time.",
@@ -160,8 +159,8 @@ def main() -> None:
     """Compare and print, or serve one side."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", type=Path, help="a worktree of the version to compare with")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--repeats", type=int, default=16, help="steps of one turn")
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=12, help="steps of one turn")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks" / "step_time.md")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()

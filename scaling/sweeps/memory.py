@@ -2,12 +2,12 @@
 
 | part | holds |
 |---|---|
-| weights | float32 parameters, their bfloat16 copies under autocast, and what `fsdp` gathers |
+| weights | float32 parameters, and what `fsdp` gathers |
 | gradients | one float32 number for every parameter; under `ddp` the buckets that are averaged too |
 | optimizer | what the update rules remember |
-| activations | what a forward pass of one part of the batch keeps for its backward pass, and a layer's own gradients |
+| activations | what a forward pass of a part of the batch keeps, bfloat16 copies of weights, gradients in a layer |
 | logits | logits, their log-softmax and their gradient, in chunks above `CHUNK_BYTES` |
-| update | copies that an update makes: the direction, Newton–Schulz and its answers, moved factors |
+| update | copies beside what is measured: the direction, Newton–Schulz and its answers, moved factors, norms |
 | measuring | hidden matrices as they were before an update whose size is measured |
 
 The peak is weights, gradients and optimizer, and the larger of activations + logits and update + measuring. Counted by
@@ -32,6 +32,7 @@ Strategy = Literal["ddp", "fsdp"]
 CHUNK_BYTES = (
     256 * 2**20
 )  # float32 logits done at once; tiny models stay below it, so that their losses keep their bits
+MEASURED_NUMBERS = 2**20  # of same-sized maps measured at once: 4 MB, so that tiny models need few kernels
 USABLE = 0.9  # of a device's memory; the rest is the driver's and the allocator's (assumption)
 F32, BF16 = 4, 2
 
@@ -143,15 +144,18 @@ def training_memory(run: Run, *, sequences: int, ranks: int = 1, strategy: Strat
     state = optimizer_bytes(run) + (find_optimizer(run.optimizer.name).state_bytes(helpers) if helpers else 0)
     saved, working = _activations(run, sequences * run.sequence_length)
     logits = _logits(run, sequences * run.sequence_length)
-    squares = F32 * max(hidden, params - hidden)  # the norm of the gradients
+    measuring = 0.0 if shards > 1 else F32 * counts.hidden
+    squares = F32 * max(hidden, params - hidden)  # of the norm of the gradients, which is taken before what is measured
+    beside = squares if run.optimizer.gradient_clip else max(0.0, squares - measuring)  # or again, where it clips
+    measured = F32 * min(4 * MEASURED_NUMBERS, 2 * counts.hidden)  # maps and those before, of two batches
     return Memory(
         weights=_weights(run, params, hidden, shards),
         gradients=F32 * params / shards * (2 if ranks > 1 else 1),
         optimizer=state / shards,
-        activations=saved + max(0.0, working - logits),
+        activations=_copies(run, params, hidden, shards) + saved + max(0.0, working - logits),
         logits=logits,
-        update=max(_update(run, hidden, shards), squares) / shards,
-        measuring=0.0 if shards > 1 else F32 * counts.hidden,
+        update=max(_update(run, hidden, shards), beside, 0.0 if shards > 1 else measured) / shards,
+        measuring=measuring,
     )
 
 
@@ -159,12 +163,18 @@ def _weights(run: Run, params: int, hidden: int, shards: int) -> float:
     """Under `fsdp` a rank has its rows and the optimizer's copy of them, embedding, head and norms whole, and two
     blocks gathered with one of their gradients.
     """
-    block, ends = hidden / run.shape.layers, params - hidden
+    if shards == 1:
+        return float(F32 * params)
+    return F32 * (2 * params / shards + 2 * (params - hidden) + 3 * hidden / run.shape.layers)
+
+
+def _copies(run: Run, params: int, hidden: int, shards: int) -> float:
+    """The bfloat16 copies of weights, from a forward pass to the end of its backward pass."""
+    if run.precision != "bfloat16":
+        return 0.0
     if shards > 1:
-        copies = BF16 * (block + ends) if run.precision == "bfloat16" else 0
-        return F32 * (2 * params / shards + 2 * ends + 3 * block) + copies
-    head = run.shape.vocab_size * run.shape.width
-    return F32 * params + (BF16 * (hidden + head) if run.precision == "bfloat16" else 0)
+        return BF16 * (hidden / run.shape.layers + params - hidden)
+    return float(BF16 * (hidden + run.shape.vocab_size * run.shape.width))
 
 
 def _activations(run: Run, tokens: int) -> tuple[float, float]:

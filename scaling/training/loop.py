@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ from scaling.training.checkpoint import read_newest, write_checkpoint
 from scaling.training.parallel import ALONE, Team, whole
 from scaling.training.schedule import rate_factor
 from scaling.training.trainer import Trainer
-from scaling.training.trunk import Trunk, trunk_of
+from scaling.training.trunk import Trunk, made_by, trunk_of
 from scaling.training.validation import Validation, write_documents
 
 LOG_SECONDS = 1.0  # the store allows one line a second
@@ -219,7 +219,7 @@ class Loop:
         if self.trainer.history.broken is None:
             state = self.trainer.checkpoint()
             if self.leads:
-                trunk.write(state)
+                replace(trunk, made_by=made_by(self.trainer)).write(state)  # the split may be another since it began
         self.started = time.perf_counter()
 
     def record_due(self) -> bool:

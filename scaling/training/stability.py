@@ -22,14 +22,13 @@ import torch
 from torch import Tensor
 
 from scaling.parameterizations import DENSE, HELPER, Parameterization
+from scaling.sweeps.memory import MEASURED_NUMBERS
 from scaling.training.linear import Linear
 from scaling.training.model import Decoder
 from scaling.training.spectron import TINY
 
 SAMPLED = ("update_norm_over_lr", "matrix_norm", "grad_norm")
 POWER_STEPS = 12  # an estimate from below, within a few percent unless the two largest values are close
-BATCH_NUMBERS = 2**20  # of same-sized maps measured at once: 4 MB, so that tiny models need few kernels
-
 
 Tensors = Mapping[str, Tensor]  # those of one structure by name, (K, ...)
 
@@ -78,12 +77,12 @@ def spectral_norm(layers: Sequence[Linear], before: Sequence[Tensors] | None = N
 
 
 def batches(layers: Sequence[Linear], before: Sequence[Tensors] | None = None) -> Iterator[Alike]:
-    """Maps of one structure and size together, as many as stay below `BATCH_NUMBERS`."""
+    """Maps of one structure and size together, as many as stay below `MEASURED_NUMBERS`."""
     kinds: dict[tuple[Parameterization, int, int], list[int]] = {}
     for index, layer in enumerate(layers):
         kinds.setdefault((layer.structure, layer.outputs, layer.inputs), []).append(index)
     for (structure, outputs, inputs), members in kinds.items():
-        at_once = max(1, BATCH_NUMBERS // structure.params(outputs, inputs))
+        at_once = max(1, MEASURED_NUMBERS // structure.params(outputs, inputs))
         for first in range(0, len(members), at_once):
             some = members[first : first + at_once]
             now = _together([own_tensors(layers[i]) for i in some])

@@ -58,6 +58,7 @@ class Trainer:
         self.sequences = run.batch_tokens // run.sequence_length
         self.share = self.sequences // team.world
         self.micro_sequences = micro_sequences or self.share
+        self.splits = [(0, self.micro_sequences)]  # from which step on how many sequences at once
         self.tell = tell
         self.batches = Batches(
             data.train, sequence_length=run.sequence_length, batch_sequences=self.sequences, seed=run.seed
@@ -124,6 +125,7 @@ class Trainer:
     def _halve(self) -> None:
         whole, half = self.micro_sequences, self.micro_sequences // 2
         self.micro_sequences = next(part for part in divisors(self.share) if part <= half)
+        self.splits.append((self.step_number, self.micro_sequences))
         self.optimizers.zero()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -198,6 +200,7 @@ class Trainer:
             "inherited_seconds": self.inherited_seconds,
             "warmup_seconds": self.warmup_seconds,
             "micro_sequences": self.micro_sequences,
+            "splits": self.splits,
             "run": self.run.id,
         }
         return Checkpoint(self.run.id, self.data.hash, self.step_number, state)
@@ -211,7 +214,11 @@ class Trainer:
         self.stability.norms = [norms.to(self.device) for norms in checkpoint.state["measured_norms"]]
         self.seconds = checkpoint.state["seconds"]
         split = checkpoint.state.get("micro_sequences", self.share)  # 0.1 did not split
-        self.micro_sequences = split if self.share % split == 0 else self.micro_sequences  # other ranks, other parts
+        self.splits = [(step, part) for step, part in checkpoint.state.get("splits", [(0, split)])]
+        if self.share % split:  # other ranks, other parts
+            self.splits.append((checkpoint.step, self.micro_sequences))
+        else:
+            self.micro_sequences = split
         own = checkpoint.state["run"] == self.run.id
         self.warmup_seconds = checkpoint.state.get("warmup_seconds", 0.0) if own else 0.0
         self.inherited_seconds = checkpoint.state["inherited_seconds"] if own else self.seconds

@@ -6,7 +6,8 @@ own s leaves its state there; a run that starts goes on from the furthest state 
 
 This is a cache, not another kind of run. A missing file costs time; two that write one file write the same bits. A file
 is passed over with a message where it is damaged, belongs to another trunk, schema or corpus, or was made in other
-circumstances (torch, processor, ranks), where the branch would not be, bit for bit, the run trained alone.
+circumstances (torch, processor, ranks, split of a batch), where the branch would not be, bit for bit, the run trained
+alone.
 """
 
 from __future__ import annotations
@@ -87,10 +88,17 @@ def state_path(folder: Path, step: int) -> Path:
 
 def trunk_of(trainer: Trainer, folder: Path) -> Trunk | None:
     """The trunk of a run under `folder`; None where its schedule has no stable phase."""
-    run, device, team = trainer.run, trainer.device, trainer.team
+    run = trainer.run
     if run.trunk_id is None or run.branch_step is None:
         return None
+    return Trunk(folder / run.trunk_id, run.trunk_id, trainer.data.hash, made_by(trainer), run.branch_step)
+
+
+def made_by(trainer: Trainer) -> str:
+    """The circumstances of the steps so far that decide their bits."""
+    device, team = trainer.device, trainer.team
     processor = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else torch.cuda.get_device_name(device)
     ranks = "1 rank" if team.world == 1 else f"{team.world} ranks under {team.strategy}"
-    made_by = f"torch {torch.__version__}, {processor}, {ranks}, {trainer.micro_sequences} sequences at once"
-    return Trunk(folder / run.trunk_id, run.trunk_id, trainer.data.hash, made_by, run.branch_step)
+    (_, at_once), *later = trainer.splits
+    split = f"{at_once} sequences at once" + "".join(f", {part} from step {step} on" for step, part in later)
+    return f"torch {torch.__version__}, {processor}, {ranks}, {split}"

@@ -70,7 +70,7 @@ def test_stages_to_come_are_shown_priced_and_simulated(capsys) -> None:
         (f"{H100}resources: [{{gpus: 1, micro_batch: 256}}]\n", ["256 sequences at once on 1 h100 needs 2.64 TB"]),
         (f"{H100}resources: [{{gpus: 3}}]\n", ["512 sequences over 3 ranks"]),
         (f"{H100}resources: [{{gpus: 8, micro_batch: 5}}]\n", ["64 sequences of each of 8 ranks in parts of 5"]),
-        ("runner: local\n", ["51 runs ask for bfloat16; the row of cpu has float32", "needs 48.0 GB on each"]),
+        ("runner: local\n", ["51 runs ask for bfloat16; the row of cpu has float32", "needs 45.2 GB on each"]),
     ],
     ids=["micro-batch", "ranks", "parts", "precision"],
 )

@@ -11,7 +11,16 @@ from scaling.run import DataRef, Initialisation, Optimizer, Run, Schedule, Shape
 from scaling.runners.worker import StopFlag, Worker, WorkList
 from scaling.sweeps.counting import count, matrix_ranks
 from scaling.sweeps.grids import plan
-from scaling.sweeps.memory import CHUNK_BYTES, USABLE, Placement, chunk_rows, divisors, split, training_memory
+from scaling.sweeps.memory import (
+    CHUNK_BYTES,
+    MEASURED_NUMBERS,
+    USABLE,
+    Placement,
+    chunk_rows,
+    divisors,
+    split,
+    training_memory,
+)
 from scaling.sweeps.schema import load_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -45,8 +54,18 @@ def test_weights_gradients_and_state_are_counted_once_each() -> None:
 
 def test_half_precision_copies_weights_and_halves_most_activations() -> None:
     whole, half = (training_memory(replace(RUN, precision=p), sequences=8) for p in ("float32", "bfloat16"))
-    assert half.weights - whole.weights == 2 * count(SHAPE).params_matmul
-    assert 0.6 < half.activations / whole.activations < 0.8
+    copies = 2 * count(SHAPE).params_matmul  # there while activations are, and gone when weights are updated
+    assert half.weights == whole.weights
+    assert 0.6 < (half.activations - copies) / whole.activations < 0.8
+
+
+def test_the_norm_of_the_gradients_is_beside_what_is_measured_only_where_it_clips() -> None:
+    adamw = replace(RUN, optimizer=replace(RUN.optimizer, name="adamw"))
+    hidden, others = count(SHAPE).hidden, count(SHAPE).params_total - count(SHAPE).hidden
+    assert others > hidden
+    clipped = replace(adamw, optimizer=replace(adamw.optimizer, gradient_clip=1.0))
+    updates = [training_memory(run, sequences=1).update for run in (adamw, clipped)]
+    assert updates == [max(4 * (others - hidden), 16 * MEASURED_NUMBERS), 4 * others]
 
 
 def test_logits_stop_growing_where_they_are_done_in_chunks() -> None:

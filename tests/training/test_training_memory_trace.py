@@ -15,7 +15,11 @@ from memory_trace import a_run, measured_peak, small_run, traced_peak
 
 @pytest.mark.parametrize(
     ("name", "ratio", "precision", "vocabulary", "sequences", "length", "peak_in_update"),
-    [("muon", None, "bfloat16", 32000, 4, 1024, False), ("spectron", 0.25, "float32", 512, 1, 16, True)],
+    [
+        ("muon", None, "bfloat16", 32000, 4, 1024, False),
+        ("spectron", 0.25, "float32", 512, 1, 16, True),
+        ("adamw", None, "bfloat16", 512, 1, 16, True),
+    ],
 )
 def test_the_peak_is_that_of_a_traced_step(name, ratio, precision, vocabulary, sequences, length, peak_in_update):
     shape = Shape(layers=2, width=256, heads=4, ff_width=688, vocab_size=vocabulary)

@@ -29,7 +29,7 @@ def norm(matrices):
 @pytest.mark.parametrize("structure", [DENSE, LowRank(5), LowRank(5, guided=True)])
 def test_norms_from_products_are_those_of_the_matrices(structure, batch_numbers, monkeypatch):
     """Of the maps and of their updates, one matrix at a time and in batches; helpers do not count."""
-    monkeypatch.setattr(stability, "BATCH_NUMBERS", batch_numbers)
+    monkeypatch.setattr(stability, "MEASURED_NUMBERS", batch_numbers)
     g = torch.Generator().manual_seed(0)
     layers = [Linear(structure, *size) for size in [(8, 8), (24, 8), (8, 24), (8, 8)]]
     for parameter in (p for layer in layers for p in layer.parameters()):

@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import scaling.training.trainer as trainer_module
 from scaling.run import Run
 from scaling.training.checkpoint import Checkpoint, save
 from scaling.training.loop import Stopped, train
+from scaling.training.model import mean_loss
 
 LENGTHS = {6: 2, 9: 3, 14: 5}  # steps -> decay steps: branches at 4, 6 and 9
 
@@ -25,9 +27,9 @@ def length(run: Run, steps: int) -> Run:
     return replace(run, steps=steps, schedule=replace(run.schedule, kind="wsd", decay_steps=LENGTHS[steps]))
 
 
-def go(run, data, folder, trunks=None, *, attempt=1, stop=lambda: False):
+def go(run, data, folder, trunks=None, *, attempt=1, stop=lambda: False, **more):
     records = []
-    options = {"attempt": attempt, "stop": stop, "owns": lambda: True, "log": records.append, "trunks": trunks}
+    options = more | {"attempt": attempt, "stop": stop, "owns": lambda: True, "log": records.append, "trunks": trunks}
     return train(run, data=data, folder=folder, **options), [r["message"] for r in records if "message" in r]
 
 
@@ -195,3 +197,33 @@ def test_a_broken_run_leaves_no_state(a_run, data, tmp_path, trunks):
     result, _ = go(length(a_run("adamw", optimizer={"lr": 1e6, "other_lr": 1e6}), 14), data, tmp_path / "c", trunks)
     assert result.status == "diverged"
     assert not trunks.exists()
+
+
+def test_a_trunk_split_otherwise_is_passed_over(a_run, data, tmp_path, trunks):
+    """The parts of a batch decide the last bits, so a branch goes on from a trunk of its own split only."""
+    short, long = (length(a_run(), steps) for steps in (6, 14))
+    go(short, data, tmp_path / "short", trunks, micro_sequences=2)
+    alone, _ = go(long, data, tmp_path / "alone")
+    branch, told = go(long, data, tmp_path / "branch", trunks)
+    assert ["2 sequences at once" in message for message in told] == [True]
+    assert_same(alone, tmp_path / "alone", branch, tmp_path / "branch")
+
+
+def test_a_trunk_says_where_its_batches_were_halved(a_run, data, tmp_path, trunks, monkeypatch):
+    """It ran out of memory on the way: no run trained alone has these bits, so no other goes on from it."""
+    short, long, calls = length(a_run(), 6), length(a_run(), 14), []
+
+    def scarce(model, inputs, targets):
+        calls.append(len(inputs))
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("simulated")
+        return mean_loss(model, inputs, targets)
+
+    with monkeypatch.context() as memory:
+        memory.setattr(trainer_module, "mean_loss", scarce)
+        _, told = go(short, data, tmp_path / "short", trunks)
+    assert told == ["out of memory with 4 sequences at once: step 2 is repeated with 2"]
+    alone, _ = go(long, data, tmp_path / "alone")
+    branch, told = go(long, data, tmp_path / "branch", trunks)
+    assert ["4 sequences at once, 2 from step 2 on" in message for message in told] == [True]
+    assert_same(alone, tmp_path / "alone", branch, tmp_path / "branch")

@@ -80,8 +80,8 @@ def _more(path: Path) -> dict[str, Any]:
 
 def damage(data: st.DataObject, path: Path) -> None:
     """Put something else in the place of a file or a folder."""
-    folder = path.is_dir()
-    content = b"" if folder else path.read_bytes()
+    folder = path.is_dir() and not path.is_symlink()
+    content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
     kinds = ["link", "loop", "dangling", "folder", "pipe", "empty", "noise"]
     kind = data.draw(
         st.sampled_from(kinds if folder else [*kinds, *["flip", "cut", "insert", "zeros"] * 2, *["values"] * 8])

@@ -2,6 +2,7 @@
 
     python benchmarks/memory_trace.py                                      # everything: about an hour of CPU
     python benchmarks/memory_trace.py --shapes 60M,500M --precisions float32 --parts 1
+    python benchmarks/memory_trace.py --again results/benchmarks/memory.md # predicted anew, for the traces of a table
 
 The trainer of the package makes one step on tensors that have sizes and no numbers, on a fake CPU, and torch's memory
 tracker says what it held at its peak: parameters, gradients, optimizer state, activations, the update and what is
@@ -149,6 +150,18 @@ def traces(
         yield Compared(shape, model, precision, sequences, predicted, found, time.process_time() - started)
 
 
+def predicted_again(text: str) -> Iterator[Compared]:
+    """The traced rows of a table, with what the function says now: a trace takes a minute, a prediction none."""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        if len(cells) > 5 and cells[0] in SHAPES:
+            shape, model, precision, sequences = cells[0], cells[1], cells[2], int(cells[3])
+            run = a_run(SHAPES[shape], *MODELS[model], precision=precision, sequences=sequences, length=2048)
+            found = 1e9 * float(cells[5].removesuffix(" GB"))
+            predicted = training_memory(run, sequences=sequences).peak
+            yield Compared(shape, model, precision, sequences, predicted, found, 0.0)
+
+
 def small_run(shape: str) -> Run:
     """The run of a small model that is measured."""
     model, length, sequences = SMALL[shape]
@@ -185,11 +198,14 @@ def main() -> None:
     parser.add_argument("--parts", default="1,4", help="sequences at once")
     parser.add_argument("--models", default=";".join(MODELS), help="separated by semicolons")
     parser.add_argument("--measure", action="store_true", help="measure small models on this machine, and trace none")
+    parser.add_argument(
+        "--again", type=Path, help="the traced rows of this file, with new predictions; nothing is traced"
+    )
     parser.add_argument("--out", type=Path, help="append the tables to this file")
     asked = parser.parse_args()
     parts = [int(part) for part in asked.parts.split(",")]
-    rows = []
-    wanted = [] if asked.measure else asked.shapes.split(",")
+    rows = list(predicted_again(asked.again.read_text())) if asked.again else []
+    wanted = [] if asked.measure or asked.again else asked.shapes.split(",")
     for row in traces(wanted, asked.precisions.split(","), parts, asked.models.split(";")):
         rows.append(row)
         print(table([row], "traced").splitlines()[-1], f"{row.seconds:.0f} s", flush=True)

@@ -20,7 +20,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scaling.errors import DataError
+from scaling.errors import DataError, StoreError
 from scaling.files import JsonObject, refuse_pipe, write_atomic
 from scaling.run import Run, Shape
 
@@ -125,9 +125,15 @@ class PlanRow:
 
     @property
     def run(self) -> Run:
-        """The run with every setting resolved."""
+        """The run with every setting resolved. Raises StoreError where the launch file holds no settings of a run."""
         assert self.settings is not None, "a launch has settings"
-        return Run.from_settings(self.settings)
+        try:
+            return Run.from_settings(self.settings)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            hint = "scaling launch SWEEP --replan   freezes the plan again"
+            raise StoreError(
+                "the launch's settings of a run cannot be read", where=self.id, got=str(error), hint=hint
+            ) from None
 
     def to_json(self) -> JsonObject:
         """One flat object; `shape` is nested, and so are the settings of a launched run."""

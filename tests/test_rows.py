@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from scaling.errors import DataError
+from scaling.errors import DataError, StoreError
 from scaling.rows import COLUMNS, CellKey, DroppedCell, PlanRow, RunRow, SetLoss, read_runs, write_runs
 from scaling.run import Shape
 
@@ -31,6 +31,15 @@ def test_a_plan_row_comes_back_from_json(a_plan_row):
     assert "settings" not in replace(row, settings=None).to_json()
     dropped = DroppedCell(row.cell, "too short")
     assert DroppedCell.from_json(json.loads(json.dumps(dropped.to_json()))) == dropped
+
+
+@pytest.mark.parametrize("settings", [{}, {"shape": True}, {"data": "thirteen chars"}, {"x": 1}])
+def test_settings_that_are_of_no_run_are_named(a_plan_row, settings):
+    row = a_plan_row()
+    row = replace(row, settings={**row.settings, **settings} if settings else {})
+    with pytest.raises(StoreError, match="cannot be read") as error:
+        _ = row.run
+    assert error.value.where == row.id
 
 
 def test_a_table_keeps_every_field_and_every_validation_set(tmp_path: Path):

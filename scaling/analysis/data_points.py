@@ -18,7 +18,7 @@ import numpy as np
 from scaling.analysis.table_reader import ForeignRow, column_names
 from scaling.errors import DataError
 from scaling.laws.points import Points
-from scaling.laws.tuning_bias import Trials, choose
+from scaling.laws.tuning_bias import Selection, Trials, choose
 from scaling.optimizers import TUNABLE
 from scaling.rows import RunRow
 from scaling.run import Shape
@@ -253,7 +253,7 @@ def _cell(
     """The cell of some runs; runs of the settings that lost are dropped with that reason."""
     rows = tuple(row for _, row in members)
     names = tuned_names(rows)
-    choice = choose(trials_of([("", rows)]))[1][0]
+    choice = choose(trials_of([("", rows)]))[1][0] if len(rows) > 1 else Selection.of_one("", rows[0].final_loss)
     won = [setting(row, names) == choice.setting for row in rows]
     best = [member for member, kept in zip(members, won, strict=True) if kept]
     first = best[0][1]

@@ -39,6 +39,7 @@ Interval = tuple[float, float]
 
 _HUGE = 1e300  # a coefficient of a degenerate draw may be infinite; a quantile interpolates
 _DRAW_TOLERANCE = 1e-10  # of the objective: far below the spread of draws, and one evaluation in ten cheaper
+_MANY_CLUSTERS = 2_000  # above it, clusters are drawn one by one: a multinomial takes six times as long at 20,000
 _STUDENT = (1.96**2 + 1.0) / 4.0  # t/z = 1 + (z² + 1)/4ν + … (Fisher's expansion)
 _LEAST_FREEDOM = 3  # below it the noise level of a draw has no variance
 
@@ -200,7 +201,12 @@ def _at_bound(fit: Fit, vectors: Array) -> Flags:
 def draw_cases(fit: Fit, rng: np.random.Generator, draws: int, group: Indices) -> tuple[Array, Array]:
     """Losses [points] and weights [draws, points]: clusters drawn with replacement."""
     count = int(group.max()) + 1
-    times = rng.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(np.float64)
+    if count <= _MANY_CLUSTERS:
+        times = rng.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(np.float64)
+    else:
+        times = np.empty((draws, count))
+        for row in times:
+            row[:] = np.bincount(rng.integers(count, size=count), minlength=count)
     return fit.points.loss, times[:, group] * fit.points.weights
 
 

@@ -29,6 +29,7 @@ Status = Literal["ok", "at_bound", "degenerate", "not_converged"]
 
 # How many grid nodes are polished: (250/points)², within these. Few points under a Huber loss make many small valleys,
 # many points make one. Measured against SciPy's best of 200 starts in benchmarks/laws.py.
+_SCANNED = 4_000  # points, evenly over a table, on which the grid of starts is scanned; starts descend on all points
 _POLISHED_AT, _POLISHED = 250.0, (3, 64)
 _POLISH_STEPS = 25  # for all of them; the best then goes on to the end
 _AGREE = 1e-7  # relative difference of objectives below which two starts reached the same optimum
@@ -170,6 +171,9 @@ def _residual(made: Fit, chosen: Objective) -> Array:
 def _starts(system: System, chosen: Objective, count: int) -> Array:
     """Grid nodes to polish [k, P]; for a joint form also each line fitted alone."""
     layout, points = system.layout, system.points
+    if len(points) > _SCANNED and not layout.form.free:
+        points = points.select(np.linspace(0, len(points) - 1, _SCANNED).round().astype(np.intp))
+        system = System(layout, points)
     start = starts(system, chosen, target_of(chosen, points.loss), points.weights, count)
     if layout.form.free and not layout.fixed and not layout.tied:
         start = np.concatenate([start, _separate_start(system, layout.form, chosen)])

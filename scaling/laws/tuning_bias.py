@@ -80,6 +80,11 @@ class Selection:
     at_edge: bool | None
     parabola: bool
 
+    @classmethod
+    def of_one(cls, cell: str, loss: float) -> Selection:
+        """The only run of a cell, which nothing was chosen from."""
+        return cls(cell, "", loss, 0.0, 1, 1, None, None, None, False)
+
 
 @dataclass(frozen=True, eq=False)
 class _TunedCell:

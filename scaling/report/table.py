@@ -38,6 +38,7 @@ _LATEX |= {
     "η": r"$\eta$",
 }
 _LATEX |= {"≥": r"$\geq$", "≤": r"$\leq$", "<": "$<$", ">": "$>$"}
+_OF_LATEX = re.compile("|".join(map(re.escape, _LATEX)))
 
 
 def text(value: object) -> str:
@@ -187,4 +188,4 @@ class Table:
 
 def latex_text(words: str) -> str:
     """`words` with everything LaTeX would read as a command escaped."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match.group()], words)
+    return _OF_LATEX.sub(lambda match: _LATEX[match.group()], words)

@@ -4,7 +4,7 @@ from laws_cases import HOFFMANN, chinchilla_loss, isoflop_points, public_points
 from numpy.testing import assert_allclose
 
 from scaling.errors import FitError
-from scaling.laws.draws import bootstrap, draw_residuals, refit
+from scaling.laws.draws import bootstrap, draw_cases, draw_residuals, refit
 from scaling.laws.fit_text import report_text
 from scaling.laws.fitting import fit
 from scaling.laws.forms import CHINCHILLA
@@ -150,3 +150,12 @@ def test_correlations_are_those_of_the_ranks():
 def test_no_draws_is_refused():
     with pytest.raises(FitError, match="at least 1"):
         bootstrap(fit(isoflop_points(noise=0.01)), draws=0)
+
+
+def test_clusters_of_a_large_table_are_drawn_with_replacement(monkeypatch):
+    """Counted one by one, the weights of a draw add up to the points and have the variance of a multinomial."""
+    monkeypatch.setattr("scaling.laws.draws._MANY_CLUSTERS", 10)
+    made = fit(isoflop_points(noise=0.01))
+    _, weights = draw_cases(made, np.random.default_rng(0), 400, np.arange(len(made.points)))
+    assert (weights.sum(axis=1) == len(made.points)).all()
+    assert weights.var(axis=0).mean() == pytest.approx(1.0, abs=0.1)

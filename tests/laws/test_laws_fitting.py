@@ -205,16 +205,26 @@ def test_collinear_design_is_degenerate():
 
 
 def test_layout_round_trip():
-    points = isoflop_points()
+    points = isoflop_points(noise=0.01)
     layout = lay_out(fit(points).form, points)
     assert {k: v[0] for k, v in layout.natural(layout.vector(HOFFMANN)[None]).items()} == pytest.approx(HOFFMANN)
 
 
 def test_unknown_names_say_what_is_allowed():
-    points = isoflop_points()
+    points = isoflop_points(noise=0.01)
     with pytest.raises(FitError, match=r"unknown law[\s\S]*chinchilla"):
         fit(points, "chincilla")
     with pytest.raises(FitError, match=r"unknown objective[\s\S]*log_huber"):
         fit(points, objective="mae")
     with pytest.raises(FitError, match="delta"):
         fit(points, delta=-1.0)
+
+
+def test_a_large_table_has_the_optimum_of_a_scan_of_all_its_points(monkeypatch):
+    """The grid of starts is scanned on some of the points; the descent is on all of them."""
+    points = isoflop_points(noise=0.01)
+    whole = fit(points)
+    monkeypatch.setattr("scaling.laws.fitting._SCANNED", len(points) // 2)
+    some = fit(points)
+    assert some.objective_value == pytest.approx(whole.objective_value, rel=1e-9)
+    assert some.parameters == pytest.approx(whole.parameters, rel=1e-4)

@@ -9,6 +9,7 @@ error.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import sys
@@ -60,6 +61,7 @@ def scaling() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the process's exit status."""
     gc.set_threshold(100_000, 50, 50)  # a plan of 20,000 runs is a million objects that live to the end
+    atexit.register(gc.freeze)  # and then nobody has to look through them for cycles
     try:
         status = scaling.main(arguments, prog_name="scaling", standalone_mode=False)
     except click.ClickException as error:

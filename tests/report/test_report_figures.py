@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from scaling.analysis.settings import Settings
 from scaling.analysis.study import study_rows
 from scaling.report.figures.axes import log_ticks
 from scaling.report.figures.difference import difference_data, difference_figure
-from scaling.report.figures.frontier import frontier_data
+from scaling.report.figures.frontier import frontier_data, frontier_figure
 from scaling.report.figures.isoflop import isoflop_data
 from scaling.report.figures.optima import optima_data
 from scaling.report.figures.rendering import render
@@ -59,6 +60,17 @@ def test_frontiers_fall_and_residuals_are_small(study):
     for line, residuals in zip(data.lines[:2], data.residuals.lines[:2], strict=True):
         assert all(a > b for a, b in pairwise(line.law.value))
         assert np.std(residuals.residual) < 0.03
+
+
+def test_many_markers_are_one_image(study):
+    """Thousands of circles would make a page of megabytes."""
+    data = frontier_data(study)
+    few = render("frontier", lambda: frontier_figure(data))["svg"]
+    lines = [replace(line, compute=line.compute * 300, loss=line.loss * 300) for line in data.lines]
+    many = render("frontier", lambda: frontier_figure(replace(data, lines=tuple(lines))))["svg"]
+    assert b"<image" not in few
+    assert b"<image" in many
+    assert len(many) < 3 * len(few) + 200_000
 
 
 def test_differences_are_the_verdicts(study):

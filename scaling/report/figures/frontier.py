@@ -10,7 +10,7 @@ from scaling.report.figures.axes import Numbers, compute_ticks, end_labels, new_
 from scaling.report.figures.law_bands import LawBand, cell_compute, draw_band, law_band
 from scaling.report.figures.residuals import ResidualsData, draw_residuals, residuals_data
 from scaling.report.figures.study_figure import StudyFigure
-from scaling.report.figures.style import colour, marker
+from scaling.report.figures.style import as_image, colour, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,8 @@ def draw_frontier(data: FrontierData, ax: Axes) -> None:
     ax.set_ylabel("validation loss (nats/token)")
     ends = []
     for line in data.lines:
-        ax.plot(line.compute, line.loss, marker(line.order), color=colour(line.order), alpha=0.35, markersize=3.5)
+        look = {"color": colour(line.order), "alpha": 0.35, "markersize": 3.5, "rasterized": as_image(line.loss)}
+        ax.plot(line.compute, line.loss, marker(line.order), **look)
         draw_band(ax, line.law, colour(line.order))
         if line.law:
             ends.append((line.order, line.name, line.law.compute[-1], line.law.value[-1]))

@@ -11,7 +11,7 @@ from scaling.analysis.lines import Line
 from scaling.analysis.study import Study
 from scaling.report.figures.axes import Bounds, Numbers
 from scaling.report.figures.law_bands import cell_compute
-from scaling.report.figures.style import GRID, SOFT, colour, marker
+from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,6 +56,7 @@ def draw_residuals(data: ResidualsData, ax: Axes) -> None:
             marker(line.order),
             color=colour(line.order),
             markersize=3.5,
+            rasterized=as_image(line.residual),
         )
     ax.set_ylabel("measured − law\n(nats)")
 

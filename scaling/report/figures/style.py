@@ -67,6 +67,14 @@ STYLE: dict[Any, Any] = {
 }
 
 
+MANY_POINTS = 2_000  # markers of one line beyond which they are drawn as one image, or a page has megabytes of circles
+
+
+def as_image(points: Sequence[float]) -> bool:
+    """Whether the markers of so many points are drawn as one image in SVG and PDF."""
+    return len(points) > MANY_POINTS
+
+
 def colour(n: int) -> str:
     """Colour of line `n`."""
     return SERIES[n % len(SERIES)][0]

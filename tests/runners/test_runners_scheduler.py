@@ -69,11 +69,11 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
 
 
-def wait_until(condition, seconds: float = 180) -> None:
+def wait_until(condition, seconds: float = 180, every: float = 0.1) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 def test_a_user_s_scheduler_runs_a_sweep_through_every_verb(project: Project) -> None:
@@ -90,7 +90,7 @@ def test_a_user_s_scheduler_runs_a_sweep_through_every_verb(project: Project) ->
     assert (submitted["submitted"], submitted["skipped"], len(submitted["jobs"])) == (6, 0, 1)
     counts = project.status()["counts"]
     assert counts["queued"] + counts["running"] + counts["completed"] == 6
-    wait_until(lambda: list((project.root / ".scaling" / "store").glob("*/attempts/0001.json")))
+    wait_until(lambda: list((project.root / ".scaling" / "store").glob("*/attempts/0001.json")), every=0.01)
     assert "told the loop" in project("cancel", "sweeps/loops.yaml").stderr
     wait_until(lambda: project.status()["counts"]["running"] == 0)
     [stopped, *_] = [run for run in project.status()["runs"] if run["status"] in ("stopped", "failed")]

@@ -70,8 +70,15 @@ def draw_frontier(data: FrontierData, ax: Axes) -> None:
     ax.set_ylabel("validation loss (nats/token)")
     ends = []
     for line in data.lines:
-        look = {"color": colour(line.order), "alpha": 0.35, "markersize": 3.5, "rasterized": as_image(line.loss)}
-        ax.plot(line.compute, line.loss, marker(line.order), **look)
+        ax.plot(
+            line.compute,
+            line.loss,
+            marker(line.order),
+            color=colour(line.order),
+            alpha=0.35,
+            markersize=3.5,
+            rasterized=as_image(line.loss),
+        )
         draw_band(ax, line.law, colour(line.order))
         if line.law:
             ends.append((line.order, line.name, line.law.compute[-1], line.law.value[-1]))

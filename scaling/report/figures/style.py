@@ -70,7 +70,7 @@ STYLE: dict[Any, Any] = {
 MANY_POINTS = 2_000  # markers of one line beyond which they are drawn as one image, or a page has megabytes of circles
 
 
-def as_image(points: Sequence[float]) -> bool:
+def as_image(points: Sequence[float | None]) -> bool:
     """Whether the markers of so many points are drawn as one image in SVG and PDF."""
     return len(points) > MANY_POINTS
 

@@ -329,7 +329,7 @@ def serving(bench: Bench) -> None:
             for prompt in bench.sizes.prompts:
                 for batch in bench.sizes.batches:
                     if batch * prompt > 65536 or not bench.in_time(f"serving {name} {ratio} {prompt} {batch}"):
-                        continue  # longer prompts of large batches take the lease and show nothing new
+                        continue  # longer prompts of large batches take long and show nothing new
                     served(bench, name, shape, ranks, prompt=prompt, batch=batch)
 
 

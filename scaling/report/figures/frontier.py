@@ -91,7 +91,8 @@ def draw_frontier(data: FrontierData, ax: Axes) -> None:
 
 def _caption(data: FrontierData) -> str:
     return (
-        "The lowest loss that each line's law gives at a compute, with its 95 % band; faint markers are the cells. "
+        "The lowest loss at a compute: of the forms stacked by their hold-outs where there are several, else of the "
+        "line's law, with its 95 % band; faint markers are the cells. "
         "Below: measured minus fitted loss, with twice the seed noise in grey."
     )
 

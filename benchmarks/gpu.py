@@ -356,6 +356,8 @@ def shown(value: object) -> str:
     """A number as a table shows it."""
     if value is None:
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3g}" if not 1000 <= abs(value) < 1e6 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -388,7 +390,10 @@ def table_row(device: torch.device) -> Device:
     """The row of the hardware table that this device's name names."""
     name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device).lower()
     words = name.replace("-", " ").split()
-    return next((DEVICES[word] for word in words if word in DEVICES), DEVICES["h100"])
+    row = next((DEVICES[word] for word in words if word in DEVICES), None)
+    if row is None:
+        sys.exit(f"the hardware table has no row for '{name}'; it has {', '.join(DEVICES)} (scaling/hardware.py)")
+    return row
 
 
 def the_bench(asked: argparse.Namespace) -> Bench:

@@ -13,6 +13,7 @@ from scaling.sweeps.price import CellPrice, Priced, Totals, matrix, matrix_to_co
 
 if TYPE_CHECKING:
     from scaling.sweeps.simulate import Expected
+    from scaling.sweeps.simulated_comparison import ExpectedComparison
 
 SHOWN_DROPPED = 10
 SHAPES_ACROSS = 12  # columns of a matrix: more do not fit a terminal
@@ -120,13 +121,12 @@ def print_ranks(plan: Priced) -> None:
     print_table(header, rows, left=3)
 
 
-def print_expected(expected: Sequence[Expected]) -> None:
-    """Half-widths of the 95 % intervals that every line is expected to give."""
-    header = ("line", "", "runs", "N exponent", "at FLOPs", "N_opt", "loss", "fits that fail")
+def print_expected(expected: Sequence[Expected], compared: Sequence[ExpectedComparison]) -> None:
+    """Half-widths of the 95 % intervals that every line is expected to give, alone and against the reference."""
+    header = ("line", "runs", "N exponent", "at FLOPs", "N_opt", "loss", "fits that fail")
     rows = (
         (
             one.line,
-            one.message or "",
             one.runs,
             None if one.exponent_n is None else f"±{one.exponent_n:.2f}",
             f"{one.target_compute:.3g}",
@@ -137,7 +137,35 @@ def print_expected(expected: Sequence[Expected]) -> None:
         for one in expected
     )
     click.echo()
-    print_table(header, rows, title="95 % intervals to expect, if the law's form is right (simulated)", left=2)
+    print_table(header, rows, title="95 % intervals to expect, if the law's form is right (simulated)", left=1)
+    _echo_messages(expected)
+    if compared:
+        click.echo()
+        header = ("line", "against", "law", "compute multiplier", "a verdict beyond")
+        print_table(
+            header,
+            (
+                (one.line, one.reference, one.model, _factor(one.factor), _factor(one.verdict_beyond))
+                for one in compared
+            ),
+            title="95 % intervals of compute multipliers to expect, from noise of seeds alone (simulated)",
+            left=3,
+        )
+        _echo_messages(compared)
+
+
+def _factor(factor: float | None) -> str | None:
+    return None if factor is None else f"×÷{factor:.2f}"
+
+
+def _echo_messages(rows: Sequence[Expected | ExpectedComparison]) -> None:
+    """Why lines have no number, each reason once with its lines."""
+    reasons: dict[str, list[str]] = {}
+    for one in rows:
+        if one.message:
+            reasons.setdefault(one.message, []).append(one.line)
+    for reason, lines in reasons.items():
+        click.echo(f"{', '.join(lines)}: {reason}")
 
 
 def _print_pending(totals: Totals, plan: Priced) -> None:

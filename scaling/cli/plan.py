@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,13 +13,20 @@ from scaling.cli._plan_tables import print_expected, print_plan, print_ranks
 from scaling.cli._project import open_project
 from scaling.cli._screen import print_json, say
 
+if TYPE_CHECKING:
+    from scaling.sweeps.grids import Plan
+    from scaling.sweeps.simulate import Expected
+    from scaling.sweeps.simulated_comparison import ExpectedComparison
+
 
 @click.command()
 @sweep_argument
 @runner_option
 @click.option("--cells", is_flag=True, help="One row per cell: N, tokens, steps, batch, runs, time.")
 @click.option("--ranks", is_flag=True, help="Also show the rank of every factorized matrix and the share it keeps.")
-@click.option("--simulate", is_flag=True, help="Also fit simulated outcomes: the interval widths to expect.")
+@click.option(
+    "--simulate", is_flag=True, help="Also fit simulated outcomes: the interval widths to expect."
+)
 @root_option
 @json_option
 def plan(
@@ -26,22 +34,29 @@ def plan(
 ) -> int:
     """The grid of runs and its price; nothing is run. Exit status 1: the plan cannot be run as it is."""
     plan = open_project(sweep, root).plan(runner)
-    impossible, expected = any(check.severity == "error" for check in plan.checks), None
-    if simulate:
-        from scaling.sweeps.simulate import simulate as simulated
-
-        targets = plan.plan.sweep.analysis.predict
-        expected = simulated(plan.plan, target=targets[0] if targets else None)
+    impossible = any(check.severity == "error" for check in plan.checks)
+    expected, compared = _simulated(plan.plan) if simulate else ([], [])
     if as_json:
-        print_json(plan.document() | ({} if expected is None else {"expected": [asdict(one) for one in expected]}))
+        found = {"expected": expected, "expected_comparisons": compared}
+        rows = {name: [asdict(one) for one in values] for name, values in found.items()}
+        print_json(plan.document() | (rows if simulate else {}))
         return int(impossible)
     print_plan(plan, cells=cells)
     if ranks:
         print_ranks(plan)
-    if expected is not None:
-        print_expected(expected)
+    if simulate:
+        print_expected(expected, compared)
     if impossible:
         say(f"\nnext: change the sweep, or name a runner that can: scaling plan {sweep} --runner FILE")
     else:
         say(f"\nnext: scaling launch {sweep}" + (f" --runner {runner}" if runner else ""))
     return int(impossible)
+
+
+def _simulated(plan: Plan) -> tuple[list[Expected], list[ExpectedComparison]]:
+    """What every line of a plan is expected to give alone, and compared with the reference."""
+    from scaling.sweeps.simulate import simulate
+    from scaling.sweeps.simulated_comparison import simulate_comparisons
+
+    targets = plan.sweep.analysis.predict
+    return simulate(plan, target=targets[0] if targets else None), simulate_comparisons(plan)

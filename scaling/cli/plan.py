@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 @runner_option
 @click.option("--cells", is_flag=True, help="One row per cell: N, tokens, steps, batch, runs, time.")
 @click.option("--ranks", is_flag=True, help="Also show the rank of every factorized matrix and the share it keeps.")
-@click.option(
-    "--simulate", is_flag=True, help="Also fit simulated outcomes: the interval widths to expect."
-)
+@click.option("--simulate", is_flag=True, help="Also fit simulated outcomes: the interval widths to expect.")
 @root_option
 @json_option
 def plan(

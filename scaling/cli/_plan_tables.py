@@ -141,9 +141,8 @@ def print_expected(expected: Sequence[Expected], compared: Sequence[ExpectedComp
     _echo_messages(expected)
     if compared:
         click.echo()
-        header = ("line", "against", "law", "compute multiplier", "a verdict beyond")
         print_table(
-            header,
+            ("line", "against", "law", "compute multiplier", "a verdict beyond"),
             (
                 (one.line, one.reference, one.model, _factor(one.factor), _factor(one.verdict_beyond))
                 for one in compared

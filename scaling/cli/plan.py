@@ -35,8 +35,10 @@ def plan(
     impossible = any(check.severity == "error" for check in plan.checks)
     expected, compared = _simulated(plan.plan) if simulate else ([], [])
     if as_json:
-        found = {"expected": expected, "expected_comparisons": compared}
-        rows = {name: [asdict(one) for one in values] for name, values in found.items()}
+        rows = {
+            "expected": [asdict(one) for one in expected],
+            "expected_comparisons": [asdict(one) for one in compared],
+        }
         print_json(plan.document() | (rows if simulate else {}))
         return int(impossible)
     print_plan(plan, cells=cells)

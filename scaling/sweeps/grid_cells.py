@@ -70,7 +70,7 @@ Batches = dict[CellKey, list[tuple[int, int]]]  # (batch tokens, steps) of each 
 def lines(sweep: Sweep) -> list[PlannedLine]:
     """The lines in the order of the file."""
     return [
-        PlannedLine(line_name(name, ratio), name, family, ratio)
+        PlannedLine(line_name(name, ratio), name, family.of_line(line_name(name, ratio)), ratio)
         for name, family in sweep.families.items()
         for ratio in family.rank_ratio or (None,)
     ]

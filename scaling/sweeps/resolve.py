@@ -158,7 +158,7 @@ class Resolver:
     def _optimizer(self, line: PlannedLine, setting: Setting, scale: Scale) -> Optimizer:
         family = line.family
         recipes = any(isinstance(rule, Recipe) for rule in (family.lr, family.other_lr, family.weight_decay))
-        key = (line.family_name, tuple(setting.items()), scale if recipes else None)
+        key = (line.name, tuple(setting.items()), scale if recipes else None)
         if key not in self.optimizers:
             self.optimizers[key] = optimizer_of(family, setting, scale)
         return self.optimizers[key]

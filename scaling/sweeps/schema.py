@@ -261,6 +261,15 @@ def _unfactored() -> str:
     return ", ".join(name for name, rule in OPTIMIZERS.items() if not rule.factored)
 
 
+class LineRates(Block):
+    """Rates of one line of a family, each in place of the family's."""
+
+    lr: Positive | None = None
+    """Peak learning rate of hidden matrices of this line; off: that of the family."""
+    other_lr: Positive | None = None
+    """Peak learning rate of embedding, output head and norms of this line; off: that of the family."""
+
+
 class Family(Block):
     """Models compared in a plot: a parameterization, an optimizer and its recipe."""
 
@@ -278,6 +287,8 @@ class Family(Block):
     """What `rank_ratio` multiplies: the inputs of a matrix (`in_features`, the default) or the smaller of inputs and
     outputs (`min`).
     """
+    lines: dict[str, LineRates] = Field(default_factory=dict)
+    """Lines of this family with rates of their own, by name."""
     weight_decay: recipe_or("weight_decay", OneOrMore[NotNegative]) = (0.0,)  # type: ignore[valid-type]
     """Decoupled weight decay of hidden matrices, per unit of learning rate; a list is tuned over."""
     beta1: Fraction = 0.9
@@ -330,7 +341,16 @@ class Family(Block):
             values = getattr(self, key, None)
             if isinstance(values, tuple) and len(set(values)) < len(values):
                 refuse("a value is written twice", at=key)
+        for name, rates in self.lines.items():
+            for key in rates.model_fields_set:
+                if isinstance(values := getattr(self, key), tuple) and len(values) > 1:
+                    refuse(f"{key} is tuned over, and {name} has its own", at="lines", allowed="one of the two")
         return self
+
+    def of_line(self, name: str) -> Family:
+        """The family with the rates of one of its lines."""
+        rates = self.lines.get(name)
+        return self if rates is None else self.model_copy(update=rates.model_dump(exclude_none=True))
 
 
 class ScheduleSpec(Block):
@@ -607,6 +627,16 @@ class Sweep(Block):
         if isinstance(self.grid, PointsGrid):
             return names | {f"grid.points[{n}].lines": list(p.lines or ()) for n, p in enumerate(self.grid.points)}
         return names
+
+    @model_validator(mode="after")
+    def _rates_are_of_own_lines(self) -> Sweep:
+        for family, given in self.families.items():
+            own = [line_name(family, ratio) for ratio in given.rank_ratio or (None,)]
+            for name in given.lines:
+                if name not in own:
+                    hint = did_you_mean(name, own)
+                    refuse(f"{family} has no line '{name}'", at="families", allowed=", ".join(own), hint=hint)
+        return self
 
     @model_validator(mode="after")
     def _claims_name_lines(self) -> Sweep:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scaling.errors import PlanError
+from scaling.errors import PlanError, SpecError
 from scaling.rows import CellKey
 from scaling.sweeps.centres import centre_of
 from scaling.sweeps.grid_cells import around
@@ -28,6 +28,22 @@ def test_each_line_gets_its_budgets_and_sizes(small: Values, planned: Planned) -
         assert len([c for c in cells if (c.line, c.group) == (line, budget)]) == 3
     assert len(found.runs) == 27
     assert found.dropped == ()
+
+
+def test_a_line_may_have_rates_of_its_own(small: Values, planned: Planned) -> None:
+    small["families"]["low_rank"]["other_lr"] = 0.02
+    before = {run.run.id for run in planned(small).runs if run.line != "low_rank@0.5"}
+    small["families"]["low_rank"]["lines"] = {"low_rank@0.5": {"lr": 0.03}}
+    runs = planned(small).runs
+    assert {run.run.id for run in runs if run.line != "low_rank@0.5"} == before
+    assert {run.run.optimizer.lr for run in runs if run.line == "low_rank@0.5"} == {0.03}
+    assert len({run.run.optimizer.other_lr for run in runs if run.family == "low_rank"}) == 1
+
+
+def test_a_rate_that_is_tuned_over_is_not_also_said_of_a_line(small: Values, planned: Planned) -> None:
+    small["families"]["low_rank"] |= {"lr": [0.02, 0.04], "lines": {"low_rank@0.5": {"lr": 0.03}}}
+    with pytest.raises(SpecError, match="lr is tuned over"):
+        planned(small)
 
 
 def test_every_run_spends_its_budget_in_whole_batches(small: Values, planned: Planned) -> None:

@@ -72,6 +72,8 @@ BAD = [
     ("families.low_rank.rank_ratio", None, ["families.low_rank", "'rank_ratio' is missing"]),
     ("families.low_rank.rank_ratio", [0.25, 1.5], ["families.low_rank.rank_ratio[1]", "at most 1"]),
     ("families.low_rank.self_guided", 0.5, ["families.low_rank.self_guided", "no dense helper"]),
+    ("families.low_rank.lines", {"low_rank@0.3": {"lr": 0.1}}, ["low_rank has no line", "low_rank@0.25"]),
+    ("families.low_rank.lines", {"low_rank@0.25": {"lrr": 0.1}}, ["families.low_rank.lines", "did you mean 'lr'?"]),
     ("families.a/b", {"parameterization": "dense", "optimizer": "muon", "lr": 1}, ["families", "not a name"]),
     ("training.batch_tokens", 100, ["training.batch_tokens", "for example 128"]),
     ("training.batch_tokens", None, ["training", "'batch_tokens' is missing"]),

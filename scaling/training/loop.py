@@ -161,7 +161,10 @@ class Loop:
         self.runs_on_device, self.devices = runs_on_device, trainer.team.world / runs_on_device
         self.owns, self.checkpoint_seconds = owns, checkpoint_seconds
         self.log = log if self.leads else lambda record: None
-        self.started = self.logged = self.saved = time.perf_counter()
+        on_own_cpu = trainer.device.type == "cpu" and self.team.world == 1
+        self.clock = time.process_time if on_own_cpu else time.perf_counter  # CPU seconds where others share the cores
+        self.started = self.clock()
+        self.logged = self.saved = time.perf_counter()
         self.logged_step = self.saved_step = 0
         self.logged_losses = 0
         self.trunks = trunks
@@ -194,7 +197,8 @@ class Loop:
         self.timed_step = self.trainer.step_number
         self.logged_step = self.saved_step = self.trainer.step_number
         self.logged_losses = len(self.trainer.history.values)
-        self.started = self.logged = self.saved = time.perf_counter()
+        self.started = self.clock()
+        self.logged = self.saved = time.perf_counter()
 
     def step(self) -> None:
         """One update. The first of an attempt, which compiles and warms up, is timed apart: it counts as long as the
@@ -206,10 +210,10 @@ class Loop:
         self._pause()
         self.trainer.step()
         self.trainer.wait()
-        self.trainer.warmup_seconds += (time.perf_counter() - self.started) * self.devices
+        self.trainer.warmup_seconds += (self.clock() - self.started) * self.devices
         self.warm, self.owed = True, self.owed + 1
-        self.timed_step, self.started = self.trainer.step_number, time.perf_counter()
-        self.logged, self.logged_step = self.started, self.timed_step
+        self.timed_step, self.started = self.trainer.step_number, self.clock()
+        self.logged, self.logged_step = time.perf_counter(), self.timed_step
         if self.trainer.compiler.backend and not self.trainer.compiler.compiled:
             self._tell("nothing was compiled: the run is trained eagerly")
 
@@ -220,7 +224,7 @@ class Loop:
             state = self.trainer.checkpoint()
             if self.leads:
                 replace(trunk, made_by=made_by(self.trainer)).write(state)  # the split may be another since it began
-        self.started = time.perf_counter()
+        self.started = self.clock()
 
     def record_due(self) -> bool:
         """Whether it is time for a line; rank 0 says."""
@@ -240,7 +244,7 @@ class Loop:
             if self.leads:
                 write_checkpoint(self.folder, checkpoint, attempt=self.attempt)
         self.saved_step = self.trainer.step_number
-        self.started = self.saved = time.perf_counter()
+        self.started, self.saved = self.clock(), time.perf_counter()
 
     def record(self) -> None:
         """Log one line."""
@@ -256,7 +260,7 @@ class Loop:
             "lr": run.optimizer.lr * rate_factor(run.schedule, max(trainer.step_number - 1, 0), steps=run.steps),
             "tokens_per_second": rate or None,
             "mfu": self.mfu(rate / self.devices) if rate else None,
-            "device_seconds": trainer.seconds + (now - self.started) * self.devices,
+            "device_seconds": trainer.seconds + (self.clock() - self.started) * self.devices,
         }
         values |= trainer.stability.newest
         if trainer.step_number > self.logged_step:
@@ -329,7 +333,7 @@ class Loop:
     def _pause(self) -> None:
         """Wait for the device and add the time since the last pause; steps owed count like those timed in it."""
         self.trainer.wait()
-        now, timed = time.perf_counter(), self.trainer.step_number - self.timed_step
+        now, timed = self.clock(), self.trainer.step_number - self.timed_step
         seconds = (now - self.started) * self.devices
         if timed and self.owed:
             seconds *= 1 + self.owed / timed

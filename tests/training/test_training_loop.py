@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -277,6 +278,21 @@ def test_compiling_is_timed_apart_from_the_steps(a_run, data, tmp_path, monkeypa
     assert (eager.device_seconds, eager.warmup_seconds) == (10, 0)
 
 
+def test_seconds_on_a_cpu_are_those_it_computed(a_run, data, tmp_path, monkeypatch):
+    """What other processes take of the core in the meantime is no part of them."""
+    step = trainer_module.Trainer.step
+
+    def kept_waiting(trainer):
+        step(trainer)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(trainer_module.Trainer, "step", kept_waiting)
+    begun = time.process_time()
+    result, _ = go(a_run(steps=20), data, tmp_path)
+    assert 0 < result.device_seconds <= time.process_time() - begun
+    assert result.device_seconds < 20 * 0.02
+
+
 def test_runs_that_share_a_device_count_their_part_of_its_time(a_run, data, tmp_path, monkeypatch):
     clock = FakeClock(monkeypatch)
     run = a_run("muon", steps=10, shape={"layers": 1})
@@ -302,6 +318,7 @@ class FakeClock:
 
         monkeypatch.setattr(trainer_module.Trainer, "step", timed)
         monkeypatch.setattr(loop_module.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(loop_module.time, "process_time", lambda: self.now)
 
 
 def test_the_gradient_norm_is_that_before_clipping(a_run, data):

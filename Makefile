@@ -19,8 +19,7 @@ study: $(STAMP)
 	@$(BIN)/scaling launch sweeps/quickstart.yaml --yes
 
 results: $(STAMP)
-	$(BIN)/scaling report results/quickstart
-	$(BIN)/scaling report results/ablation
+	@for table in results/*/runs.csv; do $(BIN)/scaling report "$$(dirname "$$table")" || exit 1; done
 
 test: $(STAMP)
 	$(BIN)/ruff check .

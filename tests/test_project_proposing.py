@@ -1,4 +1,4 @@
-"""What `next` proposes for the committed quickstart: a fresh folder with its sweep file and its table."""
+"""What `next` proposes for a study without a verdict: the quickstart of 0.1, which trained at other rates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scaling.analysis.decisive_runs import decisive_runs
 from scaling.project.proposing import preferred
 from scaling.sweeps.candidates import candidates
 
-ROOT = Path(__file__).parent.parent
+STUDIES = Path(__file__).parent / "studies"
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,8 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("quickstart")
     (root / "sweeps").mkdir()
     (root / "results" / "quickstart").mkdir(parents=True)
-    shutil.copy(ROOT / "sweeps" / "quickstart.yaml", root / "sweeps")
-    shutil.copy(ROOT / "results" / "quickstart" / "runs.csv", root / "results" / "quickstart")
+    shutil.copy(STUDIES / "undecided.yaml", root / "sweeps" / "quickstart.yaml")
+    shutil.copy(STUDIES / "undecided.csv", root / "results" / "quickstart" / "runs.csv")
     return Project.open(root / "sweeps" / "quickstart.yaml")
 
 

@@ -29,6 +29,7 @@ import numpy as np
 from scaling.checks import MAX_LOST_DRAWS
 from scaling.errors import FitError
 from scaling.laws.fitting import Fit, exponents_of, target_of
+from scaling.laws.linear_refit import linear_refit
 from scaling.laws.objectives import objective_named
 from scaling.laws.points import Array, Indices, Texts
 from scaling.laws.solver.newton import Flags, descend
@@ -185,7 +186,11 @@ def refit(fit: Fit, loss: Array, weight: Array, *, kind: Kind, clustered: bool =
     count = max(len(table) for table in (loss, weight) if table.ndim == 2)
     start = np.repeat(fit.vector[None], count, axis=0)
     system = System(fit.layout, fit.points)
-    ends = descend(system, start, chosen, target_of(chosen, loss), weight, tolerance=_DRAW_TOLERANCE)
+    target = target_of(chosen, loss)
+    linear = linear_refit(fit, system, chosen, target, weight)
+    if linear is not None:
+        return Draws(fit, kind, clustered, linear, count, 0, 0, np.arange(count))
+    ends = descend(system, start, chosen, target, weight, tolerance=_DRAW_TOLERANCE)
     good = ends.converged & np.isfinite(ends.vector).all(axis=1)
     vectors = ends.vector[good]
     at_bound = _at_bound(fit, vectors)

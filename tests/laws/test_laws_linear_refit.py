@@ -19,11 +19,14 @@ def many(noise: float, count: int = 4_000) -> Points:
     return Points(params, tokens, loss, flops=compute)
 
 
-@pytest.mark.parametrize("kind", ["cases", "residuals"])
+@pytest.mark.parametrize(
+    ("kind", "objective", "delta"),
+    [("cases", "log_mse", None), ("residuals", "log_mse", None), ("cases", "log_huber", 0.0135)],
+)
 def test_linear_refits_are_the_exact_ones_within_a_tenth_of_their_spread(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, objective: str, delta: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitted = fit(many(0.01), objective="log_mse")
+    fitted = fit(many(0.01), objective=objective, delta=delta)
     linear = bootstrap(fitted, draws=40, kind=kind).vectors
     monkeypatch.setattr(module, "FEWEST_POINTS", 10**9)
     exact = bootstrap(fitted, draws=40, kind=kind).vectors
@@ -35,7 +38,7 @@ def test_linear_refits_are_the_exact_ones_within_a_tenth_of_their_spread(
 @pytest.mark.parametrize(
     ("noise", "count", "objective"), [(0.3, 4_000, "log_mse"), (0.01, 2_000, "log_mse"), (0.01, 4_000, "log_huber")]
 )
-def test_where_the_law_bends_within_its_noise_or_is_small_or_robust_refits_are_exact(
+def test_refits_are_exact_where_the_law_bends_within_its_noise_where_points_are_few_and_near_l1(
     noise: float, count: int, objective: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted = fit(many(noise, count), objective=objective)

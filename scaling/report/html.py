@@ -43,6 +43,7 @@ _PARAMS = {
     "params_matmul": " (the matrices a token is multiplied by, the output head included; no embedding table, no norms)",
 }
 _RUN_TABLES = ("cells", "dropped")
+PAGE_ROWS = 1_000  # of one table that the page shows: a page of 20,000 rows takes a browser seconds (assumption)
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,9 @@ def write_page(study: Study, folder: Path, context: Context) -> WrittenReport:
     tables = _written_tables(study, folder / "tables", attempts)
     drawings = _drawings(study, folder / "figures", attempts)
     priced = attempts.make("checks of serving", partial(_serving_checks, study)) or []
+    missing = _missing_tables(study, context)
+    for table in missing:
+        table.write(folder / "tables")
     sentences = answer(study)
     environment = Environment(loader=PackageLoader("scaling"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("report.html.j2").render(
@@ -134,7 +138,8 @@ def write_page(study: Study, folder: Path, context: Context) -> WrittenReport:
         failures=attempts.failures,
         checks=_checks(study, context, priced),
         tables=[table for table in tables if table.name not in _RUN_TABLES],
-        run_tables=[*(t for t in tables if t.name == "cells"), *_missing_tables(study, context)],
+        run_tables=[*(t for t in tables if t.name == "cells"), *missing],
+        page_rows=PAGE_ROWS,
         method=_method(study),
         light=css_variables(dark=False),
         dark=css_variables(dark=True),

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ class Table:
         """Column titles."""
         return [column.title for column in self.columns]
 
-    @property
+    @cached_property
     def shown(self) -> list[list[str]]:
         """The rows as a reader sees them."""
         return [[c.cell(value) for c, value in zip(self.columns, row, strict=True)] for row in self.rows]

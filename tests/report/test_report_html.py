@@ -153,3 +153,20 @@ def test_an_interrupt_is_no_failed_part():
 
     with pytest.raises(KeyboardInterrupt):
         Attempts().make("figure frontier", interrupted)
+
+
+def test_of_a_long_table_the_page_shows_the_first_rows_and_the_file_has_all(made, tmp_path, monkeypatch):
+    study, _, _, context = made
+    monkeypatch.setattr(html_page, "PAGE_ROWS", 5)
+    page = write_page(study, tmp_path, context).page
+    cells = next(table for name, table in TABLES.items() if name == "cells")(study)
+    assert len(cells.rows) > 5
+    assert f"The first 5 of {len(cells.rows)} rows" in words(page.read_text())
+    assert len((tmp_path / "tables" / "cells.csv").read_text().splitlines()) == len(cells.rows) + 1
+    body = page.read_text().split("What was run", 1)[1]
+    assert body.split("</table>", 1)[0].count("<tr>") == 5 + 1
+
+
+def test_cells_that_the_plan_left_out_are_a_table_too(made):
+    path = made[2].parent / "tables" / "plan_dropped.csv"
+    assert "fewer than 100 steps" in path.read_text()

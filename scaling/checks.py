@@ -538,7 +538,7 @@ TOO_LARGE_TO_SERVE = CheckCode(
 UNCALIBRATED = CheckCode(
     "uncalibrated",
     "warning",
-    "The time of a kernel launch was not measured on a device, so launches are free in its seconds.",
+    "A device was not measured, so its seconds rest on typical shares of its data sheet and have a range.",
     "Run `scaling doctor --calibrate` on that device.",
 )
 

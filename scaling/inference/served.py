@@ -33,6 +33,8 @@ class Prices:
     decode_flops_per_token: float
     prefill_flops_per_token: float
     decode_seconds: float
+    decode_seconds_low: float
+    decode_seconds_high: float
     prefill_seconds: float
     kernels: float
 

@@ -244,7 +244,7 @@ def _checks(rows: Sequence[ServingRow], own: dict[str, Trained | None], target: 
             yield checks.LOSS_NOT_REACHED(f"{name} never reaches {target:.4g} nats by its law.")
     priced = [(row, row.model) for row in rows if row.model is not None]
     if devices := _named(row.setting.device.name for row, _ in priced if not row.setting.calibrated):
-        message = "the time of a kernel launch was not measured, so launches are free in these seconds"
+        message = "not measured: its seconds rest on typical shares of the data sheet and have a range"
         yield checks.UNCALIBRATED(f"{devices}: {message} (scaling doctor --calibrate).")
     if devices := _named(row.setting.device.name for row, model in priced if not model.fits):
         yield checks.TOO_LARGE_TO_SERVE(f"{devices}: weights and cache are larger than the memory.")

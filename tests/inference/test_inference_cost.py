@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,9 @@ from scaling.hardware import DEVICES, Device
 from scaling.inference.cost import Setting, cost, decode_kernels, forms, prefill_kernels
 from scaling.run import Shape
 from scaling.sweeps.counting import count, forward_flops_per_token, matrix_ranks
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from serving_latency import PUBLISHED, SEVEN, Published
 
 SHAPE = Shape(layers=3, width=64, heads=4, ff_width=168, vocab_size=1000, kv_heads=2)
 RANKS = matrix_ranks(SHAPE, 0.25)
@@ -121,3 +126,44 @@ def test_prefill_reads_the_weights_once(device):
     q_b = by_name["q.b"]
     assert q_b.bytes == 2 * (RANKS["q"] * 64 + 100 * (RANKS["q"] + 64))
     assert by_name["head"].flops == 2 * 2 * 1000 * 64
+
+
+@pytest.mark.parametrize("one", PUBLISHED, ids=lambda one: f"{one.source}-{one.device}-{one.model}-{one.batch}")
+def test_published_latencies_are_met_within_a_quarter_and_held_by_the_range(one: Published) -> None:
+    seconds, fast, slow = one.predicted()
+    assert seconds == pytest.approx(one.seconds, rel=0.25)
+    assert fast <= one.seconds <= slow
+
+
+def test_llama_2_7b_is_counted_as_published() -> None:
+    row = cost(SEVEN, None, Setting(DEVICES["a100"], 1, 2048))
+    assert row.params == 6_738_415_616  # arXiv 2307.09288; the published checkpoint
+    assert row.kv_bytes_per_token == 524_288
+
+
+def test_a_measured_device_has_times_without_a_range(device: Device) -> None:
+    row = cost(SHAPE, RANKS, Setting(device, 2, 64))
+    assert (row.decode_seconds_low, row.decode_seconds_high) == (row.decode_seconds, row.decode_seconds)
+    typical = cost(SHAPE, RANKS, Setting(replace(device, kernel_seconds=None), 2, 64))
+    low, high = typical.decode_seconds_low, typical.decode_seconds_high
+    assert low < typical.decode_seconds < high
+
+
+def test_a_prompt_is_prefilled_and_the_rest_decoded_at_its_average_length(device: Device) -> None:
+    whole = Setting(device, 2, 96)
+    row = cost(SHAPE, RANKS, Setting(device, 2, 96, prompt=32))
+    assert row.prefill_seconds == cost(SHAPE, RANKS, Setting(device, 2, 32)).prefill_seconds
+    assert row.decode_flops_per_token == cost(SHAPE, RANKS, Setting(device, 2, 64)).decode_flops_per_token
+    assert row.kv_bytes == cost(SHAPE, RANKS, whole).kv_bytes
+    with pytest.raises(PlanError, match="below the context"):
+        Setting(device, 2, 96, prompt=96)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_int8_halves_the_matrices_and_nothing_else(device: Device, tied: bool) -> None:
+    shape = replace(SHAPE, tied=tied)
+    plain, small = (cost(shape, None, Setting(device, 3, 64, precision)) for precision in ("bfloat16", "int8"))
+    assert plain.weight_bytes - small.weight_bytes == count(shape, None).params_matmul
+    assert plain.step_bytes - small.step_bytes == count(shape, None).params_matmul
+    assert plain.kv_bytes == small.kv_bytes
+    assert plain.decode_flops_per_token == small.decode_flops_per_token

@@ -19,6 +19,30 @@ JOINT_LAWS = tuple(name for name, form in FORMS.items() if form.spans_lines)
 
 
 @dataclass(frozen=True)
+class ServingQuestion:
+    """What will be served, and where.
+
+    Args:
+        served: tokens over the life of the model, prompts included.
+        device: a row of the hardware table.
+        batch, context, prompt, precision: see `inference.cost.Setting`; context None: the sequence length of training.
+        usd_per_hour: price of one device; None: costs are device seconds.
+        loss: to serve at, nats per token. None: what the reference reaches with `compute` training FLOPs.
+        compute: None: the largest compute of the data.
+    """
+
+    served: float
+    device: str = "h100"
+    batch: int = 1
+    context: int | None = None
+    prompt: int | None = None
+    precision: str | None = None
+    usd_per_hour: float | None = None
+    loss: float | None = None
+    compute: float | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that the numbers of a study depend on, apart from its rows.
 
@@ -33,6 +57,7 @@ class Settings:
         fixed, tied: parameters of each line's law that are not fitted, or equal another one.
         curve: of approach 2.
         seed: of all draws.
+        serving: the question that a serving decision answers; None: none is asked.
         hardware: rows of the device table with what was measured in their place.
     """
 
@@ -53,6 +78,7 @@ class Settings:
     curve: Curve = "parabola"
     hardware: Mapping[str, Device] = field(default_factory=dict)
     seed: int = 0
+    serving: ServingQuestion | None = None
 
     @property
     def served_on(self) -> list[Device]:
@@ -85,4 +111,5 @@ def settings_of(sweep: Sweep) -> Settings:
         where=block.where.model_dump(),
         exclude={item.run: item.reason for item in block.exclude},
         claims=tuple(block.claims),
+        serving=None if block.serving is None else ServingQuestion(**block.serving.model_dump()),
     )

@@ -36,9 +36,11 @@ class FitOptions:
 
     def settings(self, written: Settings) -> Settings:
         """`written` with what was chosen in its place."""
-        names = [one.name for one in fields(self) if one.name != "table"]
-        chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
+        chosen = {name: value for name in _CHOSEN if (value := getattr(self, name)) is not None}
         return replace(written, **chosen)
+
+
+_CHOSEN = tuple(one.name for one in fields(FitOptions) if one.name != "table")
 
 
 class Width(click.ParamType[float | Literal["auto"]]):
@@ -109,7 +111,7 @@ def fit_options(function: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(function)
     def with_options(**values: Any) -> object:
         table = TableChoice(**{one.name: values.pop(one.name) for one in fields(TableChoice)})
-        chosen = {one.name: values.pop(one.name) for one in fields(FitOptions) if one.name != "table"}
+        chosen = {name: values.pop(name) for name in _CHOSEN}
         return function(options=FitOptions(table, **chosen), **values)
 
     decorated: Callable[..., object] = with_options

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scaling.cli._fit_options import FitOptions
+from scaling.cli._serving_options import ServingOptions
 from scaling.files import JsonObject
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class StudyOfTable:
             click.echo("\n".join(self.report.lines()) + "\n")
 
 
-def studies_of(table: Path, root: Path | None, options: FitOptions) -> list[StudyOfTable]:
+def studies_of(
+    table: Path, root: Path | None, options: FitOptions, serving: ServingOptions | None = None
+) -> list[StudyOfTable]:
     """The study of a sweep's last launch, or one for each loss of a foreign table.
 
     Options given on the line replace the settings.
@@ -45,6 +48,10 @@ def studies_of(table: Path, root: Path | None, options: FitOptions) -> list[Stud
     from scaling.analysis.table_reader import load_table
     from scaling.laws.forms import form_named
 
+    def chosen(written: Settings) -> Settings:
+        settings = options.settings(written)
+        return settings if serving is None else serving.settings(settings)
+
     if options.law is not None:
         form_named(options.law)
     if table.suffix in (".yaml", ".yml"):
@@ -52,11 +59,11 @@ def studies_of(table: Path, root: Path | None, options: FitOptions) -> list[Stud
         from scaling.cli._project import open_project
 
         project = open_project(table, root)
-        return [StudyOfTable(project.study(options.settings(project.settings)))]
+        return [StudyOfTable(project.study(chosen(project.settings)))]
     studies = []
     for choice in options.table.options():
         read = load_table(table, choice)
-        settings = settings_for_table(read.rows, options.settings(Settings()))
+        settings = settings_for_table(read.rows, chosen(Settings()))
         studies.append(StudyOfTable(study_rows(read.rows, settings=settings), read.report))
     return studies
 

@@ -7,7 +7,7 @@ peak; the row says which in `training_speed`.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ LIFE_GRID = 1600
 
 @dataclass(frozen=True)
 class Prices:
-    """The prices of `ServingCost` at a continuous N, interpolated along the ladder."""
+    """The prices of `ServingCost` at a continuous N, along the ladder; no seconds below `TIMED_FROM` parameters."""
 
     params: float
     weight_bytes: float
@@ -32,14 +32,17 @@ class Prices:
     step_bytes: float
     decode_flops_per_token: float
     prefill_flops_per_token: float
-    decode_seconds: float
-    decode_seconds_low: float
-    decode_seconds_high: float
-    prefill_seconds: float
+    decode_seconds: float | None
+    decode_seconds_low: float | None
+    decode_seconds_high: float | None
+    prefill_seconds: float | None
+    prefill_seconds_low: float | None
+    prefill_seconds_high: float | None
     kernels: float
 
 
 PRICES = tuple(field.name for field in fields(Prices))
+TIMED_FROM = 1e7  # parameters: below, a decode step is launches and no arithmetic, and seconds say nothing of a model
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class ServedModel:
         trained: size in the law's N, training tokens and FLOPs.
         prices: along the ladder.
         kv_share: of the bytes that a decode step moves.
-        decode_tokens_per_second: of all sequences together.
+        decode_tokens_per_second: of all sequences together; None below `TIMED_FROM` parameters.
         fits: whether weights and cache are within the device's memory.
         extrapolated: whether N is outside the ladder.
         nearest, nearest_cost: the real model whose N is nearest in log, and its price.
@@ -59,7 +62,7 @@ class ServedModel:
     trained: Trained
     prices: Prices
     kv_share: float
-    decode_tokens_per_second: float
+    decode_tokens_per_second: float | None
     fits: bool
     extrapolated: bool
     nearest: LadderModel
@@ -84,16 +87,27 @@ class ServedLine:
         """One of `PRICES` at sizes N."""
         return self._prices[name](params)
 
+    def price_at(self, name: str, params: float) -> float:
+        """One of `PRICES` at one size."""
+        return float(self.price(name, np.array([params]))[0])
+
+    def timed(self, params: float) -> bool:
+        """Whether a model of N has the parameters from which its seconds are of arithmetic and bytes."""
+        return self.price_at("params", params) >= TIMED_FROM
+
+    def _timed_price(self, name: str, params: float) -> Any:
+        return None if "seconds" in name and not self.timed(params) else self.price_at(name, params)
+
     def model(self, trained: Trained) -> ServedModel:
         """What a model of this line costs to serve."""
         curve = self.line.curve
-        prices = Prices(**{name: float(self.price(name, np.array([trained.params]))[0]) for name in PRICES})
+        prices = Prices(**{name: self._timed_price(name, trained.params) for name in PRICES})
         nearest = curve.nearest(trained.params)
         return ServedModel(
             trained,
             prices,
             kv_share=prices.kv_bytes / prices.step_bytes,
-            decode_tokens_per_second=self.setting.batch / prices.decode_seconds,
+            decode_tokens_per_second=prices.decode_seconds and self.setting.batch / prices.decode_seconds,
             fits=prices.weight_bytes + prices.kv_bytes <= self.setting.device.memory_bytes,
             extrapolated=curve.extrapolated(trained.params),
             nearest=nearest,
@@ -119,16 +133,19 @@ class ServedLine:
     def _training(self, sizes: FloatArray, target: float, axis: LifetimeAxis) -> FloatArray:
         tokens = equal_loss.tokens_to_reach(self.line.loss, target, sizes)
         flops = self.line.flops_per_token(sizes) * tokens
-        return flops if axis == "flops" else flops / self._training_flops_per_second(sizes)
+        return flops if axis == "flops" else flops / self.training_flops_per_second(sizes)
 
     def _serving(self, sizes: FloatArray, axis: LifetimeAxis) -> FloatArray:
         if axis == "flops":
             return self.price("decode_flops_per_token", sizes)
         return self.price("decode_seconds", sizes) / self.setting.batch
 
-    def _training_flops_per_second(self, sizes: FloatArray) -> FloatArray:
+    def training_flops_per_second(self, sizes: FloatArray) -> FloatArray:
+        """FLOP/s of training a model of N, as measured, or the device's assumed share of its peak at that width."""
         if self.line.training_flops_per_second is not None:
             return self.line.training_flops_per_second(sizes)
-        device = self.setting.device
-        share = np.vectorize(device.mfu, otypes=[float])(np.rint(np.maximum(self._width(sizes), 1.0)))
-        return np.asarray(share * device.peak(self.setting.values))
+        device, ranks = self.setting.device, self.line.curve.rungs[0].ranks
+        widths = sorted(device.mfu_by_width) or [1]
+        shares = [device.mfu(width, low_rank=ranks is not None) for width in widths]
+        share = np.exp(np.interp(np.log(self._width(sizes)), np.log(widths), np.log(shares)))
+        return np.asarray(share * device.peak(self.setting.arithmetic))

@@ -3,7 +3,8 @@
 For every target loss there are rows of three choices of a model per line:
 
 - ``cheapest``: each line's own cheapest-to-train model, C_f(ℓ);
-- ``equal_budget``: the smallest model that reaches ℓ with the same training compute, 1, 2 and 4 × the larger C_f(ℓ);
+- ``equal_budget``: the smallest model that reaches ℓ with the same training compute, 1.5, 2 and 4 × the larger C_f(ℓ),
+  not 1 ×, where dN/dC is infinite for the costlier line;
 - ``lifetime``: the model that makes training plus T served tokens cheapest, in FLOPs or in device seconds.
 
 A row is one line, one form (a factorized model is priced as it is, and merged) and one setting. A served token is a
@@ -29,7 +30,7 @@ from scaling.inference.equal_loss import LineLaw, Trained, TrainedDraws
 from scaling.inference.served import LIFETIME_AXES, LifetimeAxis, ServedLine, ServedModel
 from scaling.laws.draws import Interval
 
-BUDGET_MULTIPLES = (1, 2, 4)
+BUDGET_MULTIPLES = (1.5, 2, 4)
 SERVED_PER_TRAINED = (1, 10, 100)  # tokens served, per token of the longest training among the lines' cheapest models
 REACHING_SHARE = 0.95  # of the law's draws have to reach the loss, else there is no interval
 
@@ -72,7 +73,7 @@ class ModelIntervals:
     tokens: Interval
     flops: Interval
     decode_flops_per_token: Interval
-    decode_seconds: Interval
+    decode_seconds: Interval | None
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,11 @@ def compare(lines: Sequence[LineLaw], *, target_loss: float, settings: Sequence[
         reached = [line for line in lines if own[line.name]]
         priced = [s for s in served if own[s.line.name]]
         rows += _equal_budget(reached, priced, target_loss, max(t.flops for t in trained))
-        rows += _lifetime(priced, target_loss, max(t.tokens for t in trained))
-        points = list(_break_even(lines[0], priced, target_loss))
+        axes = [
+            axis for axis in LIFETIME_AXES if axis == "flops" or any(s.timed(own[s.line.name].params) for s in priced)
+        ]
+        rows += _lifetime(priced, target_loss, max(t.tokens for t in trained), axes)
+        points = list(_break_even(lines[0], priced, target_loss, axes))
     checks = tuple(_checks(rows, own, target_loss))
     return ServingComparison(target_loss, tuple(_with_ratios(rows, lines[0].name)), tuple(points), checks)
 
@@ -167,9 +171,11 @@ def _equal_budget(
             yield from _rows(served, line, best, draws, ModelChoice("equal_budget", budget_multiple=multiple))
 
 
-def _lifetime(served: Sequence[ServedLine], target: float, trained_tokens: float) -> Iterator[ServingRow]:
+def _lifetime(
+    served: Sequence[ServedLine], target: float, trained_tokens: float, axes: Sequence[LifetimeAxis]
+) -> Iterator[ServingRow]:
     for one in served:
-        for axis in LIFETIME_AXES:
+        for axis in axes:
             for tokens in (trained_tokens * m for m in SERVED_PER_TRAINED):
                 best, lifetime_cost = one.lifetime(target, tokens, axis)
                 choice = ModelChoice("lifetime", served_tokens=tokens, axis=axis)
@@ -193,8 +199,10 @@ def _intervals(served: ServedLine, draws: TrainedDraws | None) -> ModelIntervals
     """None where there are no draws or too many of them never reach the loss."""
     if draws is None or len(draws.params) < REACHING_SHARE * (len(draws.params) + draws.unreached):
         return None
-    prices = [served.price(name, draws.params) for name in ("decode_flops_per_token", "decode_seconds")]
-    return ModelIntervals(*(_interval(values) for values in (draws.params, draws.tokens, draws.flops, *prices)))
+    flops, seconds = (served.price(name, draws.params) for name in ("decode_flops_per_token", "decode_seconds"))
+    timed = served.timed(float(np.median(draws.params)))
+    params, tokens, compute, arithmetic = map(_interval, (draws.params, draws.tokens, draws.flops, flops))
+    return ModelIntervals(params, tokens, compute, arithmetic, _interval(seconds) if timed else None)
 
 
 def _interval(values: FloatArray) -> Interval:
@@ -202,10 +210,12 @@ def _interval(values: FloatArray) -> Interval:
     return float(low), float(high)
 
 
-def _break_even(reference: LineLaw, served: Sequence[ServedLine], target: float) -> Iterator[BreakEven]:
+def _break_even(
+    reference: LineLaw, served: Sequence[ServedLine], target: float, axes: Sequence[LifetimeAxis]
+) -> Iterator[BreakEven]:
     for base in (s for s in served if s.line is reference):
         for other in (s for s in served if s.line is not reference and s.setting == base.setting):
-            for axis in LIFETIME_AXES:
+            for axis in axes:
                 a, b = base.life(target, axis), other.life(target, axis)
                 few = equal_loss.lifetime_cost(b, 1.0) < equal_loss.lifetime_cost(a, 1.0)
                 yield BreakEven(
@@ -235,7 +245,11 @@ def _place(row: ServingRow) -> tuple[ModelChoice, str, int, int]:
 def _ratios(model: ServedModel | None, against: ServedModel | None) -> Ratios:
     if model is None or against is None:
         return Ratios()
-    return Ratios(**{name: getattr(model.prices, name) / getattr(against.prices, name) for name in RATIOS})
+    return Ratios(**{name: _ratio(getattr(model.prices, name), getattr(against.prices, name)) for name in RATIOS})
+
+
+def _ratio(price: float | None, against: float | None) -> float | None:
+    return None if price is None or against is None else price / against
 
 
 def _checks(rows: Sequence[ServingRow], own: dict[str, Trained | None], target: float) -> Iterator[Check]:
@@ -243,7 +257,8 @@ def _checks(rows: Sequence[ServingRow], own: dict[str, Trained | None], target: 
         if best is None:
             yield checks.LOSS_NOT_REACHED(f"{name} never reaches {target:.4g} nats by its law.")
     priced = [(row, row.model) for row in rows if row.model is not None]
-    if devices := _named(row.setting.device.name for row, _ in priced if not row.setting.calibrated):
+    timed = [row for row, model in priced if model.prices.decode_seconds is not None]
+    if devices := _named(row.setting.device.name for row in timed if not row.setting.calibrated):
         message = "not measured: its seconds rest on typical shares of the data sheet and have a range"
         yield checks.UNCALIBRATED(f"{devices}: {message} (scaling doctor --calibrate).")
     if devices := _named(row.setting.device.name for row, model in priced if not model.fits):

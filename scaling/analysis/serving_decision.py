@@ -29,6 +29,7 @@ from scaling.inference.cost import Form, Setting, forms
 from scaling.inference.curve import Curve, FloatArray
 from scaling.inference.decision import Candidate, Decision, Draws, PowerLaws, Row, decide, least_loss
 from scaling.inference.served import TIMED_FROM, ServedLine
+from scaling.laws.forms import Form as LawForm
 from scaling.laws.joint_comparison import JointComparison
 from scaling.laws.line_frontiers import LineTerms, line_terms
 from scaling.sweeps.counting import count
@@ -64,26 +65,39 @@ class StudyDecision:
         return row.train_cost + scale * low, row.train_cost + scale * high
 
 
+@dataclass(frozen=True, eq=False)
 class _FormLaws:
-    """The fit of a single line and its draws, in any form: tokens by bisection."""
+    """The fit of a single line and its draws, in any form: columns [k, 1] of its parameters; tokens by bisection."""
 
-    def __init__(self, line: Line) -> None:
-        assert line.law is not None
-        fit, drawn = line.law.fit, line.law.draws
-        own = {name: np.array([[value]]) for name, value in fit.parameters.items()}
-        if drawn is not None and len(drawn.vectors):
-            own = {name: np.concatenate([value, drawn.parameters[name][:, None]]) for name, value in own.items()}
-        parameters: JsonObject = dict(own)  # columns of draws where a form expects numbers
-        self._form, self._parameters = fit.form, parameters
-        self.count = len(next(iter(own.values())))
+    form: LawForm
+    parameters: JsonObject
+
+    @property
+    def count(self) -> int:
+        """k."""
+        return len(next(iter(self.parameters.values())))
+
+    @property
+    def fit(self) -> _FormLaws:
+        """The fit alone."""
+        return _FormLaws(self.form, {name: column[:1] for name, column in self.parameters.items()})
 
     def loss(self, params: FloatArray, tokens: FloatArray) -> FloatArray:
         """Nats per token [k, m]."""
-        return np.asarray(self._form.loss(self._parameters, params, tokens))
+        return np.asarray(self.form.loss(self.parameters, params, tokens))
 
     def tokens_to_reach(self, target: float, params: FloatArray) -> FloatArray:
         """D(N, ℓ) [k, m]."""
         return equal_loss.tokens_to_reach(self.loss, target, params)
+
+
+def _own_laws(line: Line) -> _FormLaws:
+    assert line.law is not None
+    fit, drawn = line.law.fit, line.law.draws
+    columns = {name: np.array([[value]]) for name, value in fit.parameters.items()}
+    if drawn is not None and len(drawn.vectors):
+        columns = {name: np.concatenate([value, drawn.parameters[name][:, None]]) for name, value in columns.items()}
+    return _FormLaws(fit.form, dict(columns))
 
 
 @lru_cache(maxsize=4)
@@ -125,7 +139,7 @@ def _laws(study: Study) -> tuple[dict[str, Draws], dict[str, str]]:
             raise FitError("nothing is priced at equal loss", got=f"{reference.name} has no law: {why}")
         why = str(joint) if isinstance(joint, FitError) else "too few budgets for a law of its own"
         others = {line.name: why for line in study.lines if line is not reference}
-        return {reference.name: _FormLaws(reference)}, others
+        return {reference.name: _own_laws(reference)}, others
     assert isinstance(joint, JointComparison)
     if reason := not_determined(next(one for one in joint.lines if one.model == "M3")):
         raise FitError("nothing is priced at equal loss", got=f"the joint law is not determined: {reason}")
@@ -232,8 +246,8 @@ def _refuse_unreachable(candidates: list[Candidate], target: float) -> None:
     base = candidates[0]
     if np.isfinite(base.cheapest(target)[0, 0]):
         return
-    far = np.full((base.laws.count, 1), base.sizes[1])
-    floor = float(base.laws.loss(far, np.full_like(far, 1e30))[0, 0])
+    far = np.full((1, 1), base.sizes[1])
+    floor = float(base.laws.fit.loss(far, np.full_like(far, 1e30))[0, 0])
     raise FitError(
         f"{base.line} never reaches this loss",
         where="serving",

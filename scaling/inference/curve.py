@@ -2,13 +2,15 @@
 
 A law is a function of N; a price needs a shape and ranks. Between two shapes of the ladder (at one rank ratio) every
 positive quantity is taken to be a power of N, that is, interpolated in log–log. Beyond the ends the power fitted to
-the whole ladder is used, and the row says that it is extrapolated.
+the whole ladder is used, and the row says that it is extrapolated. Where a quantity is no power of N (times, which are
+of launches in a small model and of bytes in a large one) it is taken along `longer` ladders, whose further shapes are
+made in the proportions of the last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
@@ -19,6 +21,7 @@ from scaling.run import Shape
 from scaling.sweeps.counting import count, forward_flops_per_token
 
 FloatArray = NDArray[np.float64]
+_WIDTH_STEP = 1.5  # from one further shape to the next
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,26 @@ class Curve:
         self.rungs = tuple(LadderModel(shape, ranks, float(n)) for n, (shape, ranks) in sorted(by_size.items()))
         self._log_sizes = np.log([rung.params for rung in self.rungs])
         self._training = cache(self._training_quantity)
+
+    def longer(self, reach: float) -> Curve:
+        """The ladder continued to `reach` times its largest N: its depth grows as along the ladder, its other
+        proportions and the share of each rank stay.
+        """
+        models = [(rung.shape, rung.ranks) for rung in self.rungs]
+        return Curve([*models, *self._further(reach * self.rungs[-1].params)], params=self.params)
+
+    def _further(self, largest: float) -> Iterator[tuple[Shape, Ranks]]:
+        last, widths = self.rungs[-1], np.log([rung.shape.width for rung in self.rungs])
+        depth = 0.0 if np.ptp(widths) == 0 else np.polyfit(widths, np.log([r.shape.layers for r in self.rungs]), 1)[0]
+        shape, ranks, scale, step = last.shape, last.ranks, 1.0, 2 * last.shape.heads
+        while count(shape, ranks).column(self.params) < largest:
+            scale *= _WIDTH_STEP
+            width = max(1, round(scale * last.shape.width / step)) * step
+            true = width / last.shape.width
+            layers = max(1, round(last.shape.layers * true ** np.clip(depth, 0.0, 1.0)))
+            shape = replace(last.shape, layers=layers, width=width, ff_width=round(last.shape.ff_width * true))
+            ranks = None if last.ranks is None else {k: max(1, round(r * true)) for k, r in last.ranks.items()}
+            yield shape, ranks
 
     def quantity(self, of: Callable[[Shape, Ranks], float]) -> Callable[[ArrayLike], FloatArray]:
         """A positive quantity of a model as a function of sizes N."""

@@ -47,6 +47,11 @@ class Draws(Protocol):
         """k."""
         ...
 
+    @property
+    def fit(self) -> Draws:
+        """Row 0 alone."""
+        ...
+
     def loss(self, params: FloatArray, tokens: FloatArray) -> FloatArray:
         """Nats per token [k, m] at N and D."""
         ...
@@ -70,6 +75,11 @@ class PowerLaws:
     def count(self) -> int:
         """Laws."""
         return len(self.floor)
+
+    @property
+    def fit(self) -> PowerLaws:
+        """The first law alone."""
+        return PowerLaws(*(column[:1] for column in (self.floor, self.log_a, self.alpha, self.log_b, self.beta)))
 
     def loss(self, params: FloatArray, tokens: FloatArray) -> FloatArray:
         """Nats per token."""
@@ -105,6 +115,11 @@ class Candidate:
     serve_cost: PerSize
     sizes: Ends
 
+    @property
+    def name(self) -> str:
+        """Line and form."""
+        return served_name(self.line, self.form)
+
     def grid(self, points: int = _GRID) -> FloatArray:
         """Sizes [k, m], even in log."""
         return np.tile(np.geomspace(*self.sizes, points), (self.laws.count, 1))
@@ -122,6 +137,18 @@ class Candidate:
     def lifetime(self, target: float, served: float) -> FloatArray:
         """The N [k, 1] for which training and serving together are cheapest."""
         return minimise(lambda n: self.total(target, served, n), self.grid())
+
+    def lives(self, losses: FloatArray, served: FloatArray, points: int) -> tuple[FloatArray, FloatArray]:
+        """Least total cost of the fit, and its N, over losses [l] and served tokens [t]: two [l, t]."""
+        sizes = np.geomspace(*self.sizes, points)
+        train, serve = self.train_cost(sizes), self.serve_cost(sizes)
+        costs, params = np.empty((len(losses), len(served))), np.empty((len(losses), len(served)))
+        for row, target in enumerate(losses):
+            spent = train * self.laws.fit.tokens_to_reach(float(target), sizes[None])[0]
+            total = spent + np.multiply.outer(served, serve)
+            best = total.argmin(axis=1)
+            costs[row], params[row] = total[np.arange(len(served)), best], sizes[best]
+        return costs, params
 
     def smallest(self, target: float, budget: FloatArray, cheapest: FloatArray) -> FloatArray:
         """The least N [k, 1] that reaches `target` with `budget` [k, 1] FLOPs, below the cheapest to train."""
@@ -159,6 +186,11 @@ class Row:
     ratio_interval: Ends | None
     serve_ratio: float | None
     serve_ratio_interval: Ends | None
+
+    @property
+    def name(self) -> str:
+        """Line and form."""
+        return served_name(self.line, self.form)
 
     @property
     def total_cost(self) -> float | None:
@@ -327,6 +359,10 @@ class Decision:
     def _base_life(self) -> FloatArray:
         return self.life(self.base, self.served_grid)
 
+    def life_of(self, row: Row) -> FloatArray:
+        """Total cost [T] of a row's candidate along `served_grid`, by the fit."""
+        return np.asarray(self.life(self._candidate(row), self.served_grid)[0])
+
     def ratio_along(self, row: Row) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Total cost of a row's candidate over the reference's along `served_grid` [T]: value, low, high."""
         with np.errstate(invalid="ignore"):
@@ -434,8 +470,7 @@ class Decision:
                 over = candidate.train_flops(np.exp(middle)) * tokens > compute
                 low, high = np.where(over, low, middle), np.where(over, middle, high)
             params = np.exp(low) if multiple > 1 else best
-            rows = np.repeat(params, candidate.laws.count, axis=0)
-            loss = float(candidate.laws.loss(rows, np.full_like(rows, tokens))[0, 0])
+            loss = float(candidate.laws.fit.loss(params, np.full_like(params, tokens))[0, 0])
             yield OverTraining(
                 candidate.line,
                 candidate.form,
@@ -454,6 +489,11 @@ class Decision:
         return laws.loss(best, budget / flops(best))
 
 
+def served_name(line: str, form: Form) -> str:
+    """A line and how it is served, where there are two ways."""
+    return line if form == "dense" else f"{line} {form}"
+
+
 def decide(candidates: Sequence[Candidate], reference: str, *, target_loss: float, served_tokens: float) -> Decision:
     """The decision among `candidates`, the reference's own form first among its rows.
 
@@ -469,8 +509,8 @@ def decide(candidates: Sequence[Candidate], reference: str, *, target_loss: floa
 
 def least_loss(candidate: Candidate, compute: float) -> float:
     """Nats per token that the fit of a candidate reaches with `compute` training FLOPs."""
-    laws, flops = candidate.laws, candidate.train_flops
-    best = minimise(lambda n: laws.loss(n, compute / flops(n)), candidate.grid())
+    laws, flops = candidate.laws.fit, candidate.train_flops
+    best = minimise(lambda n: laws.loss(n, compute / flops(n)), candidate.grid()[:1])
     return float(laws.loss(best, compute / flops(best))[0, 0])
 
 

@@ -28,7 +28,7 @@ Life = tuple[FloatArray, FloatArray]  # at every size: cost of training to the l
 
 GRID = 400
 GRID_OF_DRAWS = 120
-ZOOMS, ZOOM_POINTS = 2, 33  # each refines the grid 16-fold: nodes 2e-4 apart in log N, then a parabola through three
+ZOOMS, ZOOM_POINTS = 3, 33  # each refines the grid 16-fold: nodes 1e-5 apart in log N, then a parabola through three
 BISECTIONS = 40  # of an interval of 90 in log: to 1e-10
 BELOW, ABOVE = 1e-2, 1e6  # sizes that are looked at, relative to the ladder's smallest and largest
 MOST_SERVED = 1e30

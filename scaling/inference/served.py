@@ -74,8 +74,10 @@ class ServedLine:
 
     def __init__(self, line: LineLaw, form: Form, setting: Setting) -> None:
         self.line, self.form, self.setting = line, form, setting
-        self._rungs = [cost(rung.shape, rung.ranks, setting, form) for rung in line.curve.rungs]
-        self._prices = {name: line.curve.through([getattr(rung, name) for rung in self._rungs]) for name in PRICES}
+        longer = line.curve.longer(equal_loss.ABOVE)
+        costs = [cost(rung.shape, rung.ranks, setting, form) for rung in longer.rungs]
+        self._prices = {name: longer.through([getattr(one, name) for one in costs]) for name in PRICES}
+        self._rungs = costs[: len(line.curve.rungs)]
         self._width = line.curve.quantity(lambda shape, _: shape.width)
 
     @property

@@ -139,9 +139,8 @@ def compare(lines: Sequence[LineLaw], *, target_loss: float, settings: Sequence[
         reached = [line for line in lines if own[line.name]]
         priced = [s for s in served if own[s.line.name]]
         rows += _equal_budget(reached, priced, target_loss, max(t.flops for t in trained))
-        axes = [
-            axis for axis in LIFETIME_AXES if axis == "flops" or any(s.timed(own[s.line.name].params) for s in priced)
-        ]
+        timed = any(_timed(one, own[one.line.name]) for one in priced)
+        axes = LIFETIME_AXES if timed else LIFETIME_AXES[:1]
         rows += _lifetime(priced, target_loss, max(t.tokens for t in trained), axes)
         points = list(_break_even(lines[0], priced, target_loss, axes))
     checks = tuple(_checks(rows, own, target_loss))
@@ -188,6 +187,10 @@ def _rows(
     for one in served:
         if one.line is line:
             yield replace(_row(one, best, choice), intervals=_intervals(one, draws))
+
+
+def _timed(served: ServedLine, trained: Trained | None) -> bool:
+    return trained is not None and served.timed(trained.params)
 
 
 def _row(served: ServedLine, trained: Trained | None, choice: ModelChoice) -> ServingRow:

@@ -70,16 +70,15 @@ def _where(made: StudyDecision) -> str:
 
 
 def _model(row: Row) -> str:
-    form = f" {row.form}" if row.rank_ratio is not None else ""
-    return f"{row.line}{form} with N = {format_number(row.params or 0.0)} on {format_number(row.tokens or 0.0)} tokens"
+    return f"{row.name} with N = {format_number(row.params or 0.0)} on {format_number(row.tokens or 0.0)} tokens"
 
 
 def _compared(made: StudyDecision, row: Row) -> str:
     at = next((point for point in made.decision.break_even if point.line == row.line), None)
     if row.ratio is None or row.ratio_interval is None:
-        return f"{row.line} {row.form} is not determined: too few draws of the law reach this loss"
+        return f"{row.name} is not determined: too few draws of the law reach this loss"
     low, high = row.ratio_interval
-    told = f"{row.line} {row.form} {row.ratio:.2f} × [{low:.2f}, {high:.2f}]: {row.word}"
+    told = f"{row.name} {row.ratio:.2f} × [{low:.2f}, {high:.2f}]: {row.word}"
     return told if at is None else f"{told}; {_below(at)}"
 
 

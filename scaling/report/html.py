@@ -24,6 +24,7 @@ from scaling.files import write_atomic
 from scaling.laws.comparison import AXES
 from scaling.quantity import format_duration, format_number
 from scaling.report.attempts import Attempts, Failure
+from scaling.report.decision_tables import decision_sentences, made_decision
 from scaling.report.figures import FIGURES
 from scaling.report.figures.rendering import render, write_figure
 from scaling.report.figures.study_figure import StudyFigure
@@ -43,6 +44,7 @@ _PARAMS = {
     "params_matmul": " (the matrices a token is multiplied by, the output head included; no embedding table, no norms)",
 }
 _RUN_TABLES = ("cells", "dropped")
+_SERVING_TABLES = ("serving_decision", "break_even", "rank_choice", "over_training", "serving")
 PAGE_ROWS = 1_000  # of one table that the page shows: a page of 20,000 rows takes a browser seconds (assumption)
 
 
@@ -125,6 +127,7 @@ def write_page(study: Study, folder: Path, context: Context) -> WrittenReport:
     tables = _written_tables(study, folder / "tables", attempts)
     drawings = _drawings(study, folder / "figures", attempts)
     priced = attempts.make("checks of serving", partial(_serving_checks, study)) or []
+    decided = attempts.make("the serving decision", partial(_decided, study)) or []
     missing = _missing_tables(study, context)
     for table in missing:
         table.write(folder / "tables")
@@ -137,7 +140,9 @@ def write_page(study: Study, folder: Path, context: Context) -> WrittenReport:
         figures=drawings,
         failures=attempts.failures,
         checks=_checks(study, context, priced),
-        tables=[table for table in tables if table.name not in _RUN_TABLES],
+        decided=decided,
+        tables=[table for table in tables if table.name not in (*_RUN_TABLES, *_SERVING_TABLES)],
+        serving_tables=[table for table in tables if table.name in _SERVING_TABLES],
         run_tables=[*(t for t in tables if t.name == "cells"), *missing],
         page_rows=PAGE_ROWS,
         method=_method(study),
@@ -157,8 +162,14 @@ def _checks(study: Study, context: Context, priced: Sequence[Check]) -> list[Che
 
 
 def _serving_checks(study: Study) -> list[Check]:
-    priced = serving(study)
-    return [*priced.checks, *(check for comparison in priced.comparisons for check in comparison.checks)]
+    priced, made = serving(study), made_decision(study)
+    own = [check for comparison in priced.comparisons for check in comparison.checks]
+    return [*priced.checks, *own, *([] if made is None else made.checks)]
+
+
+def _decided(study: Study) -> list[str]:
+    made = made_decision(study)
+    return [] if made is None else decision_sentences(made)
 
 
 def _written_tables(study: Study, folder: Path, attempts: Attempts) -> list[Table]:

@@ -65,3 +65,15 @@ def test_equal_sizes_and_a_single_shape():
     assert [rung.shape for rung in curve.rungs] == [one]
     size = curve.rungs[0].params
     assert curve.quantity(lambda *_: 5.0)([size, 2 * size]) == pytest.approx([5, 10])
+
+
+def test_a_longer_ladder_keeps_its_shapes_and_the_proportions_of_the_last():
+    curve = low_rank()
+    longer = curve.longer(100.0)
+    assert longer.rungs[: len(curve.rungs)] == curve.rungs
+    last, end = curve.rungs[-1], longer.rungs[-1]
+    assert 100 <= end.params / last.params < 1000
+    assert end.shape.ff_width / end.shape.width == pytest.approx(last.shape.ff_width / last.shape.width, rel=0.01)
+    assert end.ranks["q"] / end.shape.width == pytest.approx(last.ranks["q"] / last.shape.width, rel=0.05)
+    assert end.shape.layers > last.shape.layers
+    assert all(rung.shape.width % (2 * rung.shape.heads) == 0 for rung in longer.rungs[len(curve.rungs) :])

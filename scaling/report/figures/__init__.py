@@ -16,6 +16,19 @@ from scaling.report.figures.isoflop import ISOFLOP
 from scaling.report.figures.optima import OPTIMA
 from scaling.report.figures.rates import RATES
 from scaling.report.figures.serving import SERVING
+from scaling.report.figures.serving_choice import CHEAPEST_MAP, MEMORY
+from scaling.report.figures.serving_costs import COST_RATIOS, LIVES
 from scaling.report.figures.study_figure import StudyFigure
 
-FIGURES: tuple[StudyFigure[Any], ...] = (DIFFERENCE, ISOFLOP, OPTIMA, FRONTIER, RATES, SERVING)
+FIGURES: tuple[StudyFigure[Any], ...] = (
+    DIFFERENCE,
+    ISOFLOP,
+    OPTIMA,
+    FRONTIER,
+    RATES,
+    SERVING,
+    COST_RATIOS,
+    LIVES,
+    CHEAPEST_MAP,
+    MEMORY,
+)

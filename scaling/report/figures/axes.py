@@ -54,7 +54,14 @@ def end_labels(ax: Axes, ends: Sequence[tuple[int, str, float, float]]) -> None:
     heights = spread([into(y) for *_, y in ends], (high - low) * 0.065)
     for (order, name, x, _), y in zip(ends, map(back, heights), strict=True):
         ax.annotate(
-            name, (x, y), xytext=(7, 0), textcoords="offset points", va="center", color=colour(order), fontsize=8
+            name,
+            (x, y),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour(order),
+            fontsize=8,
+            annotation_clip=False,
         )
 
 

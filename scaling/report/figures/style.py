@@ -62,6 +62,8 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
+    "hatch.color": SOFT,
+    "hatch.linewidth": 0.7,
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
 }

@@ -85,6 +85,40 @@ def test_a_table_with_families_is_compared_and_reported(two_lines: Path, capsys)
     assert (two_lines.parent / "two_report" / "report.html").is_file()
 
 
+def test_compare_says_what_to_serve(two_lines: Path, capsys) -> None:
+    """A table without shapes: 6·N and 2·N FLOPs, and it says so."""
+    ask = ["compare", str(two_lines), "--served", "1T", "--batch", "32", "--context", "4k", "--bootstrap", "100"]
+    serving = document([*ask, "--json"], capsys)["serving"]
+    assert serving["decision"].startswith("Serving 1T tokens at loss 2.")
+    assert {row["unit"] for row in serving["rows"]} == {"flops"}
+    (row,) = [row for row in serving["rows"] if (row["line"], row["choice"]) == ("b", "lifetime")]
+    low, high = row["ratio_interval"]
+    assert 1.0 < low < row["ratio"] < high
+    assert (row["same"], row["verdict"]) == (False, "dearer")
+    assert row["total_cost"] == pytest.approx(row["train_cost"] + row["serve_cost"])
+    assert main(ask) == 0
+    told = capsys.readouterr().out
+    assert serving["decision"] in told
+    assert "6·N FLOPs train a token, 2·N serve one" in told
+    assert "nan" not in told
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "words"),
+    [
+        (1, ["--served", "1T", "--loss", "1.0"], "the irreducible loss of its law"),
+        (1, ["--served", "1T", "--device", "tpu"], "h100"),
+        (2, ["--served", "1T", "--loss", "2.5", "--compute", "1e20"], "not both"),
+        (2, ["--device", "h100"], "--served 1T"),
+        (2, ["--served", "many"], "many"),
+        (2, ["--served", "1T", "--precision", "fp8"], "int8"),
+    ],
+)
+def test_a_bad_serving_question_says_what_is_allowed(two_lines: Path, code, options, words, capsys) -> None:
+    assert main(["compare", str(two_lines), "--bootstrap", "50", *options]) == code
+    assert words in capsys.readouterr().err
+
+
 def test_a_report_of_a_table_says_how_it_was_read(two_lines: Path, capsys) -> None:
     table = two_lines.with_name("mine.csv")
     table.write_text(two_lines.read_text().replace("params,tokens,loss", "N,tokens,val_loss") + "1e9,1e10,nan,a,1e18\n")

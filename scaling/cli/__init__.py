@@ -33,7 +33,7 @@ STATES |= IN_ITS_PLACE | {errno.ENAMETOOLONG}
 VERBS = (
     *("plan", "launch", "work", "status", "show", "logs", "list", "cancel"),
     *("collect", "fit", "predict", "compare", "report", "import", "laws"),
-    *("init", "next", "export", "evaluate", "doctor"),
+    *("init", "next", "export", "generate", "evaluate", "doctor"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,22 +12,25 @@ import click
 
 from scaling.cli._fit_options import FitOptions, fit_options
 from scaling.cli._options import json_option, root_option, table_argument
-from scaling.cli._screen import print_json, print_table
+from scaling.cli._screen import print_json, print_table, say
 from scaling.cli._serving_options import ServingOptions, serving_options
 from scaling.cli._studies import studies_of, tables_json
 from scaling.packages import require_torch
-from scaling.quantity import format_number
+from scaling.quantity import format_duration, format_number
 
 if TYPE_CHECKING:
     from scaling.analysis.study import Study
+    from scaling.inference.curve import LadderModel
     from scaling.inference.measure import MeasuredCost
 
+TIMED = ((1, 1024), (1, 8192), (8, 1024), (64, 1024))  # batch and context: prefill of the context, then decoding
+_LONGEST = 60.0  # seconds of one case (assumption: what a person waits for)
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+(e[+-]?[0-9]+)?")
 
 
 @click.command()
 @table_argument
-@click.option("--measure", is_flag=True, help="Also time the largest model of every line here, factorized and merged.")
+@click.option("--measure", is_flag=True, help="Also time the chosen models here, factorized and merged.")
 @serving_options
 @fit_options
 @root_option
@@ -59,20 +63,19 @@ def compare(
     click.echo(compare_text(study) if serving == ServingOptions() else decision_text(study))
     if rows:
         click.echo()
-        header = ("line", "form", "batch", "N", "predicted", "measured", "tokens/s")
-        shown = (
-            (
-                line,
-                row.predicted.form,
-                row.predicted.batch,
-                format_number(row.predicted.params),
-                f"{row.predicted.decode_seconds * 1e3:.2f} ms",
-                f"{row.decode_seconds * 1e3:.2f} ms",
-                format_number(row.tokens_per_second),
-            )
-            for line, row in rows
-        )
-        print_table(header, shown, title="One decode step of the largest model of each line, on this machine", left=2)
+        print_table(_MEASURED, map(_measured_row, rows), title="Predicted and measured on this machine", left=3)
+
+
+_MEASURED = ("line", "N", "form", "batch", "context", "prefill", "measured", "a decode step", "measured", "tokens/s")
+
+
+def _measured_row(named: tuple[str, MeasuredCost]) -> tuple[object, ...]:
+    line, row = named
+    predicted = row.predicted
+    times = (predicted.prefill_seconds, row.prefill_seconds, predicted.decode_seconds, row.decode_seconds)
+    shown = (f"{seconds * 1e3:.3g} ms" for seconds in times)
+    where = (line, format_number(predicted.params), predicted.form, predicted.batch, f"{predicted.context:,}")
+    return *where, *shown, format_number(row.tokens_per_second)
 
 
 def _loss_to_serve(options: FitOptions, serving: ServingOptions) -> tuple[FitOptions, ServingOptions]:
@@ -88,19 +91,35 @@ def _loss_to_serve(options: FitOptions, serving: ServingOptions) -> tuple[FitOpt
 
 
 def measured_rows(study: Study) -> list[tuple[str, MeasuredCost]]:
-    """Each line's name with the times of its largest model on this machine's CPU, beside the calibrated prediction."""
-    from scaling.analysis.serving import BATCHES, context_of
+    """Each line's name with the times of its model on this machine, beside the calibrated prediction.
+
+    The models are those of the serving decision where one is asked for, as the nearest real shape, else the largest of
+    every line. What would take over a minute is left out and named.
+    """
     from scaling.hardware import find_device
-    from scaling.inference.cost import Setting
-    from scaling.inference.measure import calibrate, measure
+    from scaling.inference.cost import Setting, cost, forms
+    from scaling.inference.measure import ROUNDS, calibrate, measure
 
     device = calibrate(find_device("cpu"))
-    result = []
-    for line in study.lines:
-        if line.curve is None:
-            continue
-        model = line.curve.rungs[-1]
-        for batch in BATCHES:
-            setting = Setting(device, batch=batch, context=context_of(study), precision="float32")
-            result += [(line.name, row) for row in measure(model.shape, model.ranks, setting)]
-    return result
+    timed: list[tuple[str, LadderModel, Setting]] = []
+    for (line, model), (batch, context) in itertools.product(_chosen(study), TIMED):
+        setting = Setting(device, batch=batch, context=context, precision="float32")
+        costs = [cost(model.shape, model.ranks, setting, form) for form in forms(model.ranks)]
+        seconds = (ROUNDS + 1) * sum(one.prefill_seconds for one in costs)
+        if seconds > _LONGEST:
+            case = f"{line} at batch {batch}, {context:,} tokens"
+            say(f"not timed: {case}: about {format_duration(seconds)} on {device.name}")
+        else:
+            timed.append((line, model, setting))
+    say(f"timing {len(timed)} cases on {device.name}")
+    return [(line, row) for line, model, at in timed for row in measure(model.shape, model.ranks, at)]
+
+
+def _chosen(study: Study) -> list[tuple[str, LadderModel]]:
+    from scaling.report.decision_tables import made_decision
+
+    made = made_decision(study)
+    if made is None:
+        return [(line.name, line.curve.rungs[-1]) for line in study.lines if line.curve is not None]
+    rows = [(row.line, made.served.get((row.line, row.form)), row.params) for row in made.decision.best]
+    return [(line, served.line.curve.nearest(params)) for line, served, params in rows if served and params]

@@ -39,6 +39,7 @@ class Tokenizer:
     separator: int
     definition: str | None  # bpe, hf: the whole tokenizer as JSON; None where the name is enough
     _encode: Callable[[Sequence[str]], Iterable[Sequence[int] | NDArray[np.uint8]]] = field(repr=False)
+    _decode: Callable[[Sequence[int]], str] = field(repr=False)
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
@@ -51,12 +52,58 @@ class Tokenizer:
         """The ids of one text, without a separator."""
         return next(iter(self.encode_batch([text])))
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; bytes that are no UTF-8 become the replacement character."""
+        return self._decode(ids)
+
     def encode_batch(self, texts: Sequence[str]) -> Iterator[NDArray[np.unsignedinteger]]:
         """The ids of each text, without separators; the published and trained ones use several threads."""
         import numpy as np
 
         for ids in self._encode(texts):
             yield np.asarray(ids, dtype=self.dtype)
+
+
+def saved_tokenizer(name: str, folder: Path) -> Tokenizer:
+    """The tokenizer `name` as the prepared data in `folder` was made with; nothing is trained or fetched.
+
+    Raises:
+        DataError: an unknown name, a missing optional package, or a folder without its definition.
+    """
+    if name == "bytes" or name.startswith("tiktoken:"):
+        return load_tokenizer(name)
+    import tokenizers
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise DataError(
+            f"the prepared data has no tokenizer {name}", where=str(file), hint="scaling launch prepares it"
+        )
+    model = tokenizers.Tokenizer.from_file(os.fspath(file))
+    return _from_model(name, model, model.get_vocab_size(with_added_tokens=True))
+
+
+def definition_of(tokenizer: Tokenizer) -> str | None:
+    """The whole tokenizer as the JSON of the `tokenizers` package; None for `tiktoken:`, whose name is enough."""
+    if tokenizer.name != "bytes":
+        return tokenizer.definition
+    from tokenizers import Tokenizer as Model
+    from tokenizers import decoders, models, pre_tokenizers
+
+    model = Model(models.BPE(vocab=_byte_alphabet(), merges=[]))
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    model.decoder = decoders.ByteLevel()
+    definition: str = model.to_str()
+    return definition
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Printable character -> byte: the byte alphabet of GPT-2. A byte that is no printable Latin-1 character is
+    written as the next character from 256 on.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
 def vocab_size(name: str, *, root: Path = Path()) -> int:
@@ -93,7 +140,7 @@ def load_tokenizer(
     """
     kind, _, rest = name.partition(":")
     if name == "bytes":
-        return Tokenizer(name, 256, BYTE_SEPARATOR, None, _bytes)
+        return Tokenizer(name, 256, BYTE_SEPARATOR, None, _bytes, _text_of_bytes)
     if kind == "bpe":
         return _bpe(name, _bpe_size(name, rest), cache, documents)
     if kind == "hf" and rest:
@@ -113,6 +160,10 @@ def _bytes(texts: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
     import numpy as np
 
     return (np.frombuffer(text.encode(), np.uint8) for text in texts)
+
+
+def _text_of_bytes(ids: Sequence[int]) -> str:
+    return bytes(ids).decode("utf-8", errors="replace")
 
 
 def _bpe(name: str, size: int, cache: Path | None, documents: Callable[[], Iterable[str]] | None) -> Tokenizer:
@@ -174,7 +225,11 @@ def _from_model(name: str, model: tokenizers.Tokenizer, size: int) -> Tokenizer:
     def encode(texts: Sequence[str]) -> Iterator[Sequence[int]]:
         return (e.ids for e in model.encode_batch_fast(list(texts), add_special_tokens=False))
 
-    return Tokenizer(name, size, separator, model.to_str(), encode)
+    def decode(ids: Sequence[int]) -> str:
+        text: str = model.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    return Tokenizer(name, size, separator, model.to_str(), encode, decode)
 
 
 def _hugging_face(name: str, source: str, root: Path) -> Tokenizer:
@@ -207,4 +262,4 @@ def _tiktoken(name: str, source: str) -> Tokenizer:
         names = ", ".join(tiktoken.list_encoding_names())
         raise DataError("unknown tiktoken vocabulary", where="data.tokenizer", got=source, allowed=names)
     encoding = tiktoken.get_encoding(source)
-    return Tokenizer(name, encoding.n_vocab, encoding.eot_token, None, encoding.encode_ordinary_batch)
+    return Tokenizer(name, encoding.n_vocab, encoding.eot_token, None, encoding.encode_ordinary_batch, encoding.decode)

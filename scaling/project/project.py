@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scaling.project.proposing import Proposal
     from scaling.project.run_history import RunHistory
     from scaling.project.sweep_status import SweepStatus
-    from scaling.project.weights import Evaluation
+    from scaling.project.weights import Evaluation, Generated
     from scaling.report.html import WrittenReport
     from scaling.rows import RunRow
     from scaling.sweeps.price import Priced
@@ -196,10 +196,25 @@ class Project(OpenSweep):
         return imported
 
     def export(self, run: str, out: Path | str) -> str:
-        """Write the model of a finished run as a Hugging Face folder; the run's id. Raises TrainingError."""
+        """Write the model of a finished run as a Hugging Face folder, with tokenizer and model card; the run's id.
+
+        Raises TrainingError.
+        """
         from scaling.project.weights import export_run
 
         return export_run(self, run, Path(out))
+
+    def generate(self, run: str, prompt: str, tokens: int = 64) -> Generated:
+        """What a finished run writes after `prompt`, its most likely tokens one by one.
+
+        Args:
+            run: an id or its beginning, or a label (`find`).
+            prompt: a text of at least one token.
+            tokens: new ones; with the prompt at most the sequence length of training.
+        """
+        from scaling.project.weights import generate_text
+
+        return generate_text(self, run, prompt, tokens)
 
     def evaluate(self, data: Path | str, name: str | None = None) -> Sequence[Evaluation]:
         """The loss of every finished run on one more validation set, kept for `collect`.

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scaling.errors import ScalingError
 from scaling.files import JsonObject
@@ -15,6 +16,9 @@ from scaling.results.restore import imported_from
 from scaling.results.store import Store
 from scaling.rows import PlanRow, SetLoss
 from scaling.run import DataRef
+
+if TYPE_CHECKING:
+    from scaling.data.tokenizer import Tokenizer
 
 WEIGHTS = "weights.safetensors"
 
@@ -36,13 +40,74 @@ class Evaluation:
 def export_run(opened: OpenSweep, run: str, out: Path) -> str:
     """Write the model of a finished run as a Hugging Face folder; the run's id. Raises ScalingError, TrainingError."""
     require_torch("scaling export")
+    from scaling.project.model_card import model_card
     from scaling.training.export import export
 
     launch = opened.current_launch()
     run_id = opened.find(launch, run).id
     store = Store(Path(launch.store))
-    export(store.run(run_id), weights=_weights(store, run_id), out=out)
+    weights = _weights(store, run_id)
+    tokenizer = _tokenizer(opened, store, run_id)
+    export(store.run(run_id), weights=weights, out=out, tokenizer=tokenizer, card=model_card(opened, launch, run_id))
     return run_id
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a run goes on to write after `prompt`, greedily."""
+
+    run: str
+    prompt: str
+    text: str
+    tokens: int
+
+    def to_json(self) -> JsonObject:
+        """The text as `scaling generate --json` gives it."""
+        return {"run": self.run, "prompt": self.prompt, "text": self.text, "tokens": self.tokens}
+
+
+def generate_text(opened: OpenSweep, run: str, prompt: str, tokens: int) -> Generated:
+    """The `tokens` most likely tokens after `prompt`, one by one, through a cache, as serving is timed.
+
+    Raises:
+        ScalingError: the run has no weights here, or the prompt is empty.
+        TrainingError: the text would be longer than the sequences the run was trained on.
+    """
+    require_torch("scaling generate")
+    import torch
+
+    from scaling.inference.generate import generate
+    from scaling.training.export import load_model
+
+    launch = opened.current_launch()
+    run_id = opened.find(launch, run).id
+    store = Store(Path(launch.store))
+    settings, weights = store.run(run_id), _weights(store, run_id)
+    tokenizer = _tokenizer(opened, store, run_id)
+    ids = tokenizer.encode(prompt).tolist()
+    if not ids:
+        what = "the prompt is empty, and a model needs a first token"
+        raise ScalingError(what, got=repr(prompt), allowed="a text", hint="--prompt 'def main('")
+    room = settings.sequence_length - len(ids)
+    if tokens > room:
+        raise ScalingError(
+            "the text would be longer than the sequences this run was trained on",
+            got=f"{len(ids)} tokens of prompt and {tokens} new ones",
+            allowed=f"{settings.sequence_length} together",
+            hint=f"--tokens {room}" if room > 0 else "a shorter prompt",
+        )
+    model = load_model(settings, weights, device=torch.device("cpu"))
+    written = generate(model, torch.tensor([ids]), tokens)[0, len(ids) :].tolist()
+    return Generated(run_id, prompt, tokenizer.decode(written), tokens)
+
+
+def _tokenizer(opened: OpenSweep, store: Store, run_id: str) -> Tokenizer:
+    """The tokenizer of the data that the run was trained on."""
+    from scaling.data.tokenizer import saved_tokenizer
+
+    result = store.result(run_id)
+    folder = store.path / "data" / (result.corpus_hash if result else "")
+    return saved_tokenizer(opened.sweep.data.tokenizer, folder)
 
 
 def evaluate_runs(opened: OpenSweep, data: Path, name: str | None) -> Sequence[Evaluation]:

@@ -1,8 +1,8 @@
 """A finished run as files that others can read, and its loss on further text.
 
 `export` writes the folder layout of Hugging Face: `config.json` and `model.safetensors` for `LlamaForCausalLM`, every
-structure merged into the dense matrix it applies. The tensors of a structured run lie beside it in
-`factors.safetensors`, with our names.
+structure merged into the dense matrix it applies, with the tokenizer for `AutoTokenizer` and a model card. The tensors
+of a structured run lie beside it in `factors.safetensors`, with our names.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scaling.data.batches import validation_windows
 from scaling.data.shards import TokenData
+from scaling.data.tokenizer import Tokenizer, definition_of
 from scaling.errors import TrainingError
 from scaling.files import JsonObject, replacing, to_json, write_atomic
 from scaling.parameterizations import parameterization_of
@@ -88,8 +89,15 @@ def evaluate(
     return {name: validate(model, some, device=place) for name, some in windows.items()}
 
 
-def export(run: Run, *, weights: Path, out: Path) -> None:
+def export(run: Run, *, weights: Path, out: Path, tokenizer: Tokenizer | None = None, card: str | None = None) -> None:
     """Write the model of a finished run to the folder `out`.
+
+    Args:
+        run: its settings.
+        weights: its `weights.safetensors`.
+        out: the folder.
+        tokenizer: written for `AutoTokenizer`, where it has a definition.
+        card: the text of README.md.
 
     Raises:
         TrainingError: the weights cannot be read, or no dense matrices apply the same maps.
@@ -101,6 +109,20 @@ def export(run: Run, *, weights: Path, out: Path) -> None:
     if parameterization_of(run.ranks).structured:
         write_atomic(out / "factors.safetensors", weights.read_bytes())
     write_atomic(out / "run.json", to_json(run.settings()))
+    if tokenizer is not None and (definition := definition_of(tokenizer)) is not None:
+        write_atomic(out / "tokenizer.json", definition)
+        write_atomic(out / "tokenizer_config.json", to_json(tokenizer_config(run)))
+    if card is not None:
+        write_atomic(out / "README.md", card)
+
+
+def tokenizer_config(run: Run) -> JsonObject:
+    """What `AutoTokenizer` needs beside tokenizer.json."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": run.sequence_length,
+        "clean_up_tokenization_spaces": False,
+    }
 
 
 def llama_config(run: Run) -> JsonObject:

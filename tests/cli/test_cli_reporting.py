@@ -282,10 +282,26 @@ def test_export_and_evaluate_use_the_kept_weights(launched, tmp_path: Path) -> N
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert (tmp_path / "model" / "model.safetensors").exists()
+    card = (tmp_path / "model" / "README.md").read_text()
+    for words in ("## Law", "python-stdlib", "training FLOPs", "Validation loss", "tokenizer bytes", run):
+        assert words in card
     (tmp_path / "more.txt").write_text("def f(x):\n    return x + 1\n" * 2000)
     found = launched.json("evaluate", SWEEP, "--data", str(tmp_path / "more.txt"))["evaluations"]
     assert len(found) == 26
     assert all(0 < one["loss"] < 6 for one in found)
+
+
+def test_a_run_writes_on_and_says_what_it_cannot(launched) -> None:
+    run = launched.json("status", SWEEP)["runs"][-1]["id"]
+    made = launched.json("generate", SWEEP, run, "--prompt", "def f(", "--tokens", "12")
+    assert (made["run"], made["prompt"], made["tokens"]) == (run, "def f(", 12)
+    assert 0 < len(made["text"]) <= 12
+    printed = launched("generate", SWEEP, run, "--prompt", "def f(", "--tokens", "12").stdout
+    assert printed == f"def f({made['text']}\n"
+    told = launched("generate", SWEEP, run, "--prompt", "def f(", "--tokens", "40", status=1).stderr
+    assert "32 together" in told
+    assert "--tokens 26" in told
+    assert "the prompt is empty" in launched("generate", SWEEP, run, "--prompt", "", status=1).stderr
 
 
 def test_next_proposes_a_sweep_that_plans(launched, tmp_path: Path) -> None:

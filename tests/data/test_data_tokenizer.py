@@ -9,7 +9,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.data.tokenizer import BPE_SEPARATOR, load_tokenizer, vocab_size
+from scaling.data.tokenizer import BPE_SEPARATOR, definition_of, load_tokenizer, saved_tokenizer, vocab_size
 from scaling.errors import DataError
 
 TEXTS = [f"the law number {i} holds for losses of {i * i} models and no others" for i in range(200)]
@@ -21,15 +21,11 @@ def bpe(tmp_path_factory):
     return load_tokenizer("bpe:300", cache=cache, documents=lambda: TEXTS), cache
 
 
-def decode(tokenizer, ids: np.ndarray) -> str:
-    return tokenizers.Tokenizer.from_str(tokenizer.definition).decode(ids.tolist(), skip_special_tokens=False)
-
-
 @given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=("Cs",))))
 def test_bytes_are_utf8_and_never_the_separator(text):
     tokenizer = load_tokenizer("bytes")
     ids = tokenizer.encode(text)
-    assert bytes(ids).decode() == text
+    assert tokenizer.decode(ids.tolist()) == text
     assert tokenizer.separator not in ids
     assert ids.dtype == np.uint8
 
@@ -38,7 +34,7 @@ def test_bytes_are_utf8_and_never_the_separator(text):
 def test_bpe_gives_back_any_text_and_never_the_separator(bpe, text):
     tokenizer, _ = bpe
     ids = tokenizer.encode(text)
-    assert decode(tokenizer, ids) == text
+    assert tokenizer.decode(ids.tolist()) == text
     assert tokenizer.separator not in ids
     assert ids.dtype == np.uint16
     assert (ids < tokenizer.vocab_size).all()
@@ -60,6 +56,24 @@ def test_bpe_is_trained_once_the_same_way_and_kept(bpe):
     assert other.read_bytes() == cache.read_bytes(), "a damaged one is trained again"
     with pytest.raises(DataError, match="has not been trained"):
         load_tokenizer("bpe:301", cache=cache.with_name("other.json"))
+
+
+def test_a_saved_tokenizer_is_the_one_of_the_data(bpe, tmp_path):
+    ours, _ = bpe
+    (tmp_path / "tokenizer.json").write_text(ours.definition)
+    again = saved_tokenizer("bpe:300", tmp_path)
+    assert again.encode(TEXTS[3]).tolist() == ours.encode(TEXTS[3]).tolist()
+    assert (again.vocab_size, again.separator) == (ours.vocab_size, ours.separator)
+    assert saved_tokenizer("bytes", tmp_path).vocab_size == 256
+    with pytest.raises(DataError, match="no tokenizer bpe:300"):
+        saved_tokenizer("bpe:300", tmp_path / "nothing")
+
+
+def test_the_definition_of_bytes_is_the_bytes():
+    model = tokenizers.Tokenizer.from_str(definition_of(load_tokenizer("bytes")))
+    text = "naïve 漢字 \x7f\x01 🙂"
+    assert model.encode(text).ids == list(text.encode())
+    assert model.get_vocab_size() == 256
 
 
 def test_sizes_are_known_without_a_text():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from scaling.data.tokenizer import load_tokenizer
 from scaling.errors import TrainingError
 from scaling.run import Run
 from scaling.training.export import evaluate, export, load_model
@@ -50,6 +51,22 @@ def test_transformers_gives_equal_logits(finished, tmp_path):
     tokens = torch.randint(0, 64, (2, 16))
     with torch.no_grad():
         torch.testing.assert_close(theirs(tokens).logits, ours(tokens), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["bytes", "bpe:300"])
+def test_auto_tokenizer_gives_our_ids(finished, name, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    run, _, weights = finished
+    words = [f"def f_{i}(x):\n    return x + {i}\n" for i in range(100)]
+    ours = load_tokenizer(name, documents=lambda: words)
+    export(run, weights=weights, out=tmp_path / "out", tokenizer=ours, card="# A model\n")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in ("def f(x):", "  naïve café – 漢字 🙂\n\ttab", "", "a\r\nb", "".join(chr(i) for i in range(1, 256))):
+        ids = theirs(text, add_special_tokens=False)["input_ids"]
+        assert ids == ours.encode(text).tolist()
+        assert theirs.decode(ids) == text == ours.decode(ids)
+    assert theirs.model_max_length == run.sequence_length
+    assert (tmp_path / "out" / "README.md").read_text() == "# A model\n"
 
 
 def test_evaluate_repeats_the_validation_of_the_run(finished, data):

@@ -12,13 +12,18 @@ from functools import lru_cache
 import numpy as np
 
 from scaling import checks
+from scaling.analysis.joint_lines import not_determined
 from scaling.analysis.lines import Line
 from scaling.analysis.study import Study
 from scaling.checks import Check
+from scaling.errors import FitError
 from scaling.files import JsonObject
 from scaling.inference import equal_loss
 from scaling.inference import serving_comparison as compare
 from scaling.inference.cost import Setting
+from scaling.inference.decision import PowerLaws
+from scaling.laws.joint_comparison import JointComparison
+from scaling.laws.line_frontiers import line_terms
 
 BATCHES = (1, 64)
 DRAWS = 200  # of the bootstrap, evenly taken
@@ -44,14 +49,15 @@ def serving(study: Study) -> Serving:
     if study.reference not in priced:
         return Serving((), tuple(checks))
     ordered = [study.reference, *(line for line in priced if line is not study.reference)]
-    lines = [_priced(line) for line in ordered]
+    lines = [_priced(study, line) for line in ordered]
     settings = [
         Setting(device, batch=batch, context=context_of(study))
         for device in study.settings.served_on
         for batch in BATCHES
     ]
+    served = compare.served_lines(lines, settings)
     results = [
-        compare.compare(lines, target_loss=target, settings=settings)
+        compare.compare(lines, served, target_loss=target)
         for target in compare.target_losses(lines, study.reference.budgets)
     ]
     return Serving(tuple(results), tuple(checks))
@@ -67,16 +73,46 @@ def _missing(line: Line) -> Check:
     return checks.NOT_PRICED(f"{line.name} is not in the comparison at equal loss: {reason}.")
 
 
-def _priced(line: Line) -> equal_loss.LineLaw:
-    frontier, curve = line.frontier, line.curve
+def _priced(study: Study, line: Line) -> equal_loss.LineLaw:
+    """The line under the joint law that compares it, else under its own."""
+    curve, frontier = line.curve, line.frontier
     assert frontier is not None
     assert curve is not None
     # No measured training speed: it is of the machine that trained, and the prices are of other devices too.
-    return equal_loss.LineLaw(line.name, frontier.fit.loss, curve, line.costs[line.axis], _draws(line))
+    flops = line.costs[line.axis]
+    if (laws := paired_laws(study, DRAWS)) is not None and line.name in laws:
+        fit, draws = laws[line.name].scalars(), laws[line.name].drawn()
+        sampled = equal_loss.LawDraws(draws.count, draws.loss, draws.tokens_to_reach) if draws.count else None
+        return equal_loss.LineLaw(line.name, fit.loss, curve, flops, sampled, inverse=fit.tokens_to_reach)
+    return equal_loss.LineLaw(line.name, frontier.fit.loss, curve, flops, _draws(line))
+
+
+def paired_laws(study: Study, count: int | None = None) -> dict[str, PowerLaws] | None:
+    """The laws of the lines under M3, row 0 the fit and paired draws below it; None where there is no such law.
+
+    Args:
+        study: of the lines.
+        count: draws, evenly taken; None: all.
+
+    Raises:
+        FitError: the joint law is not determined.
+    """
+    joint = study.joint
+    together = joint.models.get("M3") if isinstance(joint, JointComparison) else None
+    if not isinstance(joint, JointComparison) or together is None:
+        return None
+    if reason := not_determined(next(one for one in joint.lines if one.model == "M3")):
+        raise FitError("nothing is priced at equal loss", got=f"the joint law is not determined: {reason}")
+    vectors = together.draws.vectors
+    if count is not None and len(vectors) > count:
+        vectors = vectors[np.linspace(0, len(vectors) - 1, count).astype(int)]
+    rows = np.concatenate([together.fit.vector[None], vectors])
+    names = together.fit.layout.lines
+    return {name: PowerLaws(*(np.asarray(t)[:, None] for t in line_terms(together.fit, name, rows))) for name in names}
 
 
 def _draws(line: Line) -> equal_loss.LawDraws | None:
-    """Some of the bootstrap draws of the law, all at once."""
+    """Some of the draws of the line's own law, all at once."""
     if line.law is None or line.law.draws is None or not len(line.law.draws.vectors):
         return None
     drawn, form = line.law.draws.parameters, line.law.fit.form

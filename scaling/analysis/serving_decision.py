@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from scaling import checks
-from scaling.analysis.joint_lines import not_determined
 from scaling.analysis.lines import Line
+from scaling.analysis.serving import paired_laws
 from scaling.analysis.settings import ServingQuestion
 from scaling.analysis.study import Study
 from scaling.checks import Check
@@ -27,11 +27,9 @@ from scaling.hardware import find_device
 from scaling.inference import equal_loss
 from scaling.inference.cost import Form, Setting, forms
 from scaling.inference.curve import Curve, FloatArray
-from scaling.inference.decision import Candidate, Decision, Draws, PowerLaws, Row, decide, least_loss
+from scaling.inference.decision import Candidate, Decision, Draws, Row, decide, least_loss
 from scaling.inference.served import TIMED_FROM, ServedLine
 from scaling.laws.forms import Form as LawForm
-from scaling.laws.joint_comparison import JointComparison
-from scaling.laws.line_frontiers import LineTerms, line_terms
 from scaling.sweeps.counting import count
 
 Unit = Literal["usd", "device_seconds", "flops"]
@@ -132,27 +130,16 @@ def serving_decision(study: Study) -> StudyDecision:
 def _laws(study: Study) -> tuple[dict[str, Draws], dict[str, str]]:
     """Paired laws by line, the reference first, and why other lines have none."""
     reference, joint = study.reference, study.joint
-    together = joint.models.get("M3") if isinstance(joint, JointComparison) else None
-    if together is None:
+    paired = paired_laws(study)
+    if paired is None or reference.name not in paired:
         if reference.law is None or reference.undetermined:
             why = reference.undetermined or reference.refused
             raise FitError("nothing is priced at equal loss", got=f"{reference.name} has no law: {why}")
         why = str(joint) if isinstance(joint, FitError) else "too few budgets for a law of its own"
         others = {line.name: why for line in study.lines if line is not reference}
         return {reference.name: _own_laws(reference)}, others
-    assert isinstance(joint, JointComparison)
-    if reason := not_determined(next(one for one in joint.lines if one.model == "M3")):
-        raise FitError("nothing is priced at equal loss", got=f"the joint law is not determined: {reason}")
-    vectors = np.concatenate([together.fit.vector[None], together.draws.vectors])
-    laws: dict[str, Draws] = {
-        name: _columns(line_terms(together.fit, name, vectors)) for name in together.fit.layout.lines
-    }
-    missing = {line.name: "too few budgets for a law of its own" for line in study.lines if line.name not in laws}
-    return {reference.name: laws[reference.name]} | laws, missing
-
-
-def _columns(terms: LineTerms) -> PowerLaws:
-    return PowerLaws(*(np.asarray(term)[:, None] for term in terms))
+    missing = {line.name: "too few budgets for a law of its own" for line in study.lines if line.name not in paired}
+    return {reference.name: paired[reference.name], **paired}, missing
 
 
 def _candidates(

@@ -54,8 +54,9 @@ class Curve:
         self.rungs = tuple(LadderModel(shape, ranks, float(n)) for n, (shape, ranks) in sorted(by_size.items()))
         self._log_sizes = np.log([rung.params for rung in self.rungs])
         self._training = cache(self._training_quantity)
+        self.longer = cache(self._longer)
 
-    def longer(self, reach: float) -> Curve:
+    def _longer(self, reach: float) -> Curve:
         """The ladder continued to `reach` times its largest N: its depth grows as along the ladder, its other
         proportions and the share of each rank stay.
         """

@@ -79,7 +79,19 @@ class PowerLaws:
     @property
     def fit(self) -> PowerLaws:
         """The first law alone."""
-        return PowerLaws(*(column[:1] for column in (self.floor, self.log_a, self.alpha, self.log_b, self.beta)))
+        return PowerLaws(*(column[:1] for column in self._columns))
+
+    def drawn(self) -> PowerLaws:
+        """All but the first."""
+        return PowerLaws(*(column[1:] for column in self._columns))
+
+    def scalars(self) -> PowerLaws:
+        """The first law alone, for N and D of any shape."""
+        return PowerLaws(*(column[0, 0] for column in self._columns))
+
+    @property
+    def _columns(self) -> tuple[FloatArray, ...]:
+        return self.floor, self.log_a, self.alpha, self.log_b, self.beta
 
     def loss(self, params: FloatArray, tokens: FloatArray) -> FloatArray:
         """Nats per token."""

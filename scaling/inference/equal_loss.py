@@ -24,6 +24,7 @@ from scaling.inference.curve import Curve, FloatArray
 
 Loss = Callable[[FloatArray, FloatArray], FloatArray]
 PerSize = Callable[[FloatArray], FloatArray]
+Inverse = Callable[[float, FloatArray], FloatArray]
 Life = tuple[FloatArray, FloatArray]  # at every size: cost of training to the loss, cost of one served token
 
 GRID = 400
@@ -37,17 +38,26 @@ LOG_TOKENS = (0.0, 90.0)  # e^90 is 1e39 tokens: a model that needs more cannot 
 
 @dataclass(frozen=True)
 class LawDraws:
-    """`count` draws of a law at once: `loss` takes N and D of shape [count, m], row k for draw k."""
+    """`count` draws of a law at once: `loss` takes N and D of shape [count, m], row k for draw k.
+
+    `inverse` gives D(N, ℓ) of ℓ and N where there is a closed form.
+    """
 
     count: int
     loss: Loss
+    inverse: Inverse | None = None
+
+    def tokens(self, target: float, params: FloatArray) -> FloatArray:
+        """D(N, ℓ); inf where no amount of training is enough."""
+        return tokens_to_reach(self.loss, target, params) if self.inverse is None else self.inverse(target, params)
 
 
 @dataclass(frozen=True)
 class LineLaw:
     """One line of the comparison.
 
-    `loss` takes N and D of one shape, in the law's own N, and gives nats per token. `flops_per_token` is training FLOPs
+    `loss` takes N and D of one shape, in the law's own N, and gives nats per token; `inverse` gives D(N, ℓ) where there
+    is a closed form. `flops_per_token` is training FLOPs
     per token at N; `training_flops_per_second` the measured speed of training at N, None where it has to be assumed.
     """
 
@@ -57,6 +67,12 @@ class LineLaw:
     flops_per_token: PerSize
     draws: LawDraws | None = None
     training_flops_per_second: PerSize | None = None
+    inverse: Inverse | None = None
+
+    @property
+    def law(self) -> LawDraws:
+        """The fit, as one draw."""
+        return LawDraws(1, self.loss, self.inverse)
 
     def sizes(self, points: int = GRID) -> FloatArray:
         """The grid over N, evenly spaced in log."""
@@ -96,7 +112,7 @@ def tokens_to_reach(loss: Loss, target: float, params: FloatArray) -> FloatArray
 
 def cheapest(line: LineLaw, target: float) -> Trained | None:
     """The model that reaches `target` with the least compute, None where none does."""
-    return _only(_cheapest(line, LawDraws(1, line.loss), target, line.sizes()))
+    return _only(_cheapest(line, line.law, target, line.sizes()))
 
 
 def cheapest_draws(line: LineLaw, target: float) -> TrainedDraws | None:
@@ -106,7 +122,7 @@ def cheapest_draws(line: LineLaw, target: float) -> TrainedDraws | None:
 
 def smallest(line: LineLaw, target: float, budget: float) -> Trained | None:
     """The least N that reaches `target` with `budget` training FLOPs, None where no size does."""
-    return _only(_smallest(line, LawDraws(1, line.loss), target, budget, line.sizes()))
+    return _only(_smallest(line, line.law, target, budget, line.sizes()))
 
 
 def smallest_draws(line: LineLaw, target: float, budget: float) -> TrainedDraws | None:
@@ -175,10 +191,10 @@ def break_even(first: Life, second: Life) -> list[float]:
 
 def _cheapest(line: LineLaw, draws: LawDraws, target: float, grid: FloatArray) -> TrainedDraws:
     def compute(params: FloatArray) -> FloatArray:
-        return line.flops_per_token(params) * tokens_to_reach(draws.loss, target, params)
+        return line.flops_per_token(params) * draws.tokens(target, params)
 
     best = minimise(compute, np.tile(grid, (draws.count, 1)))
-    tokens = tokens_to_reach(draws.loss, target, best)
+    tokens = draws.tokens(target, best)
     return _reached(best, tokens, line.flops_per_token(best) * tokens)
 
 

@@ -128,12 +128,12 @@ class ServedLine:
             return self._training(sizes, target, axis) + served_tokens * self._serving(sizes, axis)
 
         best = equal_loss.minimise(total, self.line.sizes()[None])[0]
-        tokens = equal_loss.tokens_to_reach(self.line.loss, target, best)
+        tokens = self.line.law.tokens(target, best)
         flops = self.line.flops_per_token(best) * tokens
         return Trained(float(best[0]), float(tokens[0]), float(flops[0])), float(total(best)[0])
 
     def _training(self, sizes: FloatArray, target: float, axis: LifetimeAxis) -> FloatArray:
-        tokens = equal_loss.tokens_to_reach(self.line.loss, target, sizes)
+        tokens = self.line.law.tokens(target, sizes)
         flops = self.line.flops_per_token(sizes) * tokens
         return flops if axis == "flops" else flops / self.training_flops_per_second(sizes)
 

@@ -119,21 +119,25 @@ class ServingComparison:
     checks: tuple[Check, ...]
 
 
-def compare(lines: Sequence[LineLaw], *, target_loss: float, settings: Sequence[Setting]) -> ServingComparison:
-    """All rows at one target loss.
-
-    Args:
-        lines: the first is the reference of ratios and break-even points: the dense one.
-        target_loss: nats per token.
-        settings: devices, batches and contexts to serve at.
-    """
-    own = {line.name: equal_loss.cheapest(line, target_loss) for line in lines}
-    served = [
+def served_lines(lines: Sequence[LineLaw], settings: Sequence[Setting]) -> list[ServedLine]:
+    """Every line in every form and setting."""
+    return [
         ServedLine(line, form, setting)
         for setting in settings
         for line in lines
         for form in forms(line.curve.rungs[0].ranks)
     ]
+
+
+def compare(lines: Sequence[LineLaw], served: Sequence[ServedLine], *, target_loss: float) -> ServingComparison:
+    """All rows at one target loss.
+
+    Args:
+        lines: the first is the reference of ratios and break-even points: the dense one.
+        served: of `served_lines`.
+        target_loss: nats per token.
+    """
+    own = {line.name: equal_loss.cheapest(line, target_loss) for line in lines}
     rows, points = list(_cheapest(lines, own, served, target_loss)), list[BreakEven]()
     if trained := [best for best in own.values() if best is not None]:
         reached = [line for line in lines if own[line.name]]

@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 
 from scaling.hardware import DEVICES
+from scaling.inference import serving_comparison
 from scaling.inference.cost import Setting, cost
 from scaling.inference.equal_loss import LawDraws, cheapest
 from scaling.inference.served import ServedLine
-from scaling.inference.serving_comparison import BUDGET_MULTIPLES, SERVED_PER_TRAINED, compare, target_losses
+from scaling.inference.serving_comparison import BUDGET_MULTIPLES, SERVED_PER_TRAINED, served_lines, target_losses
 from scaling.sweeps.counting import count
 
 TARGET = 3.0
 WORSE = (1.69, 300.0, 0.34, 430.0, 0.28)
+
+
+def compare(lines, *, target_loss, settings):
+    return serving_comparison.compare(lines, served_lines(lines, settings), target_loss=target_loss)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from scaling.report.figures.difference import DIFFERENCE
 from scaling.report.figures.frontier import FRONTIER
 from scaling.report.figures.isoflop import ISOFLOP
 from scaling.report.figures.optima import OPTIMA
+from scaling.report.figures.rank import RANK
 from scaling.report.figures.rates import RATES
 from scaling.report.figures.serving import SERVING
 from scaling.report.figures.serving_choice import CHEAPEST_MAP, MEMORY
@@ -22,6 +23,7 @@ from scaling.report.figures.study_figure import StudyFigure
 
 FIGURES: tuple[StudyFigure[Any], ...] = (
     DIFFERENCE,
+    RANK,
     ISOFLOP,
     OPTIMA,
     FRONTIER,

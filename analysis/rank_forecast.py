@@ -83,11 +83,7 @@ def _outcome(study: scaling.Study, said: Mapping[Hashable, Any]) -> float | None
     """What was found in place of one prediction: a loss of seed 0, the loss of an isoFLOP minimum, or a multiplier."""
     name, largest = said["line"], study.reference.budgets[-1]
     if said["kind"] == "run":
-        losses = (
-            row.loss
-            for row in study.rows
-            if (row.line, row.shape_name, row.tokens, row.seed) == (name, said["shape"], said["D"], 0)
-        )
+        losses = (row.loss for row in study.rows if (row.line, row.seed) == (name, 0) and _is_cell(row, said))
         return next((loss for loss in losses if loss is not None), None)
     if said["kind"] == "minimum":
         line = next(line for line in study.lines if line.name == name)
@@ -97,6 +93,11 @@ def _outcome(study: scaling.Study, said: Mapping[Hashable, Any]) -> float | None
     return None if joint is None else joint.multiplier(largest).value
 
 
+def _is_cell(row: scaling.RunRow, said: Mapping[Hashable, Any]) -> bool:
+    """Whether a run has the shape and, to the digits of the forecast, the tokens of a prediction."""
+    return str(row.cell).endswith(f"/{said['shape']}") and math.isclose(row.tokens, said["D"], rel_tol=1e-4)
+
+
 def main(verb: str) -> None:
     path = FORECAST / "forecast.csv"
     if verb == "make":
@@ -104,6 +105,7 @@ def main(verb: str) -> None:
         print(f"wrote {path}")
         return
     scored = score(pd.read_csv(path))
+    scored.to_csv(FORECAST / "scored.csv", index=False, float_format="%.6g")
     print(scored.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     for kind, own in scored.groupby("kind", sort=False):
         mean, rms = own["error"].mean(), math.sqrt((own["z"] ** 2).mean())

@@ -4,15 +4,18 @@
     <folder>/figures/*.svg *.png *.pdf
     <folder>/tables/*.csv *.md *.tex
 
-The page needs no network and no script, follows the reader's light or dark setting, and prints. The same study gives
-the same bytes.
+The page needs no network. It follows the reader's light or dark setting, prints with every part unfolded, and reads
+without its script, which adds values near the pointer, larger figures, sorting, and training curves. The same study
+gives the same bytes.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,15 @@ from scaling.files import write_atomic
 from scaling.laws.comparison import AXES
 from scaling.quantity import format_duration, format_number
 from scaling.report.attempts import Attempts, Failure
+from scaling.report.checklist import checklist
 from scaling.report.decision_tables import decision_sentences, made_decision
 from scaling.report.figures import FIGURES
 from scaling.report.figures.rendering import render, write_figure
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import css_variables, themed
+from scaling.report.grouped_checks import grouped
 from scaling.report.imported_runs import marked
+from scaling.report.run_list import curves_json, runs_table
 from scaling.report.summary import answer
 from scaling.report.table import Column, Table
 from scaling.report.tables import TABLES
@@ -43,7 +49,8 @@ _PARAMS = {
     "params_non_embedding": " (no embedding table, no output head)",
     "params_matmul": " (the matrices a token is multiplied by, the output head included; no embedding table, no norms)",
 }
-_RUN_TABLES = ("cells", "dropped")
+_RUN_TABLES = ("cells", "dropped", "selection")
+_TOP_CHECKS = 3  # that the page shows above the fold
 _SERVING_TABLES = ("serving_decision", "break_even", "rank_choice", "over_training", "serving")
 PAGE_ROWS = 1_000  # of one table that the page shows: a page of 20,000 rows takes a browser seconds (assumption)
 
@@ -95,12 +102,13 @@ def context_of(sweep: Sweep, launch: Launch, runs: Sequence[RunStatus]) -> Conte
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure of the page; `width` in rem."""
+    """One figure of the page; `width` in rem, `hover` the values near its markers as JSON."""
 
     name: str
     svg: str
     caption: str
     width: int
+    hover: str
 
 
 @dataclass(frozen=True)
@@ -132,26 +140,46 @@ def write_page(study: Study, folder: Path, context: Context) -> WrittenReport:
     for table in missing:
         table.write(folder / "tables")
     sentences = answer(study)
+    runs = attempts.make("table runs", partial(runs_table, study))
+    curves = attempts.make("training curves", partial(curves_json, study, folder)) or "{}"
+    found = grouped(_checks(study, context, priced), [line.name for line in study.lines])
     environment = Environment(loader=PackageLoader("scaling"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("report.html.j2").render(
         report={"sweep": context.sweep, "question": context.question, "commands": context.commands}
         | {"facts": _facts(study, context)},
         answer=sentences,
+        first=_first_figure(drawings),
         figures=drawings,
         failures=attempts.failures,
-        checks=_checks(study, context, priced),
+        checks=found[:_TOP_CHECKS],
+        more_checks=found[_TOP_CHECKS:],
         decided=decided,
         tables=[table for table in tables if table.name not in (*_RUN_TABLES, *_SERVING_TABLES)],
         serving_tables=[table for table in tables if table.name in _SERVING_TABLES],
-        run_tables=[*(t for t in tables if t.name == "cells"), *missing],
+        runs=runs,
+        run_tables=[*(t for t in tables if t.name in ("cells", "selection")), *missing],
+        curves=curves,
+        checklist=checklist(study),
         page_rows=PAGE_ROWS,
         method=_method(study),
         light=css_variables(dark=False),
         dark=css_variables(dark=True),
+        script=_script(),
     )
     path = folder / "report.html"
     write_atomic(path, page)
     return WrittenReport(sentences[0], path, tuple(attempts.failures))
+
+
+def _first_figure(drawings: Sequence[Drawing]) -> Drawing | None:
+    """The one beside the answer: rank as a variable, else loss differences, else the first there is."""
+    by_name = {drawing.name: drawing for drawing in drawings}
+    return next((by_name[name] for name in ("rank", "difference") if name in by_name), next(iter(drawings), None))
+
+
+def _script() -> str:
+    """The page's own script, inlined."""
+    return (resources.files("scaling") / "templates" / "report.js").read_text(encoding="utf-8")
 
 
 def _checks(study: Study, context: Context, priced: Sequence[Check]) -> list[Check]:
@@ -200,7 +228,8 @@ def _drawing(figure: StudyFigure[Any], study: Study, folder: Path) -> Drawing | 
         return None
     rendered = render(figure.name, partial(figure.draw, data))
     write_figure(folder, figure.name, rendered)
-    return Drawing(figure.name, themed(rendered["svg"].decode()), figure.caption(data), figure.width(data))
+    svg, hover = themed(rendered.files["svg"].decode()), json.dumps(rendered.hover, separators=(",", ":"))
+    return Drawing(figure.name, svg, figure.caption(data), figure.width(data), hover)
 
 
 def _missing_tables(study: Study, context: Context) -> list[Table]:

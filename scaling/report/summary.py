@@ -22,6 +22,7 @@ from scaling.laws.joint_comparison import JointComparison
 from scaling.laws.line_comparison import LineComparison
 from scaling.laws.paired_seeds import PairedDifference
 from scaling.quantity import format_number
+from scaling.report.ranks import rank_data
 from scaling.report.table import compute_text, fixed
 
 if TYPE_CHECKING:
@@ -37,9 +38,34 @@ def answer(study: Study) -> list[str]:
     tuned = list(_tuned(study))
     if not comparisons:
         return [*tuned, *_alone(study), *([] if tuned else _not_compared(study))]
-    sentences = [text for one in comparisons for text in _compared(one, study)]
+    sentences = [*_ranks(study), *(text for one in comparisons for text in _compared(one, study))]
     sentences += [text for one in comparisons for text in (*_exponents(one), *_axes(one), *_chosen(one))]
     return [*sentences, *_noise(study), *_kappa(study), *_not_compared(study), *tuned]
+
+
+def _ranks(study: Study) -> Iterator[str]:
+    """Rank as a variable, where several ratios of a family are compared: compute for equal loss, and a served token."""
+    data = rank_data(study)
+    if data is None:
+        return
+    ratios = data.needed[-1].ratios
+    lines = {one.line.rank_ratio: one for one in study.comparisons if one.joint and one.line.family == data.family}
+    joints = [(ratio, joint) for ratio in ratios if (joint := lines[ratio].joint) is not None]
+    at = joints[0][1].headline
+    told = ", ".join(f"{_needs(j.headline)} at rank ratio {ratio:g} ({j.verdict.word})" for ratio, j in joints)
+    best = max(joints, key=lambda one: one[1].headline.value)
+    words = {joint.verdict.word for _, joint in joints}
+    same = words <= {"not resolved", "equivalent"}
+    sums_up = f"no ratio differs from {data.reference}; " if same else ""
+    sums_up += f"the best {'estimate' if 'better' not in words else 'ratio'} is {best[0]:g}"
+    yield (
+        f"At {compute_text(at.at)} {AXES[study.convention]}, in units of the compute of {data.reference} and for the "
+        f"same loss, {data.family} needs {told}; {sums_up}."
+    )
+    if data.token:
+        loss, places, values = data.token[-1]
+        costs = ", ".join(f"{value:.2f} × at {place:g}" for place, value in zip(places, values, strict=True))
+        yield f"A decoded token at loss {loss:.2f} costs in FLOPs, relative to {data.reference}: {costs}."
 
 
 def _compared(one: Comparison, study: Study) -> Iterator[str]:

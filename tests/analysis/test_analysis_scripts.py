@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ANALYSIS = Path(__file__).parents[2] / "analysis"
@@ -20,3 +21,14 @@ def test_the_inference_claim_and_its_sensitivity(capsys):
     told = capsys.readouterr().out
     assert "low rank C^0.479 (published) against dense C^0.525" in told
     assert "0.50 of the inference FLOPs of dense" in told
+
+
+def test_the_forecast_of_the_rank_study_is_held_against_its_outcome(monkeypatch):
+    """Made from four budgets before the fifth was trained, and scored from the two committed tables."""
+    monkeypatch.chdir(ANALYSIS.parent)
+    forecast = runpy.run_path("analysis/rank_forecast.py")
+    scored = forecast["score"](pd.read_csv("results/rank-study-forecast/forecast.csv"))
+    assert scored.groupby("kind").size().to_dict() == {"minimum": 4, "multiplier": 3, "run": 20}
+    runs = scored[scored.kind == "run"]
+    assert runs.inside.mean() >= 0.9
+    assert abs(runs.error).mean() < 0.05

@@ -21,6 +21,7 @@ from scaling.report.figures.optima import optima_data
 from scaling.report.figures.rendering import render
 from scaling.report.figures.serving import serving_data
 from scaling.report.figures.style import GRID, INK, SERIES, css_variables, ramp, spread, themed
+from scaling.report.ranks import rank_data
 
 settings = Settings(params_column="params_matmul", convention="exact", bootstrap=100, devices=("h200",))
 
@@ -65,9 +66,9 @@ def test_frontiers_fall_and_residuals_are_small(study):
 def test_many_markers_are_one_image(study):
     """Thousands of circles would make a page of megabytes."""
     data = frontier_data(study)
-    few = render("frontier", lambda: frontier_figure(data))["svg"]
+    few = render("frontier", lambda: frontier_figure(data)).files["svg"]
     lines = [replace(line, compute=line.compute * 300, loss=line.loss * 300) for line in data.lines]
-    many = render("frontier", lambda: frontier_figure(replace(data, lines=tuple(lines))))["svg"]
+    many = render("frontier", lambda: frontier_figure(replace(data, lines=tuple(lines)))).files["svg"]
     assert b"<image" not in few
     assert b"<image" in many
     assert len(many) < 3 * len(few) + 200_000
@@ -92,15 +93,38 @@ def test_the_same_numbers_give_the_same_bytes_and_a_themed_svg_stands_alone(stud
     data = difference_data(study)
     first, second = (render("difference", lambda: difference_figure(data)) for _ in range(2))
     assert first == second
-    assert first["png"].startswith(b"\x89PNG")
-    assert first["pdf"].startswith(b"%PDF")
-    svg = themed(first["svg"].decode())
+    assert first.files["png"].startswith(b"\x89PNG")
+    assert first.files["pdf"].startswith(b"%PDF")
+    svg = themed(first.files["svg"].decode())
     root = ElementTree.fromstring(svg)
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    points = sum(len(line.compute) for line in data.lines)
+    assert len(first.hover) == points
+    assert all(0 < x < width and 0 < y < height for x, y, _ in first.hover)
+    assert first.hover[0][2].startswith("training compute C ")
     assert {"width", "height"}.isdisjoint(root.attrib)
     assert "viewBox" in root.attrib
     assert "var(--ink)" in svg
     assert "var(--series-1)" in svg
     assert not [word for word in (INK, GRID, SERIES[1][0], "<metadata", "<?xml") if word in svg]
+
+
+def test_the_rank_figure_holds_the_verdicts_and_kappa(study):
+    data = rank_data(study)
+    compared = {one.line.rank_ratio: one for one in study.comparisons}
+    assert [curve.budget for curve in data.loss] == [6e10, 2e11]  # one ratio has no more
+    for curve in data.loss:
+        for ratio, value in zip(curve.ratios, curve.value, strict=True):
+            by_cost = {one.verdict.cost: one.verdict.difference_nats for one in compared[ratio].by_budget}
+            assert value == by_cost[curve.budget]
+    for curve in data.needed:
+        for ratio, value, low, high in zip(curve.ratios, curve.value, curve.low, curve.high, strict=True):
+            assert low <= value <= high
+            assert value == pytest.approx(1 / compared[ratio].joint.multiplier(curve.budget).value)
+    assert dict(zip(data.kappa.ratios, data.kappa.value, strict=True)) == {
+        ratio: value for ratio, (value, _) in study.ranks.kappa.items()
+    }
+    assert rank_data(study_rows([row for row in study.rows if row.rank_ratio != 0.5], settings=study.settings)) is None
 
 
 def test_every_theme_defines_every_colour():

@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from dataclasses import replace
 
 import pytest
 
+from scaling import checks as checks_of
 from scaling.analysis.study import study_rows
 from scaling.checks import RANK_SAVES_NOTHING
 from scaling.report import html as html_page
 from scaling.report import tables
 from scaling.report.attempts import Attempts, Failure
+from scaling.report.checklist import checklist
 from scaling.report.figures import FIGURES
 from scaling.report.figures import serving as serving_figure
+from scaling.report.grouped_checks import grouped
 from scaling.report.html import Context, write_page
+from scaling.report.run_list import CURVE_POINTS
 from scaling.report.summary import answer
 from scaling.report.tables import TABLES
 from scaling.rows import CellKey, DroppedCell
@@ -56,11 +61,11 @@ def test_the_first_paragraph_is_the_answer(made):
 
 def test_the_page_needs_nothing_from_outside(made):
     page = made[2].read_text()
-    assert "<script" not in page
     assert not re.search(r"(src|href)=\"(?!#)", page)
+    assert not re.search(r"fetch\(|XMLHttpRequest|import\(", page)
     assert "@import" not in page
     assert "url(http" not in page
-    assert page.count("<svg") == 5
+    assert page.count("<figure ") == 6
     assert "prefers-color-scheme: dark" in page
     assert "@media print" in page
 
@@ -86,7 +91,7 @@ def test_every_run_that_is_no_point_is_listed_with_its_reason(made):
 def test_figures_and_tables_lie_beside_it(made):
     folder = made[2].parent
     names = {path.stem for path in (folder / "figures").glob("*.svg")}
-    assert names == {"difference", "isoflop", "optima", "frontier", "serving"}
+    assert names == {"difference", "rank", "isoflop", "optima", "frontier", "serving"}
     assert {path.suffix for path in (folder / "figures").iterdir()} == {".svg", ".png", ".pdf"}
     assert (folder / "tables" / "minima.tex").is_file()
 
@@ -105,7 +110,7 @@ def test_two_budgets_without_an_optimum_still_have_a_report(simulate, settings, 
     told = words(page.read_text())
     assert "dense has no law" in told
     assert "No law joint over all lines:" in told
-    assert page.read_text().count("<svg") == 2
+    assert page.read_text().count("<figure ") == 2
 
 
 def test_a_single_line_still_has_a_report(simulate, settings, tmp_path):
@@ -114,7 +119,7 @@ def test_a_single_line_still_has_a_report(simulate, settings, tmp_path):
     page = write_page(study, tmp_path, Context("one", "What is the law?")).page
     told = words(page.read_text())
     assert "low_rank@0.5 has no law: parameters and tokens move together" in told
-    assert page.read_text().count("<svg") == 3
+    assert page.read_text().count("<figure ") == 3
 
 
 def _fail(*_):
@@ -144,7 +149,7 @@ def test_serving_that_fails_leaves_a_page_without_prices(simulate, settings, tmp
     rows = [row for row in simulate() if row.line == "dense"]
     written = write_page(study_rows(rows, settings=replace(settings, bootstrap=0)), tmp_path, Context("toy", QUESTION))
     assert [failure.part for failure in written.failures] == ["table serving", "figure serving", "checks of serving"]
-    assert written.page.read_text().count("<svg") == 3
+    assert written.page.read_text().count("<figure ") == 3
 
 
 def test_an_interrupt_is_no_failed_part():
@@ -163,10 +168,46 @@ def test_of_a_long_table_the_page_shows_the_first_rows_and_the_file_has_all(made
     assert len(cells.rows) > 5
     assert f"The first 5 of {len(cells.rows)} rows" in words(page.read_text())
     assert len((tmp_path / "tables" / "cells.csv").read_text().splitlines()) == len(cells.rows) + 1
-    body = page.read_text().split("What was run", 1)[1]
+    body = page.read_text().split('id="data"', 1)[1]
     assert body.split("</table>", 1)[0].count("<tr>") == 5 + 1
 
 
 def test_cells_that_the_plan_left_out_are_a_table_too(made):
     path = made[2].parent / "tables" / "plan_dropped.csv"
     assert "fewer than 100 steps" in path.read_text()
+
+
+def test_checks_of_one_code_are_one_item_that_names_its_lines(made):
+    study = made[0]
+    names = [line.name for line in study.lines]
+    checks = [checks_of.FEW_POINTS(f"{name}: few points") for name in names] + [checks_of.NO_LAW("dense: no law")]
+    groups = grouped(checks, names)
+    assert sorted(group.code for group in groups) == ["few_points", "no_law"]
+    several = next(group for group in groups if group.code == "few_points")
+    assert len(several.messages) == len(names)
+    assert all(name in several.sentence for name in names)
+    assert next(group for group in groups if group.code == "no_law").sentence == "dense: no law"
+
+
+def test_every_question_of_the_checklist_has_an_answer(made):
+    sections = checklist(made[0])
+    assert [title for title, _ in sections] == ["The law", "The training setup", "The data points", "The fit"]
+    answers = {question: reply for _, items in sections for question, reply in items}
+    assert all(reply and "None" not in reply and "nan" not in reply for reply in answers.values())
+    assert answers["How parameters are counted"] == "params_matmul"
+    told = words(made[2].read_text())
+    assert all(html.unescape(question) in told for question in answers)
+
+
+def test_the_page_holds_the_curves_of_the_folder(made, tmp_path):
+    study, _, _, context = made
+    row = study.lines[0].cells[0].rows[0]
+    head = "id,line,cell,seed,step,tokens,loss,lr,grad_norm,matrix_norm,update_norm_over_lr,device_seconds"
+    points = [f"{row.id},dense,{row.cell},0,{n},{n * 100},{4 - n / 50},0.1,,,,{n}" for n in range(1, 151)]
+    (tmp_path / "curves.csv").write_text("\n".join([head, *points]) + "\n")
+    page = write_page(study, tmp_path, context).page.read_text()
+    curves = json.loads(re.search(r'id="curves">(.*?)</script>', page).group(1))
+    tokens, losses = curves[row.id]
+    assert (tokens[0], tokens[-1], losses[-1]) == (100, 15000, 1.0)
+    assert len(tokens) == len(losses) <= CURVE_POINTS + 1
+    assert json.loads(re.search(r'id="curves">(.*?)</script>', made[2].read_text()).group(1)) == {}

@@ -63,13 +63,16 @@ def isoflop_data(study: Study) -> IsoFlopData | None:
 
 def isoflop_figure(data: IsoFlopData) -> Figure:
     """Loss against N at every budget, one panel per line, with the fitted minimum of each budget."""
-    columns = min(3, len(data.panels))
+    columns = 2 if len(data.panels) == 4 else min(3, len(data.panels))
     rows = math.ceil(len(data.panels) / columns)
     figure = new_figure(3.4 * columns + 0.6, 3.1 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for n, ax in enumerate(grid.flat):
         if n < len(data.panels):
             draw_isoflop(data.panels[n], ax)
+            if n + columns < len(data.panels):
+                continue
+            ax.tick_params(labelbottom=True)
             ax.set_xlabel(f"parameters N ({data.params_label})")
         else:
             ax.set_visible(False)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.files import JsonObject, write_atomic
+from scaling.report.figures.hover import HoverPoint, hover_points
 from scaling.report.figures.style import STYLE
 
 if TYPE_CHECKING:
@@ -20,8 +22,16 @@ _FORMATS: dict[str, JsonObject] = {
 }
 
 
-def render(name: str, draw: Callable[[], Figure]) -> dict[str, bytes]:
-    """The figure that `draw` makes, as the bytes of every format; `name` keeps the ids of two drawings apart."""
+@dataclass(frozen=True)
+class Rendered:
+    """A figure as the bytes of every format, and the values to show near its markers."""
+
+    files: dict[str, bytes]
+    hover: tuple[HoverPoint, ...]
+
+
+def render(name: str, draw: Callable[[], Figure]) -> Rendered:
+    """The figure that `draw` makes; `name` keeps the ids of two drawings apart."""
     import matplotlib
 
     rendered = {}
@@ -33,12 +43,12 @@ def render(name: str, draw: Callable[[], Figure]) -> dict[str, bytes]:
             out = io.BytesIO()
             figure.savefig(out, format=kind, **options)
             rendered[kind] = out.getvalue()
-    return rendered
+        return Rendered(rendered, hover_points(figure))
 
 
-def write_figure(folder: Path, name: str, rendered: dict[str, bytes]) -> list[Path]:
+def write_figure(folder: Path, name: str, rendered: Rendered) -> list[Path]:
     """Write `<name>.svg`, `.png` and `.pdf`."""
-    paths = [folder / f"{name}.{kind}" for kind in rendered]
-    for path, content in zip(paths, rendered.values(), strict=True):
+    paths = [folder / f"{name}.{kind}" for kind in rendered.files]
+    for path, content in zip(paths, rendered.files.values(), strict=True):
         write_atomic(path, content)
     return paths

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -67,9 +67,11 @@ def isoflop_figure(data: IsoFlopData) -> Figure:
     rows = math.ceil(len(data.panels) / columns)
     figure = new_figure(3.4 * columns + 0.6, 3.1 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    budgets = sorted({curve.budget for panel in data.panels for curve in panel.curves})
+    shades = dict(zip(budgets, ramp(len(budgets)), strict=True))
     for n, ax in enumerate(grid.flat):
         if n < len(data.panels):
-            draw_isoflop(data.panels[n], ax)
+            draw_isoflop(data.panels[n], ax, shades)
             if n + columns < len(data.panels):
                 continue
             ax.tick_params(labelbottom=True)
@@ -83,11 +85,15 @@ def isoflop_figure(data: IsoFlopData) -> Figure:
     return figure
 
 
-def draw_isoflop(panel: IsoFlopPanel, ax: Axes) -> None:
-    """One line: a dot per cell, the fitted curve, a ring at its minimum with the interval of N_opt."""
+def draw_isoflop(panel: IsoFlopPanel, ax: Axes, shades: Mapping[float, str]) -> None:
+    """One line: a dot per cell, the fitted curve, a ring at its minimum with the interval of N_opt.
+
+    `shades` has the colour of every budget, the same in every panel.
+    """
     ax.set_xscale("log")
     ax.set_title(panel.line)
-    for curve, shade in zip(panel.curves, ramp(len(panel.curves)), strict=True):
+    for curve in panel.curves:
+        shade = shades[curve.budget]
         ax.errorbar(curve.params, curve.loss, yerr=curve.loss_sd, fmt="o", color=shade, elinewidth=1, zorder=3)
         ax.plot(curve.curve_params, curve.curve_loss, color=shade, zorder=2)
         if curve.optimum is not None:

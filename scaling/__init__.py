@@ -8,6 +8,7 @@ them (`py.typed`). Where to start:
 | arrays | `fit(Points(params, tokens, loss))`, then `bootstrap(result)` | one law |
 | the points of one line | `study_line(points)` | law, frontier, checks |
 | the points of one line | `extrapolate(points)` | predictions of stacked forms, calibrated on held-out budgets |
+| results, a sweep or a table, in a notebook | `load("results/quickstart")` | DataFrames, figures, the answer |
 | a table | `study_rows(rows, settings=settings_for_table(rows, Settings()))` | lines and comparisons |
 | a sweep file | `Project.open(path)`, then `.plan()`, `.launch()`, `.study()` | everything the command line does |
 | a sweep file | `plan(load_sweep(path), vocab_size=256)`, then `price(grid, device=device)` | the grid, its price |
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from scaling.laws.line_study import study_line
     from scaling.laws.points import Points
     from scaling.laws.published import published
+    from scaling.notebook import load
     from scaling.project import Project
     from scaling.results.store import Store
     from scaling.run import Result, Run, Shape
@@ -65,6 +67,7 @@ __all__ = [
     "study_line",
     "extrapolate",
     "published",
+    "load",
     "read_table",
     "Settings",
     "settings_for_table",
@@ -91,6 +94,7 @@ _PLACES = {
     "study_line": "laws.line_study",
     "extrapolate": "laws.extrapolation",
     "published": "laws.published",
+    "load": "notebook",
     "read_table": "analysis.table_reader",
     "Settings": "analysis.settings",
     "settings_for_table": "analysis.study",

@@ -99,14 +99,18 @@ def _own_laws(line: Line) -> _FormLaws:
 
 
 @lru_cache(maxsize=4)
-def serving_decision(study: Study) -> StudyDecision:
-    """What the study's `analysis.serving` asks.
+def serving_decision(study: Study, asked: ServingQuestion | None = None) -> StudyDecision:
+    """The answer to a question.
+
+    Args:
+        study: with a law for its reference.
+        asked: None: the study's own, `analysis.serving`.
 
     Raises:
         PlanError: no such device or precision.
         FitError: no law, a loss below the irreducible one, a line that is not determined; the message says which.
     """
-    question = study.settings.serving
+    question = asked or study.settings.serving
     assert question is not None, "the study has no serving question"
     device = study.settings.hardware.get(question.device) or find_device(question.device)
     if question.usd_per_hour is None and device.cost_per_hour is not None:

@@ -33,7 +33,7 @@ from scaling.laws.seed_noise import SeedNoise, seed_noise
 from scaling.rows import RunRow
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """The result.
 
@@ -49,6 +49,10 @@ class Study:
     lines: tuple[Line, ...]
     dropped: tuple[DroppedRun, ...]
     noise: SeedNoise | None
+
+    def __repr__(self) -> str:
+        lines = ", ".join(f"{line.name}: {len(line.points)} runs" for line in self.lines)
+        return f"<Study of {lines}; {len(self.dropped)} runs left out>"
 
     @cached_property
     def reference(self) -> Line:

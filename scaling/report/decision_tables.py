@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from scaling.analysis.serving_decision import StudyDecision, Unit, serving_decision
+from scaling.analysis.settings import ServingQuestion
 from scaling.analysis.study import Study
 from scaling.inference.decision import BreakEven, Choice, Row
 from scaling.quantity import format_number
@@ -92,9 +93,9 @@ def made_decision(study: Study) -> StudyDecision | None:
     return None if study.settings.serving is None else serving_decision(study)
 
 
-def serving_decision_table(study: Study) -> Table:
-    """Every line, form and choice, with ratios to the reference of the same choice."""
-    made = made_decision(study)
+def serving_decision_table(study: Study, asked: ServingQuestion | None = None) -> Table:
+    """Every line, form and choice, with ratios to the reference of the same choice; of another question if asked."""
+    made = made_decision(study) if asked is None else serving_decision(study, asked)
     unit: Unit = "flops" if made is None else made.unit
     scale = partial(_shown_cost, unit)
     rows = tuple(_row(made, row, scale) for row in made.decision.rows) if made else ()

@@ -32,3 +32,14 @@ def test_the_forecast_of_the_rank_study_is_held_against_its_outcome(monkeypatch)
     runs = scored[scored.kind == "run"]
     assert runs.inside.mean() >= 0.9
     assert abs(runs.error).mean() < 0.05
+
+
+def test_the_tutorial_runs_from_table_to_decision(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").symlink_to(ANALYSIS.parent / "results")
+    runpy.run_path(str(ANALYSIS / "tutorial.py"))
+    told = capsys.readouterr().out
+    assert "low_rank@0.25 needs" in told
+    assert "Law chinchilla" in told
+    assert "cheapest" not in told.splitlines()[0]
+    assert (tmp_path / "isoflop-low-rank.png").stat().st_size > 10_000

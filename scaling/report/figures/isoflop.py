@@ -67,8 +67,7 @@ def isoflop_figure(data: IsoFlopData) -> Figure:
     rows = math.ceil(len(data.panels) / columns)
     figure = new_figure(3.4 * columns + 0.6, 3.1 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    budgets = sorted({curve.budget for panel in data.panels for curve in panel.curves})
-    shades = dict(zip(budgets, ramp(len(budgets)), strict=True))
+    shades = shades_of(data)
     for n, ax in enumerate(grid.flat):
         if n < len(data.panels):
             draw_isoflop(data.panels[n], ax, shades)
@@ -83,6 +82,12 @@ def isoflop_figure(data: IsoFlopData) -> Figure:
     everything = [n for panel in data.panels for curve in panel.curves for n in curve.params]
     set_log_ticks(grid[0][0].xaxis, min(everything), max(everything))
     return figure
+
+
+def shades_of(data: IsoFlopData) -> dict[float, str]:
+    """The colour of every budget, from light to dark."""
+    budgets = sorted({curve.budget for panel in data.panels for curve in panel.curves})
+    return dict(zip(budgets, ramp(len(budgets)), strict=True))
 
 
 def draw_isoflop(panel: IsoFlopPanel, ax: Axes, shades: Mapping[float, str]) -> None:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from scaling.laws.line_study import study_line
     from scaling.laws.points import Points
     from scaling.laws.published import published
-    from scaling.notebook import load
     from scaling.project import Project
+    from scaling.project.notebook import load
     from scaling.results.store import Store
     from scaling.run import Result, Run, Shape
     from scaling.sweeps.grids import Plan, plan
@@ -94,7 +94,7 @@ _PLACES = {
     "study_line": "laws.line_study",
     "extrapolate": "laws.extrapolation",
     "published": "laws.published",
-    "load": "notebook",
+    "load": "project.notebook",
     "read_table": "analysis.table_reader",
     "Settings": "analysis.settings",
     "settings_for_table": "analysis.study",

@@ -9,7 +9,7 @@ import pytest
 
 import scaling
 from scaling.errors import DataError
-from scaling.notebook import Loaded
+from scaling.project.notebook import Loaded
 from scaling.report.summary import answer
 
 ROOT = Path(__file__).parents[1]

@@ -10,11 +10,15 @@ in the cache.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from scaling.errors import TrainingError
+from scaling.run import Run
 from scaling.training.model import Decoder, DecoderBlock, rotate
 
 
@@ -52,6 +56,19 @@ def generate(model: Decoder, prompt_BT: Tensor, new_tokens: int) -> Tensor:
     for _ in range(new_tokens):
         tokens.append(step(model, tokens[-1], cache).argmax(dim=-1, keepdim=True))
     return torch.cat(tokens, dim=1)
+
+
+def continued(run: Run, weights: Path, prompt: Sequence[int], new_tokens: int) -> list[int]:
+    """The most likely ids after those of a prompt, by a finished run, on the CPU.
+
+    Raises:
+        TrainingError: the weights cannot be read, or the text would be longer than the sequences of training.
+    """
+    from scaling.training.export import load_model
+
+    model = load_model(run, weights, device=torch.device("cpu"))
+    ids: list[int] = generate(model, torch.tensor([list(prompt)]), new_tokens)[0, len(prompt) :].tolist()
+    return ids
 
 
 def step(model: Decoder, tokens_BT: Tensor, cache: Cache) -> Tensor:

@@ -75,11 +75,6 @@ class Fit:
     layout: Layout
     automatic_delta: bool = False
 
-    def __str__(self) -> str:
-        from scaling.laws.fit_text import report_text
-
-        return report_text(self)
-
     @cached_property
     def exponents(self) -> dict[str, float]:
         """Exponents of N and D in C under C ∝ N·D, closed form; with free exponents one pair per line (`N[dense]`)."""

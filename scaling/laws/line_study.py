@@ -17,6 +17,7 @@ from scaling.laws.determination import undetermined_optimum
 from scaling.laws.draws import Draws, Interval, Kind, bootstrap
 from scaling.laws.envelope import Envelope, envelope
 from scaling.laws.fit_checks import fit_checks
+from scaling.laws.fit_text import report_text
 from scaling.laws.fitting import Fit, fit
 from scaling.laws.forms import Form, form_named
 from scaling.laws.frontier import FlopsPerToken
@@ -53,6 +54,9 @@ class LineStudy:
     checks: tuple[Check, ...]
     skipped: Mapping[str, str]
     dropped: int
+
+    def __str__(self) -> str:
+        return report_text(self.fit, self.draws, dropped=self.dropped, sensitivity=self.sensitivity, parts=self.parts)
 
     @property
     def intervals(self) -> dict[str, Interval]:

@@ -74,10 +74,7 @@ def generate_text(opened: OpenSweep, run: str, prompt: str, tokens: int) -> Gene
         TrainingError: the text would be longer than the sequences the run was trained on.
     """
     require_torch("scaling generate")
-    import torch
-
-    from scaling.inference.generate import generate
-    from scaling.training.export import load_model
+    from scaling.inference.generate import continued
 
     launch = opened.current_launch()
     run_id = opened.find(launch, run).id
@@ -96,9 +93,8 @@ def generate_text(opened: OpenSweep, run: str, prompt: str, tokens: int) -> Gene
             allowed=f"{settings.sequence_length} together",
             hint=f"--tokens {room}" if room > 0 else "a shorter prompt",
         )
-    model = load_model(settings, weights, device=torch.device("cpu"))
-    written = generate(model, torch.tensor([ids]), tokens)[0, len(ids) :].tolist()
-    return Generated(run_id, prompt, tokenizer.decode(written), tokens)
+    written = tokenizer.decode(continued(settings, weights, ids, tokens))
+    return Generated(run_id, prompt, written, tokens)
 
 
 def _tokenizer(opened: OpenSweep, store: Store, run_id: str) -> Tokenizer:

@@ -121,8 +121,7 @@ def _law(line: Line) -> str:
     if line.law is None:
         return f"{line.name}: no law. {line.refused}"
     # The line's checks stand at the end, with those of the others.
-    law = line.law
-    text = report_text(law.fit, law.draws, dropped=law.dropped, sensitivity=law.sensitivity, parts=law.parts)
+    text = str(line.law)
     share = share_imported(line)
     mark = f" (imported: {share})" if share else ""
     return f"{line.name}{mark}\n{text.rstrip()}{_extrapolation(line)}"

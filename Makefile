@@ -11,7 +11,7 @@ STAMP = $(VENV)/.installed
 TORCH_INDEX =
 PYTHON =
 
-.PHONY: env study results test test-gpu test-long test-slurm test-slurm-extra docs clean
+.PHONY: env study results test test-gpu test-long test-slurm test-slurm-extra docs site clean
 
 env: $(STAMP)
 
@@ -44,6 +44,11 @@ test-slurm-extra: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
+
+# The pages as a site in .site/, by a builder of its own: the environment of the tests does not have it.
+site: $(STAMP)
+	@test -x .site-venv/bin/mkdocs || { $(BIN)/python -m venv .site-venv && .site-venv/bin/pip install -q mkdocs==1.6.1; }
+	.site-venv/bin/mkdocs build --quiet
 
 $(STAMP): pyproject.toml constraints.txt
 	@python=""; \

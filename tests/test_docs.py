@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from scaling.runners.runner_file import Runner
 from scaling.sweeps.schema import Sweep
@@ -78,3 +80,27 @@ def test_links_of_the_pages_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_site_lists_every_page():
+    listed = {page for entry in yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"] for page in entry.values()}
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_every_function_that_numbers_names_exists():
+    """docs/numbers.md names each as module.name or module.Class.method below `scaling`."""
+    rows = [line.split("|")[-2] for line in (ROOT / "docs" / "numbers.md").read_text().splitlines() if "`" in line]
+    named = [name for cell in rows for name in re.findall(r"`([a-z_]+(?:\.[A-Za-z_]+)+)`", cell)]
+    assert len(named) > 15
+    for name in named:
+        parts = name.split(".")
+        for split in range(len(parts), 0, -1):
+            try:
+                place = importlib.import_module("scaling." + ".".join(parts[:split]))
+            except ModuleNotFoundError:
+                continue
+            for part in parts[split:]:
+                place = getattr(place, part)
+            break
+        else:
+            raise AssertionError(name)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from scaling.cli._matrix import matrix
 from scaling.cli._screen import console, say
 from scaling.quantity import format_duration
 from scaling.results.status import RunStatus, counts
@@ -44,7 +45,8 @@ class Progress:
     def show(self, runs: Sequence[RunStatus]) -> None:
         """Draw the state of all runs."""
         if self._live:
-            self._live.update(Group(self._summary(runs), self._bar(runs), self._table(runs)), refresh=True)
+            drawn: list[RenderableType] = [self._summary(runs), self._bar(runs), self._table(runs), *_matrices(runs)]
+            self._live.update(Group(*drawn), refresh=True)
         else:
             say("; ".join([str(self._summary(runs)), *(_line(run) for run in runs if run.status == "running")]))
 
@@ -66,9 +68,11 @@ class Progress:
         pace = elapsed / trained if trained > 0.03 * total else 3600 / self._slots
         return f"about {format_duration((total - done) * pace)} left"
 
-    def _bar(self, runs: Sequence[RunStatus]) -> ProgressBar:
+    def _bar(self, runs: Sequence[RunStatus]) -> Table:
         done, total = _hours(runs)
-        return ProgressBar(total=total or 1.0, completed=done, width=60)
+        line = Table.grid()  # a bar alone ends without a new line
+        line.add_row(ProgressBar(total=total or 1.0, completed=done, width=60))
+        return line
 
     def _table(self, runs: Sequence[RunStatus]) -> Table:
         table = Table.grid(padding=(0, 2))
@@ -79,6 +83,11 @@ class Progress:
                 rate = f"lr {record['lr']:.2g}" if "lr" in record else ""
                 table.add_row(str(run.row.cell), f"{run.progress:.0%}", loss, rate)
         return table
+
+
+def _matrices(runs: Sequence[RunStatus]) -> list[Table]:
+    """Every line's budgets × sizes, as they fill in."""
+    return [matrix(line, [r for r in runs if r.row.line == line]) for line in dict.fromkeys(r.row.line for r in runs)]
 
 
 def _hours(runs: Sequence[RunStatus]) -> tuple[float, float]:

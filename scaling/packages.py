@@ -17,6 +17,9 @@ OPTIONAL = {  # package -> what needs it, and the command that brings it
     "safetensors": ("training, export, evaluate", TRAIN),
     "datasets": ("corpus hf:OWNER/NAME", "pip install 'scaling-orchestrator[hf]'"),
     "tiktoken": ("tokenizer tiktoken:NAME", "pip install 'scaling-orchestrator[tiktoken]'"),
+    "tensorboard": ("export --to tensorboard", "pip install 'scaling-orchestrator[trackers]'"),
+    "wandb": ("export --to wandb", "pip install 'scaling-orchestrator[trackers]'"),
+    "trackio": ("export --to trackio", "pip install 'scaling-orchestrator[trackers]'"),
 }
 
 
@@ -30,11 +33,20 @@ def version(package: str) -> str | None:
         return None
 
 
+def require(package: str, what: str) -> None:
+    """Refuses `what`, such as ``scaling export --to wandb``, where an optional package is not installed.
+
+    Raises:
+        ScalingError: with the command that installs it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ScalingError(f"{what} needs {package}, which is not installed", hint=OPTIONAL[package][1])
+
+
 def require_torch(what: str) -> None:
     """Refuses `what`, such as ``scaling export``, where torch is not installed.
 
     Raises:
         ScalingError: with the command that installs it.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise ScalingError(f"{what} needs torch, which is not installed", hint=TRAIN)
+    require("torch", what)

@@ -204,6 +204,18 @@ class Project(OpenSweep):
 
         return export_run(self, run, Path(out))
 
+    def export_curves(self, tracker: str, out: Path | str, run: str | None = None) -> int:
+        """Write the training curves of finished runs for a tracker; how many runs.
+
+        Args:
+            tracker: csv, tensorboard, wandb or trackio; nothing is sent anywhere.
+            out: the folder.
+            run: one run, an id or its beginning, or a label; None: every finished one.
+        """
+        from scaling.project.trackers import export_curves
+
+        return export_curves(self, tracker, Path(out), run)
+
     def generate(self, run: str, prompt: str, tokens: int = 64) -> Generated:
         """What a finished run writes after `prompt`, its most likely tokens one by one.
 

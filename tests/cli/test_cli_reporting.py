@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import itertools
 import json
 from pathlib import Path
@@ -289,6 +291,31 @@ def test_export_and_evaluate_use_the_kept_weights(launched, tmp_path: Path) -> N
     found = launched.json("evaluate", SWEEP, "--data", str(tmp_path / "more.txt"))["evaluations"]
     assert len(found) == 26
     assert all(0 < one["loss"] < 6 for one in found)
+
+
+def test_curves_are_exported_for_trackers(launched, tmp_path: Path) -> None:
+    launched("export", SWEEP, "--to", "csv", "--out", str(tmp_path / "csv"))
+    rows = list(csv.DictReader((tmp_path / "csv" / "curves.csv").read_text().splitlines()))
+    assert len({row["id"] for row in rows}) == 26
+    assert all(float(row["loss"]) > 0 for row in rows)
+    run = launched.json("status", SWEEP)["runs"][0]["id"]
+    launched("export", SWEEP, run, "--to", "csv", "--out", str(tmp_path / "one"))
+    one = csv.DictReader((tmp_path / "one" / "curves.csv").read_text().splitlines())
+    assert {row["id"] for row in one} == {run}
+    assert "csv, tensorboard, wandb, trackio" in launched("export", SWEEP, "--to", "x", "--out", "o", status=1).stderr
+    assert "--to csv" in launched("export", SWEEP, "--out", "o", status=2).stderr
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "wandb", "trackio"])
+def test_a_tracker_gets_its_files_or_names_its_package(launched, tracker: str, tmp_path: Path) -> None:
+    out = tmp_path / tracker
+    run = launched.json("status", SWEEP)["runs"][0]["id"]
+    if importlib.util.find_spec(tracker) is None:
+        told = launched("export", SWEEP, run, "--to", tracker, "--out", str(out), status=1).stderr
+        assert "scaling-orchestrator[trackers]" in told
+        return
+    launched("export", SWEEP, run, "--to", tracker, "--out", str(out))
+    assert any(path.is_file() for path in out.rglob("*"))
 
 
 def test_a_run_writes_on_and_says_what_it_cannot(launched) -> None:

@@ -58,13 +58,14 @@ def _csv(sweep: str, curves: Sequence[Curve], out: Path) -> None:
 
 def _tensorboard(sweep: str, curves: Sequence[Curve], out: Path) -> None:
     require("tensorboard", "scaling export --to tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.summary import Writer
 
     for run, points in curves:
-        with SummaryWriter(str(out / str(run.row.cell) / f"seed-{run.row.seed}")) as writer:
-            for step, values in _steps(points):
-                for name, value in values.items():
-                    writer.add_scalar(name, value, step)
+        writer = Writer(str(out / str(run.row.cell) / f"seed-{run.row.seed}"))
+        for step, values in _steps(points):
+            for name, value in values.items():
+                writer.add_scalar(name, value, step)
+        writer.close()
 
 
 def _wandb(sweep: str, curves: Sequence[Curve], out: Path) -> None:

@@ -146,7 +146,7 @@ def test_text_json_and_page_have_it(tuned, tmp_path):
     assert document["rates"][2]["rates"][3]["diverged"] == 1
     assert "Stability above the best rate" in compare_text(tuned)
     page = write_page(tuned, tmp_path, Context("toy", "Which is best?")).page.read_text()
-    assert page.count("<svg") == 1
+    assert page.count("<figure ") == 1
     assert "Claimed orders" in page
     assert {p.name for p in (tmp_path / "tables").glob("*.tex")} >= {"claims.tex", "stability.tex", "rates.tex"}
     assert (tmp_path / "tables" / "stability.tex").read_text().isascii()

@@ -229,7 +229,10 @@ def _chosen(comparison: Comparison) -> Iterator[str]:
 
 def _tuned(study: Study) -> Iterator[str]:
     """Lines tuned over rates at one shape and number of tokens: at their best, claimed orders, and above."""
-    for group in tunings(study)[:1]:
+    groups = tunings(study)
+    if groups and all(len(group) == 1 for group in groups):
+        yield _best_rates([tuned for (tuned,) in groups])
+    for group in groups[:1]:
         if len(group) > 1:
             yield _ranking(group, study)
         for claim in study.settings.claims:
@@ -237,6 +240,14 @@ def _tuned(study: Study) -> Iterator[str]:
             if pairs:
                 yield _claim(claim, pairs)
         yield from _above(group)
+
+
+def _best_rates(tuned: list[Tuned]) -> str:
+    """Where every line was tuned at a shape of its own: its best rate, and whether worse ones lie on both sides."""
+    told = [
+        f"{one.line} {one.best.lr:g} at {one.shape} ({'bracketed' if one.bracketed else 'at an edge'})" for one in tuned
+    ]
+    return f"The best learning rates: {', '.join(told)}."
 
 
 def _ranking(group: list[Tuned], study: Study) -> str:

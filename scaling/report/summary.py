@@ -230,8 +230,8 @@ def _chosen(comparison: Comparison) -> Iterator[str]:
 def _tuned(study: Study) -> Iterator[str]:
     """Lines tuned over rates at one shape and number of tokens: at their best, claimed orders, and above."""
     groups = tunings(study)
-    if groups and all(len(group) == 1 for group in groups):
-        yield _best_rates([tuned for (tuned,) in groups])
+    if len(groups) > 1:
+        yield _best_rates([tuned for group in groups for tuned in group])
     for group in groups[:1]:
         if len(group) > 1:
             yield _ranking(group, study)
@@ -243,7 +243,7 @@ def _tuned(study: Study) -> Iterator[str]:
 
 
 def _best_rates(tuned: list[Tuned]) -> str:
-    """Where every line was tuned at a shape of its own: its best rate, and whether worse ones lie on both sides."""
+    """Where lines were tuned at several shapes: every best rate, and whether worse ones lie on both sides."""
     told = [
         f"{one.line} {one.best.lr:g} at {one.shape} ({'bracketed' if one.bracketed else 'at an edge'})" for one in tuned
     ]

@@ -140,7 +140,7 @@ def write_page(study: Study, folder: Path, context: Context) -> WrittenReport:
     for table in missing:
         table.write(folder / "tables")
     sentences = answer(study)
-    runs = attempts.make("table runs", partial(runs_table, study))
+    runs = attempts.make("table runs", partial(runs_table, study, PAGE_ROWS))
     curves = attempts.make("training curves", partial(curves_json, study, folder)) or "{}"
     found = grouped(_checks(study, context, priced), [line.name for line in study.lines])
     environment = Environment(loader=PackageLoader("scaling"), autoescape=True, trim_blocks=True, lstrip_blocks=True)

@@ -13,9 +13,9 @@ CURVE_POINTS = 60  # of one run that a page holds: a page of 160 runs stays belo
 CURVES = 400  # runs with a curve on the page
 
 
-def runs_table(study: Study) -> Table:
-    """One row a run that is a data point."""
-    rows = tuple(
+def runs_table(study: Study, limit: int | None = None) -> Table:
+    """One row a run that is a data point, the first `limit` of them."""
+    every = tuple(
         (
             row.id,
             line.name,
@@ -48,9 +48,10 @@ def runs_table(study: Study) -> Table:
         Column("device_seconds", "seconds", significant(3)),
         Column("loss_spikes", "spikes", fixed(0)),
     )
-    return Table(
-        "runs", "Runs", columns, rows, "A click on a heading sorts; a click on a run draws its training curve."
-    )
+    rows = every if limit is None else every[:limit]
+    cut = f"The first {len(rows):,} of {len(every):,} runs; runs.csv has all. " if len(rows) < len(every) else ""
+    note = f"{cut}A click on a heading sorts; a click on a run draws its training curve, where there is a curves.csv."
+    return Table("runs", "Runs", columns, rows, note)
 
 
 def curves_json(study: Study, folder: Path) -> str:

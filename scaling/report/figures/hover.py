@@ -11,6 +11,7 @@ from scaling.quantity import format_number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 HoverPoint = tuple[float, float, str]
 """x and y in the units of the SVG's viewBox, and what to show."""
@@ -21,20 +22,23 @@ _POINTS_PER_INCH = 72.0
 
 def hover_points(figure: Figure) -> tuple[HoverPoint, ...]:
     """Every marker of a figure that is laid out."""
-    found = [point for ax in figure.axes for point in _of_axes(ax, figure)]
-    return tuple(found) if len(found) <= POINTS else ()
+    marked = [(ax, line) for ax in figure.axes for line in ax.lines if _has_markers(ax, line)]
+    if sum(np.size(line.get_xdata()) for _, line in marked) > POINTS:
+        return ()
+    return tuple(point for ax, line in marked for point in _of_line(ax, line, figure))
 
 
-def _of_axes(ax: Axes, figure: Figure) -> list[HoverPoint]:
+def _has_markers(ax: Axes, line: Line2D) -> bool:
+    return line.get_marker() not in (None, "", "None", "none", " ") and line.get_transform() == ax.transData
+
+
+def _of_line(ax: Axes, line: Line2D, figure: Figure) -> list[HoverPoint]:
     scale, height = _POINTS_PER_INCH / figure.dpi, figure.get_figheight() * _POINTS_PER_INCH
     names = [label.split(" (")[0] or name for label, name in ((ax.get_xlabel(), "x"), (ax.get_ylabel(), "y"))]
+    values = np.column_stack([np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)])
     found = []
-    for line in ax.lines:
-        if line.get_marker() in (None, "", "None", "none", " ") or line.get_transform() != ax.transData:
-            continue
-        values = np.column_stack([np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)])
-        for (x, y), (left, up) in zip(values, ax.transData.transform(values), strict=True):
-            if np.isfinite([left, up]).all():
-                text = f"{names[0]} {format_number(float(x))}, {names[1]} {format_number(float(y), 4)}"
-                found.append((round(left * scale, 1), round(height - up * scale, 1), text))
+    for (x, y), (left, up) in zip(values, ax.transData.transform(values), strict=True):
+        if np.isfinite([left, up]).all():
+            text = f"{names[0]} {format_number(float(x))}, {names[1]} {format_number(float(y), 4)}"
+            found.append((round(left * scale, 1), round(height - up * scale, 1), text))
     return found

@@ -461,6 +461,12 @@ ANCHORED_LAW = CheckCode(
     "The law was published as exponents alone, and its prefactors are anchored at one published row.",
     "Use its exponents; take its N and D as rough values.",
 )
+CONTEXT_BEYOND_TRAINING = CheckCode(
+    "context_beyond_training",
+    "info",
+    "Models are priced at a longer context than they were trained with, at which their loss was not measured.",
+    "Train with that sequence length, or read the costs beside the loss at the trained one.",
+)
 EXTRAPOLATION = CheckCode(
     "extrapolation",
     "warning",
@@ -534,6 +540,12 @@ TOO_LARGE_TO_SERVE = CheckCode(
     "warning",
     "Weights and cache of a model are larger than the memory of the device it is served on.",
     "Choose a larger device, a smaller batch or a shorter context.",
+)
+TOO_SMALL_TO_TIME = CheckCode(
+    "too_small_to_time",
+    "info",
+    "The models are so small that their seconds would be of kernel launches alone, so costs are counted in FLOPs.",
+    "Ask at a larger compute or a lower loss for device time and money.",
 )
 UNCALIBRATED = CheckCode(
     "uncalibrated",

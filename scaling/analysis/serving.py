@@ -12,7 +12,6 @@ from functools import lru_cache
 import numpy as np
 
 from scaling import checks
-from scaling.analysis.joint_lines import not_determined
 from scaling.analysis.lines import Line
 from scaling.analysis.study import Study
 from scaling.checks import Check
@@ -22,7 +21,9 @@ from scaling.inference import equal_loss
 from scaling.inference import serving_comparison as compare
 from scaling.inference.cost import Setting
 from scaling.inference.decision import PowerLaws
+from scaling.laws.determination import undetermined_optimum
 from scaling.laws.joint_comparison import JointComparison
+from scaling.laws.line_comparison import JointFit
 from scaling.laws.line_frontiers import line_terms
 
 BATCHES = (1, 64)
@@ -49,7 +50,8 @@ def serving(study: Study) -> Serving:
     if study.reference not in priced:
         return Serving((), tuple(checks))
     ordered = [study.reference, *(line for line in priced if line is not study.reference)]
-    lines = [_priced(study, line) for line in ordered]
+    laws = paired_laws(study, DRAWS)
+    lines = [_priced(line, laws.get(line.name)) for line in ordered]
     settings = [
         Setting(device, batch=batch, context=context_of(study))
         for device in study.settings.served_on
@@ -73,42 +75,49 @@ def _missing(line: Line) -> Check:
     return checks.NOT_PRICED(f"{line.name} is not in the comparison at equal loss: {reason}.")
 
 
-def _priced(study: Study, line: Line) -> equal_loss.LineLaw:
+def _priced(line: Line, laws: PowerLaws | None) -> equal_loss.LineLaw:
     """The line under the joint law that compares it, else under its own."""
     curve, frontier = line.curve, line.frontier
     assert frontier is not None
     assert curve is not None
     # No measured training speed: it is of the machine that trained, and the prices are of other devices too.
     flops = line.costs[line.axis]
-    if (laws := paired_laws(study, DRAWS)) is not None and line.name in laws:
-        fit, draws = laws[line.name].scalars(), laws[line.name].drawn()
-        sampled = equal_loss.LawDraws(draws.count, draws.loss, draws.tokens_to_reach) if draws.count else None
-        return equal_loss.LineLaw(line.name, fit.loss, curve, flops, sampled, inverse=fit.tokens_to_reach)
-    return equal_loss.LineLaw(line.name, frontier.fit.loss, curve, flops, _draws(line))
+    if laws is None:
+        return equal_loss.LineLaw(line.name, frontier.fit.loss, curve, flops, _draws(line))
+    fit, draws = laws.scalars(), laws.drawn()
+    sampled = equal_loss.LawDraws(draws.count, draws.loss, draws.tokens_to_reach)
+    return equal_loss.LineLaw(line.name, fit.loss, curve, flops, sampled, inverse=fit.tokens_to_reach)
 
 
-def paired_laws(study: Study, count: int | None = None) -> dict[str, PowerLaws] | None:
-    """The laws of the lines under M3, row 0 the fit and paired draws below it; None where there is no such law.
+def paired_laws(study: Study, count: int | None = None) -> dict[str, PowerLaws]:
+    """The laws of the lines under M3, row 0 the fit and paired draws below it; none where M3 says nothing.
 
     Args:
         study: of the lines.
         count: draws, evenly taken; None: all.
-
-    Raises:
-        FitError: the joint law is not determined.
     """
-    joint = study.joint
-    together = joint.models.get("M3") if isinstance(joint, JointComparison) else None
-    if not isinstance(joint, JointComparison) or together is None:
-        return None
-    if reason := not_determined(next(one for one in joint.lines if one.model == "M3")):
-        raise FitError("nothing is priced at equal loss", got=f"the joint law is not determined: {reason}")
+    together = _together(study)
+    if together is None or undetermined_optimum(together.fit, together.draws):
+        return {}
     vectors = together.draws.vectors
     if count is not None and len(vectors) > count:
         vectors = vectors[np.linspace(0, len(vectors) - 1, count).astype(int)]
     rows = np.concatenate([together.fit.vector[None], vectors])
     names = together.fit.layout.lines
     return {name: PowerLaws(*(np.asarray(t)[:, None] for t in line_terms(together.fit, name, rows))) for name in names}
+
+
+def why_not_paired(study: Study) -> str:
+    """Why a line is not in `paired_laws`."""
+    if isinstance(study.joint, FitError):
+        return study.joint.what
+    together = _together(study)
+    why = None if together is None else undetermined_optimum(together.fit, together.draws)
+    return f"the joint law is not determined: {why.reason}" if why else "too few budgets for a law of its own"
+
+
+def _together(study: Study) -> JointFit | None:
+    return study.joint.models.get("M3") if isinstance(study.joint, JointComparison) else None
 
 
 def _draws(line: Line) -> equal_loss.LawDraws | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from scaling import checks
 from scaling.analysis.lines import Line
-from scaling.analysis.serving import paired_laws
+from scaling.analysis.serving import paired_laws, why_not_paired
 from scaling.analysis.settings import ServingQuestion
 from scaling.analysis.study import Study
 from scaling.checks import Check
@@ -121,10 +121,10 @@ def serving_decision(study: Study, asked: ServingQuestion | None = None) -> Stud
     lines = [line for line in study.lines if line.name in laws]
     shapes = all(line.curve is not None for line in lines)
     in_flops = _candidates(lines, laws, setting if shapes else None, "flops", question)
-    base = next(one for one in in_flops[0] if one.line == study.reference.name)
+    base = in_flops[0][0]
     target = question.loss or least_loss(base, question.compute or max(float(p.points.compute.max()) for p in lines))
-    _refuse_unreachable(in_flops[0], target)
-    unit = _unit(base, target, lines[0].curve if shapes else None, question)
+    _refuse_unreachable(base, target)
+    unit = _unit(base, target, study.reference.curve if shapes else None, question)
     candidates, served = in_flops if unit == "flops" else _candidates(lines, laws, setting, unit, question)
     found = decide(candidates, study.reference.name, target_loss=target, served_tokens=question.served)
     told = tuple(_checks(study, found, setting if shapes else None, unit, served, left_out))
@@ -133,17 +133,15 @@ def serving_decision(study: Study, asked: ServingQuestion | None = None) -> Stud
 
 def _laws(study: Study) -> tuple[dict[str, Draws], dict[str, str]]:
     """Paired laws by line, the reference first, and why other lines have none."""
-    reference, joint = study.reference, study.joint
-    paired = paired_laws(study)
-    if paired is None or reference.name not in paired:
+    reference, paired = study.reference, paired_laws(study)
+    laws: dict[str, Draws] = dict(paired)
+    if reference.name not in laws:
         if reference.law is None or reference.undetermined:
             why = reference.undetermined or reference.refused
             raise FitError("nothing is priced at equal loss", got=f"{reference.name} has no law: {why}")
-        why = str(joint) if isinstance(joint, FitError) else "too few budgets for a law of its own"
-        others = {line.name: why for line in study.lines if line is not reference}
-        return {reference.name: _own_laws(reference)}, others
-    missing = {line.name: "too few budgets for a law of its own" for line in study.lines if line.name not in paired}
-    return {reference.name: paired[reference.name], **paired}, missing
+        laws = {reference.name: _own_laws(reference)}
+    missing = {line.name: why_not_paired(study) for line in study.lines if line.name not in laws}
+    return {reference.name: laws[reference.name], **laws}, missing
 
 
 def _candidates(
@@ -158,15 +156,10 @@ def _candidates(
             continue
         flops = line.costs[line.axis]
         for form in forms(line.curve.rungs[0].ranks):
-            one = ServedLine(equal_loss.LineLaw(name, line_loss, line.curve, flops), form, setting)
+            one = ServedLine(equal_loss.LineLaw(name, law.fit.loss, line.curve, flops), form, setting)
             served[name, form] = one
             candidates.append(_priced(line, law, one, unit, question))
     return candidates, served
-
-
-def line_loss(params: FloatArray, tokens: FloatArray) -> FloatArray:
-    """No loss: prices need none."""
-    raise NotImplementedError
 
 
 def _by_counting(line: Line, law: Draws) -> Candidate:
@@ -228,13 +221,12 @@ def _unit(base: Candidate, target: float, curve: Curve | None, question: Serving
     return "usd" if question.usd_per_hour is not None else "device_seconds"
 
 
-def _refuse_unreachable(candidates: list[Candidate], target: float) -> None:
+def _refuse_unreachable(base: Candidate, target: float) -> None:
     """The reference has to reach the loss.
 
     Raises:
         FitError: it never does.
     """
-    base = candidates[0]
     if np.isfinite(base.cheapest(target)[0, 0]):
         return
     far = np.full((1, 1), base.sizes[1])
@@ -279,12 +271,12 @@ def _checks(
         return
     length = study.reference.cells[0].row.sequence_length
     if length is not None and setting.context > length:
-        yield checks.SIZE_EXTRAPOLATED(
+        yield checks.CONTEXT_BEYOND_TRAINING(
             f"Served with a context of {setting.context:,} tokens, trained with {int(length):,}: the loss is of the "
             "trained length."
         )
     if unit == "flops":
-        yield checks.UNCALIBRATED(
+        yield checks.TOO_SMALL_TO_TIME(
             f"Below {TIMED_FROM / 1e6:.0f}M parameters a decode step is kernel launches: costs are FLOPs, not time."
         )
         return

@@ -45,6 +45,7 @@ def compare(
     """
     if measure:
         require_torch("scaling compare --measure")
+    from scaling.analysis.serving_decision import serving_decision
     from scaling.report.documents import comparisons_json
     from scaling.report.serving_document import measured_json
     from scaling.report.terminal import compare_text, decision_text
@@ -53,14 +54,16 @@ def compare(
     studies = studies_of(table, root, options, serving)
     if len(studies) > 1:
         raise click.UsageError("compare takes one --loss")
-    study = studies[0].study
+    study, asked = studies[0].study, serving != ServingOptions()
+    if asked:
+        serving_decision(study)  # an error here, where a report has a check
     rows = measured_rows(study) if measure else []
     if as_json:
         measured = {"measured": [measured_json(line, row) for line, row in rows]} if measure else {}
         print_json(comparisons_json(study) | measured | tables_json(studies))
         return
     studies[0].print_report()
-    click.echo(compare_text(study) if serving == ServingOptions() else decision_text(study))
+    click.echo(decision_text(study) if asked else compare_text(study))
     if rows:
         click.echo()
         print_table(_MEASURED, map(_measured_row, rows), title="Predicted and measured on this machine", left=3)

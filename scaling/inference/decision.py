@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -347,7 +347,8 @@ class Decision:
         rows = [row for row in self.best if row.line == self.reference or row.rank_ratio is not None]
         if len(rows) < 3:
             return ()
-        losses = np.stack([self._least_loss(self._candidate(row))[:, 0] for row in rows])
+        compute = float(self.compute[0, 0])
+        losses = np.stack([least_losses(self._candidate(row), compute)[:, 0] for row in rows])
         totals = np.stack([self._totals(self._candidate(row), "lifetime")[:, 0] for row in rows])
         lowest, least = (_shares(values[:, 1:]) for values in (losses, totals))
         chances = zip(rows, losses, lowest, least, strict=True)
@@ -494,12 +495,6 @@ class Decision:
                 float(candidate.serve_cost(params)[0, 0]) / base,
             )
 
-    def _least_loss(self, candidate: Candidate) -> FloatArray:
-        """Least loss [k, 1] with the C_f(ℓ) of the reference's fit."""
-        budget, flops, laws = float(self.compute[0, 0]), candidate.train_flops, candidate.laws
-        best = minimise(lambda n: laws.loss(n, budget / flops(n)), candidate.grid())
-        return laws.loss(best, budget / flops(best))
-
 
 def served_name(line: str, form: Form) -> str:
     """A line and how it is served, where there are two ways."""
@@ -519,16 +514,21 @@ def decide(candidates: Sequence[Candidate], reference: str, *, target_loss: floa
     return Decision(tuple(candidates), reference, target_loss, served_tokens)
 
 
+def least_losses(candidate: Candidate, compute: float) -> FloatArray:
+    """Nats per token [k, 1] that a candidate reaches with `compute` training FLOPs."""
+    laws, flops = candidate.laws, candidate.train_flops
+    best = minimise(lambda n: laws.loss(n, compute / flops(n)), candidate.grid())
+    return laws.loss(best, compute / flops(best))
+
+
 def least_loss(candidate: Candidate, compute: float) -> float:
-    """Nats per token that the fit of a candidate reaches with `compute` training FLOPs."""
-    laws, flops = candidate.laws.fit, candidate.train_flops
-    best = minimise(lambda n: laws.loss(n, compute / flops(n)), candidate.grid()[:1])
-    return float(laws.loss(best, compute / flops(best))[0, 0])
+    """The same of its fit."""
+    return float(least_losses(replace(candidate, laws=candidate.laws.fit), compute)[0, 0])
 
 
 def _rank_choice(row: Row, difference: FloatArray, lowest: float, cheapest: float) -> RankChoice:
-    value, drawn = float(difference[0]), difference[1:]
-    low, high = (float(end) for end in np.quantile(drawn, (0.025, 0.975))) if len(drawn) else (math.nan, math.nan)
+    value = float(difference[0])
+    low, high = (float(end) for end in np.quantile(difference[1:], (0.025, 0.975)))
     return RankChoice(
         row.line,
         row.form,
@@ -546,8 +546,6 @@ def _rank_choice(row: Row, difference: FloatArray, lowest: float, cheapest: floa
 
 def _shares(values: FloatArray) -> list[float]:
     """In which share of the draws each row of `values` [rows, draws] is the least."""
-    if not values.shape[1]:
-        return [math.nan] * len(values)
     wins = np.bincount(np.argmin(values, axis=0), minlength=len(values))
     return [float(share) for share in wins / values.shape[1]]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scaling.analysis.lines import Line
 from scaling.errors import ScalingError
 from scaling.project.opened import OpenSweep
@@ -46,7 +48,7 @@ def _model(row: RunRow) -> str:
 
 def _law(opened: OpenSweep, rows: list[RunRow], row: RunRow) -> str:
     try:
-        study = study_of_rows(opened, rows, settings_of_sweep(opened))
+        study = study_of_rows(opened, rows, replace(settings_of_sweep(opened), bootstrap=0))
     except ScalingError as error:
         return f"No law: {error.what}."
     line = next((one for one in study.lines if one.name == row.line), None)

@@ -8,18 +8,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from scaling.errors import ScalingError
-from scaling.files import write_atomic
 from scaling.packages import require
 from scaling.project.opened import OpenSweep
-from scaling.results.curves import COUNTS, LABELS, VALUES, Point, curve
+from scaling.results.curves import VALUES, Point, curve, write_curves
 from scaling.results.records_file import FINISHED
 from scaling.results.status import RunStatus
 from scaling.results.store import Store
@@ -33,8 +30,8 @@ def export_curves(opened: OpenSweep, tracker: str, out: Path, run: str | None = 
     Raises:
         ScalingError: no such tracker, its package is missing, or no run is finished.
     """
-    if tracker not in TRACKERS:
-        raise ScalingError("no such tracker", got=tracker, allowed=", ".join(TRACKERS))
+    if tracker != "csv" and tracker not in TRACKERS:
+        raise ScalingError("no such tracker", got=tracker, allowed=", ".join(("csv", *TRACKERS)))
     launch = opened.current_launch()
     store = Store(Path(launch.store))
     only = None if run is None else opened.find(launch, run).id
@@ -42,18 +39,11 @@ def export_curves(opened: OpenSweep, tracker: str, out: Path, run: str | None = 
     if not runs:
         raise ScalingError("no run is finished", where=str(opened.path), hint=f"scaling status {opened.path}")
     out.mkdir(parents=True, exist_ok=True)
-    TRACKERS[tracker](opened.name, [(one, curve(store, one.row.id)) for one in runs], out)
+    if tracker == "csv":
+        write_curves(out, runs, store, limit=None)
+    else:
+        TRACKERS[tracker](opened.name, [(one, curve(store, one.row.id)) for one in runs], out)
     return len(runs)
-
-
-def _csv(sweep: str, curves: Sequence[Curve], out: Path) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, (*LABELS, *COUNTS, *VALUES), lineterminator="\n")
-    writer.writeheader()
-    for run, points in curves:
-        labels = {"id": run.row.id, "line": run.row.line, "cell": str(run.row.cell), "seed": run.row.seed}
-        writer.writerows(labels | point for point in points)
-    write_atomic(out / "curves.csv", text.getvalue())
 
 
 def _tensorboard(sweep: str, curves: Sequence[Curve], out: Path) -> None:
@@ -92,7 +82,6 @@ def _trackio(sweep: str, curves: Sequence[Curve], out: Path) -> None:
 
 
 TRACKERS: dict[str, Callable[[str, Sequence[Curve], Path], None]] = {
-    "csv": _csv,
     "tensorboard": _tensorboard,
     "wandb": _wandb,
     "trackio": _trackio,

@@ -47,7 +47,8 @@ def export_run(opened: OpenSweep, run: str, out: Path) -> str:
     run_id = opened.find(launch, run).id
     store = Store(Path(launch.store))
     weights = _weights(store, run_id)
-    tokenizer = _tokenizer(opened, store, run_id)
+    published = opened.sweep.data.tokenizer.startswith("tiktoken:")  # has no file of its own to bring
+    tokenizer = None if published else _tokenizer(opened, store, run_id)
     export(store.run(run_id), weights=weights, out=out, tokenizer=tokenizer, card=model_card(opened, launch, run_id))
     return run_id
 

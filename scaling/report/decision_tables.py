@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
+from scaling import checks
 from scaling.analysis.serving_decision import StudyDecision, Unit, serving_decision
 from scaling.analysis.settings import ServingQuestion
 from scaling.analysis.study import Study
+from scaling.checks import Check
+from scaling.errors import ScalingError
 from scaling.inference.decision import BreakEven, Choice, Row
 from scaling.quantity import format_number
 from scaling.report.table import Column, Table, compute_text, fixed, significant
@@ -89,8 +92,27 @@ def _below(point: BreakEven) -> str:
 
 
 def made_decision(study: Study) -> StudyDecision | None:
-    """The decision, None where the study asks for none."""
-    return None if study.settings.serving is None else serving_decision(study)
+    """The decision; None where the study asks for none, or it cannot be made (`decision_checks` says why)."""
+    made = _made(study)
+    return None if isinstance(made, ScalingError) else made
+
+
+def decision_checks(study: Study) -> tuple[Check, ...]:
+    """What could be wrong with the decision, or why there is none."""
+    made = _made(study)
+    if isinstance(made, ScalingError):
+        return (checks.NOT_PRICED(f"No serving decision: {made.sentence}."),)
+    return () if made is None else made.checks
+
+
+@lru_cache(maxsize=4)
+def _made(study: Study) -> StudyDecision | ScalingError | None:
+    if study.settings.serving is None:
+        return None
+    try:
+        return serving_decision(study)
+    except ScalingError as error:
+        return error
 
 
 def serving_decision_table(study: Study, asked: ServingQuestion | None = None) -> Table:

@@ -18,7 +18,7 @@ from scaling.analysis.predictions import Prediction, predict, predict_loss, stac
 from scaling.analysis.rates import NORMS, Pair, Tuned, claimed_pairs, matched_pairs, tunings
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
-from scaling.checks import by_severity
+from scaling.checks import Check, by_severity
 from scaling.files import SCHEMA_VERSION, JsonObject
 from scaling.laws.fit_checks import fit_checks
 from scaling.laws.joint_comparison import JointComparison
@@ -26,7 +26,7 @@ from scaling.laws.law_intervals import parameter_intervals
 from scaling.laws.noise_parts import noise_parts
 from scaling.laws.rolling_holdouts import Calibration
 from scaling.report.comparison_document import kappa_json, line_json, test_json
-from scaling.report.decision_tables import made_decision
+from scaling.report.decision_tables import decision_checks, made_decision
 from scaling.report.serving_document import comparison_json, decision_json
 
 _NOT_PRICED: JsonObject = {"target_loss": None, "rows": [], "break_even": [], "checks": []}
@@ -134,10 +134,14 @@ def comparisons_json(study: Study) -> JsonObject:
                 for claim, pair in claimed_pairs(study, group)
             ],
             "serving": None if (made := made_decision(study)) is None else decision_json(made),
-            "checks": [check.to_json() for check in by_severity([*study.comparison_checks, *serving(study).checks])],
+            "checks": [check.to_json() for check in by_severity(_comparison_checks(study))],
         }
     )
     return document
+
+
+def _comparison_checks(study: Study) -> list[Check]:
+    return [*study.comparison_checks, *serving(study).checks, *decision_checks(study)]
 
 
 def _matched_pair(pair: Pair) -> JsonObject:

@@ -28,7 +28,7 @@ from scaling.laws.comparison import AXES
 from scaling.quantity import format_duration, format_number
 from scaling.report.attempts import Attempts, Failure
 from scaling.report.checklist import checklist
-from scaling.report.decision_tables import decision_sentences, made_decision
+from scaling.report.decision_tables import decision_checks, decision_sentences, made_decision
 from scaling.report.figures import FIGURES
 from scaling.report.figures.rendering import render, write_figure
 from scaling.report.figures.study_figure import StudyFigure
@@ -190,9 +190,9 @@ def _checks(study: Study, context: Context, priced: Sequence[Check]) -> list[Che
 
 
 def _serving_checks(study: Study) -> list[Check]:
-    priced, made = serving(study), made_decision(study)
+    priced = serving(study)
     own = [check for comparison in priced.comparisons for check in comparison.checks]
-    return [*priced.checks, *own, *([] if made is None else made.checks)]
+    return [*priced.checks, *own, *decision_checks(study)]
 
 
 def _decided(study: Study) -> list[str]:

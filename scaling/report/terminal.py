@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from scaling.analysis.imports import share_imported
 from scaling.analysis.lines import Line
@@ -36,7 +37,18 @@ _SERVING_COLUMNS = {
 }
 
 
-_NOT_IN_TERMINAL = {"train", "serve", "serve_interval", "weight_bytes", "kv_bytes_per_token", "nearest_shape"}
+_DECISION_COLUMNS = {
+    "choice",
+    "line",
+    "form",
+    "total",
+    "ratio",
+    "ratio_interval",
+    "verdict",
+    "n",
+    "tokens",
+    "serve_ratio",
+}
 
 
 def fit_text(study: Study, approach: int | None = None) -> str:
@@ -71,18 +83,10 @@ def compare_text(study: Study) -> str:
 def decision_text(study: Study) -> str:
     """The serving decision, its tables, and what could be wrong with it; for a study that asks for one."""
     made = serving_decision(study)
-    tables = [marked(_narrow(table), study) for table in decision_tables(study)]
+    shown = (t.only(_DECISION_COLUMNS) if t.name == "serving_decision" else t for t in decision_tables(study))
+    tables = [marked(table, study) for table in shown]
     told = checks_text(by_severity(made.checks))
     return "\n\n".join([*decision_sentences(made), *map(table_text, tables), *([told] if told else [])])
-
-
-def _narrow(table: Table) -> Table:
-    """The columns of a table that a terminal has room for."""
-    if table.name != "serving_decision":
-        return table
-    kept = [n for n, column in enumerate(table.columns) if column.name not in _NOT_IN_TERMINAL]
-    rows = tuple(tuple(row[n] for n in kept) for row in table.rows)
-    return Table(table.name, table.title, tuple(table.columns[n] for n in kept), rows, table.note)
 
 
 def serving_extract(study: Study) -> Table:
@@ -91,13 +95,12 @@ def serving_extract(study: Study) -> Table:
     if not whole.rows:
         return whole
     losses = [row[0] for row in whole.rows]
-    kept = [n for n, column in enumerate(whole.columns) if column.name in _SERVING_COLUMNS]
-    rows = tuple(tuple(row[n] for n in kept) for row in whole.rows if row[0] == min(losses))
+    lowest = replace(whole, rows=tuple(row for row in whole.rows if row[0] == min(losses))).only(_SERVING_COLUMNS)
     others = sorted(set(losses) - {min(losses)})
     more = f"Losses {' and '.join(f'{loss:.3f}' for loss in others)}, nearest shapes" if others else "Nearest shapes"
     note = f"{whole.note} {more} and batch 64: --json, or tables/serving.csv of `scaling report` (batch 1)."
     title = f"{whole.title} of {min(losses):.3f} nats/token, the lowest target"
-    return Table(whole.name, title, tuple(whole.columns[n] for n in kept), rows, note)
+    return replace(lowest, title=title, note=note)
 
 
 def table_text(table: Table) -> str:

@@ -37,14 +37,22 @@ Point = dict[str, float | int | None]
 """`COUNTS` and `VALUES` of one step; a value that was not measured is None."""
 
 
-def write_curves(folder: Path, runs: Sequence[RunStatus], store: Store) -> int:
-    """Write the curves of the finished runs, sorted by id, to `folder`/curves.csv; the number of points."""
+def write_curves(folder: Path, runs: Sequence[RunStatus], store: Store, *, limit: int | None = POINTS) -> int:
+    """Write the curves of the finished runs, sorted by id, to `folder`/curves.csv; the number of points.
+
+    Args:
+        folder: where the file is written.
+        runs: of which the finished ones are taken.
+        store: what holds them.
+        limit: points of a run; None: all that were logged.
+    """
     text, count = io.StringIO(), 0
     writer = csv.DictWriter(text, (*LABELS, *COUNTS, *VALUES), lineterminator="\n")
     writer.writeheader()
     for run in sorted((run for run in runs if run.status in FINISHED), key=lambda run: run.row.id):
         labels = {"id": run.row.id, "line": run.row.line, "cell": str(run.row.cell), "seed": run.row.seed}
-        points = thinned(curve(store, run.row.id))
+        points = curve(store, run.row.id)
+        points = points if limit is None else thinned(points, limit=limit)
         writer.writerows(labels | point for point in points)
         count += len(points)
     write_atomic(folder / NAME, text.getvalue())

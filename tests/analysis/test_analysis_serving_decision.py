@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 from simulated_sweep import LAWS
 
+from scaling.analysis.serving import paired_laws, serving
 from scaling.analysis.serving_decision import serving_decision
 from scaling.analysis.settings import ServingQuestion
 from scaling.analysis.study import study_rows
 from scaling.errors import FitError, PlanError
 from scaling.inference.decision import CHOICES, PowerLaws, decide
 from scaling.report.decision_tables import decision_sentences, decision_tables
+from scaling.report.documents import comparisons_json
 from scaling.report.figures.serving_choice import map_data, memory_data
 from scaling.report.figures.serving_costs import cost_ratios_data, lives_data
+from scaling.report.html import Context, write_page
 from scaling.report.serving_document import decision_json
 
 
@@ -36,7 +39,7 @@ def test_the_first_sentence_is_the_decision(ask):
     assert "h100 (batch 32, context 512, prompt 128, bfloat16)" in first
     assert "low_rank@0.25 " in first
     assert made.unit == "flops"  # models of some ten thousand parameters
-    assert "uncalibrated" in {check.code for check in made.checks}
+    assert {"too_small_to_time", "context_beyond_training"} <= {check.code for check in made.checks}
 
 
 def test_a_model_of_ten_million_parameters_is_priced_in_money_and_has_a_range(ask):
@@ -133,3 +136,29 @@ def test_one_line_alone_is_priced_and_says_that_there_is_no_second(simulate, set
     made = serving_decision(study)
     assert "there is no second line to compare it with" in decision_sentences(made)[0]
     assert made.decision.best[0].total_cost > 0
+
+
+def test_a_joint_law_that_is_not_determined_leaves_the_reference_and_a_reason(simulate, settings):
+    """Losses of the second line that no law describes: nothing fails, and the line is named with why."""
+    random = np.random.default_rng(3)
+    rows = [row for row in simulate() if row.rank_ratio != 0.5]
+    rows = [replace(row, loss=2.0 + 1e-3 * random.normal()) if row.rank_ratio else row for row in rows]
+    study = study_rows(rows, settings=replace(settings, serving=ServingQuestion(1e9)))
+    assert paired_laws(study) == {}
+    assert serving(study).comparisons  # the lines' own laws, as far as they go
+    made = serving_decision(study)
+    assert {one.line for one in made.decision.candidates} == {"dense"}
+    (told,) = [check.message for check in made.checks if check.code == "not_priced"]
+    assert "low_rank@0.25 is not priced at equal loss: the joint law is not determined" in told
+
+
+def test_a_question_that_cannot_be_answered_is_one_check_of_the_report(simulate, settings, tmp_path):
+    study = study_rows(
+        list(simulate()), settings=replace(settings, bootstrap=50, serving=ServingQuestion(1e9, loss=0.1))
+    )
+    written = write_page(study, tmp_path, Context("toy", "What will it cost?"))
+    assert written.failures == ()
+    assert "No serving decision: serving: dense never reaches this loss" in written.page.read_text()
+    document = comparisons_json(study)
+    assert document["serving"] is None
+    assert "not_priced" in {check["code"] for check in document["checks"]}

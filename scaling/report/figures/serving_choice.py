@@ -93,7 +93,9 @@ def draw_map(data: MapData, ax: Axes) -> list[Patch]:
             continue
         hatch = "//" if name.endswith("merged") else ""
         area = np.ma.masked_where(~here, here.astype(float))
-        ax.pcolormesh(data.served, data.losses, area, cmap=_one_colour(order), shading="nearest", alpha=0.35)
+        # an image: three thousand cells as paths were half of a page
+        cells = ax.pcolormesh(data.served, data.losses, area, cmap=_one_colour(order), shading="nearest", alpha=0.35)
+        cells.set_rasterized(True)
         if hatch:
             levels = [0.5, 1.5]
             ax.contourf(data.served, data.losses, here.astype(float), levels=levels, colors="none", hatches=[hatch])

@@ -1,12 +1,13 @@
-"""The rank study's largest budget, predicted before it was trained, and held against what was trained.
+"""The next budget of the rank study, predicted before it was trained, and held against what was trained.
 
-    .venv/bin/python analysis/rank_forecast.py make     # before: writes results/rank-study-forecast/forecast.csv
-    .venv/bin/python analysis/rank_forecast.py score    # after: prints every prediction beside its outcome
+    .venv/bin/python analysis/rank_forecast.py make rank-study     # before: writes the forecast
+    .venv/bin/python analysis/rank_forecast.py score rank-study    # after: prints every prediction beside its outcome
 
-`make` reads results/rank-study-forecast/runs.csv (four budgets) and plans sweeps/rank-study.yaml (five). It predicts,
-for every line that has a law, the loss of each planned run of the largest budget (stacked forms, 95 % interval of one
-run), the isoFLOP minimum there, and the compute multiplier against dense (M3). `score` finds the same numbers in
-results/rank-study/runs.csv. Errors are given in nats (of multipliers in log) and in standard deviations of the
+Two forecasts: `rank-study` says from its four smaller budgets (results/rank-study-forecast) what its fifth gives;
+`rank-study-h100` says from all five (results/rank-study) what ten times the largest gives. `make` predicts, for every
+line that has a law, the loss of each planned run of the sweep's largest budget (stacked forms, 95 % interval of one
+run), the isoFLOP minimum there, and the compute multiplier against dense (M3). `score` finds the same numbers in the
+study of all budgets trained by then. Errors are given in nats (of multipliers in log) and in standard deviations of the
 prediction, its half-width over 1.96.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +25,44 @@ import pandas as pd
 import scaling
 from scaling.analysis.predictions import predict, predict_loss
 
-FORECAST, TABLE = Path("results/rank-study-forecast"), Path("results/rank-study/runs.csv")
-SWEEP = Path("sweeps/rank-study.yaml")
 COLUMNS = ("kind", "line", "shape", "N", "D", "predicted", "low", "high")
 
 
-def study_of(table: Path) -> scaling.Study:
-    """The study of a table of runs, with the settings of its sweep."""
-    rows = scaling.read_table(table)
+@dataclass(frozen=True)
+class Forecast:
+    """What is predicted, from which table, and in which tables it is found; `folder` keeps both."""
+
+    sweep: Path
+    known: Path
+    outcome: tuple[Path, ...]
+    folder: Path
+
+
+STUDY, H100 = Path("results/rank-study"), Path("results/rank-study-h100")
+FORECASTS = {
+    "rank-study": Forecast(
+        Path("sweeps/rank-study.yaml"), Path("results/rank-study-forecast/runs.csv"), (STUDY / "runs.csv",),
+        Path("results/rank-study-forecast"),
+    ),
+    "rank-study-h100": Forecast(
+        Path("sweeps/rank-study-h100.yaml"), STUDY / "runs.csv", (STUDY / "runs.csv", H100 / "runs.csv"), H100
+    ),
+}  # fmt: skip
+
+
+def study_of(*tables: Path) -> scaling.Study:
+    """The study of the runs of some tables, with the settings of the first one's sweep."""
+    rows = [row for table in tables for row in scaling.read_table(table)]
     return scaling.study_rows(rows, settings=scaling.settings_for_table(rows, scaling.Settings()))
 
 
-def forecast() -> pd.DataFrame:
+def forecast(one: Forecast) -> pd.DataFrame:
     """Every prediction, one row each."""
-    return pd.DataFrame(list(_forecast()))
+    return pd.DataFrame(list(_forecast(one)))
 
 
-def _forecast() -> Iterator[dict[str, object]]:
-    study, plan = study_of(FORECAST / "runs.csv"), scaling.Project.open(SWEEP).plan(None).plan
+def _forecast(one: Forecast) -> Iterator[dict[str, object]]:
+    study, plan = study_of(one.known), scaling.Project.open(one.sweep).plan(None).plan
     largest = max(plan.sweep.grid.budgets)
     cells = {(run.line, run.cell.shape): run for run in plan.runs if run.budget == largest}
     lines = {line.name: line for line in study.lines if line.frontier is not None}
@@ -62,9 +84,9 @@ def _row(*values: object) -> dict[str, object]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def score(predictions: pd.DataFrame) -> pd.DataFrame:
+def score(one: Forecast) -> pd.DataFrame:
     """Every prediction whose outcome is found, with its error, also in standard deviations."""
-    study = study_of(TABLE)
+    predictions, study = pd.read_csv(one.folder / "forecast.csv"), study_of(*one.outcome)
     rows = []
     for said in predictions.to_dict("records"):
         found = _outcome(study, said)
@@ -98,14 +120,15 @@ def _is_cell(row: scaling.RunRow, said: Mapping[Hashable, Any]) -> bool:
     return str(row.cell).endswith(f"/{said['shape']}") and math.isclose(row.tokens, said["D"], rel_tol=1e-4)
 
 
-def main(verb: str) -> None:
-    path = FORECAST / "forecast.csv"
+def main(verb: str, one: Forecast) -> None:
+    path = one.folder / "forecast.csv"
     if verb == "make":
-        forecast().to_csv(path, index=False, float_format="%.6g")
+        one.folder.mkdir(exist_ok=True)
+        forecast(one).to_csv(path, index=False, float_format="%.6g")
         print(f"wrote {path}")
         return
-    scored = score(pd.read_csv(path))
-    scored.to_csv(FORECAST / "scored.csv", index=False, float_format="%.6g")
+    scored = score(one)
+    scored.to_csv(one.folder / "scored.csv", index=False, float_format="%.6g")
     print(scored.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     for kind, own in scored.groupby("kind", sort=False):
         mean, rms = own["error"].mean(), math.sqrt((own["z"] ** 2).mean())
@@ -115,6 +138,6 @@ def main(verb: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] not in (["make"], ["score"]):
+    if len(sys.argv) != 3 or sys.argv[1] not in ("make", "score") or sys.argv[2] not in FORECASTS:
         sys.exit(__doc__)
-    main(sys.argv[1])
+    main(sys.argv[1], FORECASTS[sys.argv[2]])

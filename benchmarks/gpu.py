@@ -3,14 +3,15 @@
     sh benchmarks/gpu.sh                            a CUDA GPU, under 9 minutes; writes results/benchmarks/gpu.md
     python benchmarks/gpu.py --device cpu --tiny    the same lines on tiny models on the CPU; writes nothing
 
-- device: rate of a large matrix product, bandwidth of a large copy, time of a kernel launch, and of a singular value
-  decomposition, which starts a low-rank model.
+- device: rate of a large matrix product, bandwidth of a large copy, what serving reaches of both, the time of a launch
+  in a CUDA graph, and of a singular value decomposition, which starts a low-rank model.
 - training: the paper's shapes (arXiv 2602.12429), dense with Muon and low-rank (ratio .25) with Spectron. A step of 64
   sequences of 2,048 tokens in bfloat16, compiled, in parts chosen by the memory function, as `scaling launch` does.
 - updates: one low-rank model under Spectron, Muon on its factors, and AdamW, their updates in turn.
 - packing: one small run, and several of them side by side on the device: tokens per second of all.
 - repeats: two trainings of one small run, with the usual kernels and with torch's deterministic ones: equal to the bit?
-- serving: prompts of 1,024 and 8,192 tokens and decode steps at batch 1, 8 and 64, beside the calibrated cost model.
+- serving: prompts of 1,024 and 8,192 tokens and decode steps at batch 1, 8 and 64, beside the cost model, calibrated
+  and not.
 
 MFU is 3 × forward FLOPs of the matrices and causal attention, over seconds and the data sheet's rate; the update is not
 counted. "Whole attention" counts the masked half of attention too, as PaLM does (arXiv 2204.02311, appendix B). Weights
@@ -33,11 +34,12 @@ from unittest import mock
 
 import torch
 from memory_trace import SHAPES, a_run
+from serving_latency import SEVEN
 from training import random_data
 
 from scaling.hardware import DEVICES, Device
-from scaling.inference.cost import Setting
-from scaling.inference.measure import calibrate, measure, random_weights
+from scaling.inference.cost import Setting, cost
+from scaling.inference.measure import calibrate, device_here, measure, random_weights
 from scaling.run import Run, Shape
 from scaling.sweeps.counting import count, forward_flops_per_token, matrix_ranks
 from scaling.sweeps.memory import split
@@ -57,7 +59,7 @@ class Sizes:
     shapes: Mapping[str, Shape]
     updates: str
     packed: Shape
-    served: Sequence[str]
+    served: Mapping[str, Shape]
     sequences: int = 64
     length: int = 2048
     precision: str = "bfloat16"
@@ -71,9 +73,9 @@ PAPER = Sizes(
     {name: SHAPES[name] for name in ("1.4B", "500M", "134M", "60M")},
     "500M",
     Shape(4, 256, 4, 688, 256),
-    ("134M", "1.4B"),
+    {"134M": SHAPES["134M"], "1.4B": SHAPES["1.4B"], "Llama-2 7B": SEVEN},
 )
-SMALL = Sizes({"d64L1": TINY}, "d64L1", TINY, ("d64L1",), 4, 64, "float32", 2, (8,), (1, 2), (1, 2))
+SMALL = Sizes({"d64L1": TINY}, "d64L1", TINY, {"d64L1": TINY}, 4, 64, "float32", 2, (8,), (1, 2), (1, 2))
 
 
 @dataclass
@@ -131,23 +133,38 @@ def the_run(bench: Bench, shape: Shape, name: str, ratio: float | None) -> Run:
 
 
 def device(bench: Bench) -> None:
-    """What the cost model needs, and what starts a low-rank model."""
+    """Rates of a large product and a large copy, what serving reaches, and what starts a low-rank model."""
     here = calibrate(bench.row, torch_device=str(bench.device))
+    (values, rates), *_ = here.serving.items()
+    flops, moved = product_and_copy(bench, torch.bfloat16 if values == "bfloat16" else torch.float32)
     size = (256, 172) if bench.device.type == "cpu" else (1280, 3584)
     matrix = torch.randn(size, device=bench.device)
     bench.seconds(lambda: torch.linalg.svd(matrix, full_matrices=False))
-    values = Setting(here).values
     bench.add(
         "device",
         **{
-            f"{values} product, FLOP/s": here.peak(values),
-            "of the data sheet": here.peak(values) / bench.row.peak(values),
-            "copy, bytes/s": here.bandwidth_bytes_per_second,
-            "kernel launch, µs": 1e6 * (here.kernel_seconds or 0),
+            f"{values} product, FLOP/s": flops,
+            "product, of the data sheet": flops / bench.row.peak(values),
+            "copy, bytes/s": moved,
+            "copy, of the data sheet": moved / bench.row.bandwidth_bytes_per_second,
+            "a prompt reaches": rates.arithmetic,
+            "decoding reaches": rates.bandwidth,
+            "launch, µs": 1e6 * rates.launch_seconds,
             f"SVD {size[0]}×{size[1]}, s": bench.seconds(lambda: torch.linalg.svd(matrix, full_matrices=False)),
         },
     )
     bench.row = here
+
+
+def product_and_copy(bench: Bench, dtype: torch.dtype) -> tuple[float, float]:
+    """FLOP/s of a large matrix product, bytes/s of a large copy, both read and written."""
+    size, numbers = (768, 2**24) if bench.device.type == "cpu" else (8192, 2**28)
+    matrix = torch.randn(size, size, device=bench.device, dtype=dtype)  # ones run faster: fewer bits change
+    source = torch.ones(numbers, device=bench.device)
+    target = torch.empty_like(source)
+    calls: tuple[Callable[[], object], ...] = (lambda: matrix @ matrix, lambda: target.copy_(source))
+    product, copy = (min(bench.seconds(call, calls=5) for _ in range(bench.sizes.rounds)) for call in calls)
+    return 2.0 * size**3 / product, 2.0 * numbers * source.element_size() / copy
 
 
 def training(bench: Bench) -> None:
@@ -321,9 +338,8 @@ def losses(bench: Bench, run: Run) -> list[float]:
 
 def serving(bench: Bench) -> None:
     """Prompts and decode steps of chosen models, beside what the cost model says of this device."""
-    release(bench.device)
-    for name in bench.sizes.served:
-        shape = bench.sizes.shapes[name]
+    bench.row = calibrate(bench.row, torch_device=str(bench.device))
+    for name, shape in bench.sizes.served.items():
         for ratio in (None, RATIO):
             ranks = None if ratio is None else matrix_ranks(shape, ratio)
             for prompt in bench.sizes.prompts:
@@ -337,6 +353,7 @@ def served(bench: Bench, name: str, shape: Shape, ranks: object, *, prompt: int,
     """One row per form."""
     setting = Setting(bench.row, batch=batch, context=prompt)
     for one in measure(shape, ranks, setting, device=str(bench.device)):  # type: ignore[arg-type]
+        typical = cost(shape, ranks, replace(setting, device=replace(bench.row, serving={})), one.predicted.form)  # type: ignore[arg-type]
         bench.add(
             "serving",
             model=name,
@@ -345,9 +362,11 @@ def served(bench: Bench, name: str, shape: Shape, ranks: object, *, prompt: int,
             batch=batch,
             **{
                 "prefill, ms": 1e3 * one.prefill_seconds,
-                "predicted prefill, ms": 1e3 * one.predicted.prefill_seconds,
+                "predicted prefill": 1e3 * one.predicted.prefill_seconds,
+                "uncalibrated prefill": 1e3 * typical.prefill_seconds,
                 "decode, ms": 1e3 * one.decode_seconds,
-                "predicted decode, ms": 1e3 * one.predicted.decode_seconds,
+                "predicted decode": 1e3 * one.predicted.decode_seconds,
+                "uncalibrated decode": 1e3 * typical.decode_seconds,
             },
         )
 
@@ -386,16 +405,6 @@ PARTS: Mapping[str, Callable[[Bench], None]] = {
 }  # fmt: skip
 
 
-def table_row(device: torch.device) -> Device:
-    """The row of the hardware table that this device's name names."""
-    name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device).lower()
-    words = name.replace("-", " ").split()
-    row = next((DEVICES[word] for word in words if word in DEVICES), None)
-    if row is None:
-        sys.exit(f"the hardware table has no row for '{name}'; it has {', '.join(DEVICES)} (scaling/hardware.py)")
-    return row
-
-
 def the_bench(asked: argparse.Namespace) -> Bench:
     """The device that was asked for."""
     if asked.device != "cpu" and not torch.cuda.is_available():
@@ -403,7 +412,8 @@ def the_bench(asked: argparse.Namespace) -> Bench:
     device = open_device(asked.device)
     sizes = SMALL if asked.tiny else PAPER
     compiler = "inductor" if device.type == "cuda" else "aot_eager"
-    return Bench(device, table_row(device), sizes, compiler, time.monotonic() + asked.seconds)
+    row = DEVICES["cpu"] if device.type == "cpu" else device_here()[0]
+    return Bench(device, row, sizes, compiler, time.monotonic() + asked.seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

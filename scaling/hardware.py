@@ -17,8 +17,17 @@ from scaling.errors import PlanError
 
 
 @dataclass(frozen=True)
+class Rates:
+    """What serving reaches of a device: shares of its arithmetic and bandwidth, seconds in which a kernel starts."""
+
+    arithmetic: float
+    bandwidth: float
+    launch_seconds: float
+
+
+@dataclass(frozen=True)
 class Device:
-    """One device. `kernel_seconds` is the least time of one kernel launch, None until calibrated."""
+    """One device. `serving` has the rates that were measured on it, by precision; empty until it is calibrated."""
 
     name: str
     peak_flops: Mapping[str, float]  # precision -> FLOP/s
@@ -26,7 +35,7 @@ class Device:
     memory_bytes: float
     assumed_mfu: float
     source: str
-    kernel_seconds: float | None = None
+    serving: Mapping[str, Rates] = field(default_factory=dict)
     cost_per_hour: float | None = None
     mfu_by_width: Mapping[int, float] = field(default_factory=dict)  # measured on dense models of these widths
     low_rank_share: float = 1.0  # MFU of a low-rank model over that of a dense one of its width

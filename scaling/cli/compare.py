@@ -99,23 +99,25 @@ def measured_rows(study: Study) -> list[tuple[str, MeasuredCost]]:
     The models are those of the serving decision where one is asked for, as the nearest real shape, else the largest of
     every line. What would take over a minute is left out and named.
     """
-    from scaling.hardware import find_device
     from scaling.inference.cost import Setting, cost, forms
-    from scaling.inference.measure import ROUNDS, calibrate, measure
+    from scaling.inference.measure import ROUNDS, calibrate, device_here, measure
 
-    device = calibrate(find_device("cpu"))
+    row, place = device_here()
+    device = calibrate(row, torch_device=place)
     timed: list[tuple[str, LadderModel, Setting]] = []
     for (line, model), (batch, context) in itertools.product(_chosen(study), TIMED):
-        setting = Setting(device, batch=batch, context=context, precision="float32")
+        setting = Setting(device, batch=batch, context=context)
         costs = [cost(model.shape, model.ranks, setting, form) for form in forms(model.ranks)]
         seconds = (ROUNDS + 1) * sum(one.prefill_seconds for one in costs)
-        if seconds > _LONGEST:
-            case = f"{line} at batch {batch}, {context:,} tokens"
+        case = f"{line} at batch {batch}, {context:,} tokens"
+        if not all(one.fits for one in costs):
+            say(f"not timed: {case}: weights and cache are larger than the memory of {device.name}")
+        elif seconds > _LONGEST:
             say(f"not timed: {case}: about {format_duration(seconds)} on {device.name}")
         else:
             timed.append((line, model, setting))
     say(f"timing {len(timed)} cases on {device.name}")
-    return [(line, row) for line, model, at in timed for row in measure(model.shape, model.ranks, at)]
+    return [(line, row) for line, model, at in timed for row in measure(model.shape, model.ranks, at, device=place)]
 
 
 def _chosen(study: Study) -> list[tuple[str, LadderModel]]:

@@ -28,7 +28,11 @@ _PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "submitit", "tokenizers",
 
 @click.command()
 @runner_option
-@click.option("--calibrate", is_flag=True, help="Measure kernel time, rate and bandwidth here; prices use them after.")
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Measure what serving reaches here; prices use it after.",
+)
 @root_option
 @json_option
 def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: bool) -> int:
@@ -64,11 +68,16 @@ def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: boo
 
 
 def _calibration(device: Device) -> dict[str, object]:
-    """The three constants of the serving model, as measured."""
-    assert device.kernel_seconds is not None
-    rates = {f"{precision} FLOP/s": f"{rate:.3g}" for precision, rate in device.peak_flops.items()}
-    bandwidth = f"{device.bandwidth_bytes_per_second:.3g}"
-    return {"device": device.name, "kernel": f"{device.kernel_seconds * 1e6:.1f} µs", **rates, "bytes/s": bandwidth}
+    """The rates of the serving model, as measured, and what part they are of the data sheet's."""
+    found: dict[str, object] = {"device": device.name}
+    for precision, rates in device.serving.items():
+        flops, moved = rates.arithmetic * device.peak(precision), rates.bandwidth * device.bandwidth_bytes_per_second
+        found |= {
+            f"{precision} FLOP/s": f"{flops:.3g} ({rates.arithmetic:.0%} of the data sheet)",
+            f"{precision} bytes/s": f"{moved:.3g} ({rates.bandwidth:.0%})",
+            f"{precision} launch": f"{rates.launch_seconds * 1e6:.1f} µs",
+        }
+    return found
 
 
 def _machine() -> dict[str, object]:

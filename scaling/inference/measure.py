@@ -1,22 +1,26 @@
-"""Serving times on this machine: both forms of a model side by side, and the device's own constants.
+"""Serving times on this machine: both forms of a model side by side, and the device's own rates.
 
 Forms are timed in turn, round after round, and the least time of each is kept: what another process takes from the
-machine falls on both, and only lengthens. Weights are random, because a time does not depend on them. `calibrate`
-measures what the cost model needs of a device: the rate of a large matrix product, the bandwidth of a large copy, and
-the time of a launch: a decode step of a model too small to compute anything, divided by its kernels. That is how
-PyTorch launches them one by one; CUDA graphs or a serving engine would launch faster.
+machine falls on both, and only lengthens. Weights are random, because a time does not depend on them. On a GPU a decode
+step is recorded once and replayed as a CUDA graph, as serving engines do: launched one by one from Python, every model
+below some billions of parameters would take the time of its launches.
+
+`calibrate` measures what the cost model needs of a device, each by a model whose time it decides: the time of a launch
+by a decode step of a model too small to compute anything, bandwidth by a decode step of a wide one, arithmetic by a
+prompt of the same.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from scaling.hardware import Device
-from scaling.inference.cost import Form, ServingCost, Setting, cost, forms
+from scaling.errors import RunnerError
+from scaling.hardware import DEVICES, Device, Rates
+from scaling.inference.cost import Form, Kernel, ServingCost, Setting, cost, forms, prefill_kernels
 from scaling.inference.generate import Cache, merged, step
 from scaling.parameterizations import Ranks
 from scaling.run import Shape
@@ -25,6 +29,11 @@ from scaling.training.model import Decoder
 ROUNDS = 5
 DECODE_STEPS = 16  # per round
 _NOTHING = Shape(layers=4, width=8, heads=1, ff_width=8, vocab_size=8)
+_WIDE = {
+    "cpu": Shape(layers=2, width=768, heads=12, ff_width=2048, vocab_size=8),  # 57 MB: more than a core's cache
+    "cuda": Shape(layers=8, width=2048, heads=16, ff_width=5632, vocab_size=8),  # the paper's 1.4B, a third of it
+}
+_PROMPTS = {"cpu": (1, 256), "cuda": (16, 1024)}  # sequences, tokens of each
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -67,30 +76,75 @@ def measure(shape: Shape, ranks: Ranks, setting: Setting, *, device: str = "cpu"
     return rows
 
 
-@torch.inference_mode()
-def calibrate(device: Device, *, torch_device: str = "cpu", precision: str | None = None) -> Device:
-    """`device` with the kernel time, matrix-product rate and copy bandwidth of `torch_device`, as PyTorch reaches them.
+def device_here() -> tuple[Device, str]:
+    """The row of the hardware table for this machine's GPU, or for its CPU where it has none, and torch's name of it.
 
-    Takes about two seconds. The rate replaces the one of `precision` (default: the one `Setting` would serve in).
+    Raises:
+        RunnerError: the table has no row for the GPU.
     """
-    torch.set_num_threads(1)
-    values = precision or Setting(device).values
-    dtype = _DTYPES[values]
-    setting = Setting(device, batch=1, context=8, precision=values)
-    idle = measure(_NOTHING, None, setting, device=torch_device)[0]
-    size = 768 if torch_device == "cpu" else 8192
-    a = torch.randn(size, size, device=torch_device, dtype=dtype)  # ones run faster: fewer bits change
-    product = _seconds(lambda: a @ a, torch_device, calls=10)
-    source = torch.ones(2**24 if torch_device == "cpu" else 2**28, device=torch_device)
-    target = torch.empty_like(source)
-    copy = _seconds(lambda: target.copy_(source), torch_device, calls=5)
-    return replace(
-        device,
-        kernel_seconds=idle.decode_seconds / idle.predicted.kernels,
-        peak_flops={**device.peak_flops, values: 2 * size**3 / product},
-        bandwidth_bytes_per_second=2 * source.numel() * source.element_size() / copy,
-        source=f"{device.source}; kernel time, {values} rate, bandwidth measured here with PyTorch {torch.__version__}",
+    if not torch.cuda.is_available():
+        return DEVICES["cpu"], "cpu"
+    name = torch.cuda.get_device_name()
+    row = next((DEVICES[word] for word in name.lower().replace("-", " ").split() if word in DEVICES), None)
+    if row is None:
+        raise RunnerError(
+            "the hardware table has no row for this GPU",
+            got=name,
+            allowed=", ".join(DEVICES),
+            hint="hide the GPU to measure on the CPU: CUDA_VISIBLE_DEVICES= scaling ...",
+        )
+    return row, "cuda"
+
+
+def calibrate(device: Device, *, torch_device: str = "cpu", precision: str | None = None) -> Device:
+    """`device` with the rates that serving reaches on `torch_device`, for one precision of arithmetic.
+
+    Takes some seconds. The rates are those with which `cost` gives the three measured times. The precision is the one
+    that `Setting` would serve in, where none is given.
+
+    Raises:
+        RunnerError: the times are too short or too irregular to give rates.
+    """
+    kind = torch_device.partition(":")[0]
+    batch, length = _PROMPTS[kind]
+    values = Setting(device, precision=precision).arithmetic
+    small, one, many = (Setting(device, n, context, values) for n, context in ((1, 8), (1, 8), (batch, length)))
+    (idle,), (wide,), (prompt,) = (
+        measure(shape, None, setting, device=torch_device)
+        for shape, setting in ((_NOTHING, small), (_WIDE[kind], one), (_WIDE[kind], many))
     )
+    launch, decode, prefill = idle.decode_seconds / idle.predicted.kernels, wide.decode_seconds, prompt.prefill_seconds
+    bandwidth = wide.predicted.step_bytes / max(decode - launch * wide.predicted.kernels, 1e-12)
+    arithmetic = _arithmetic(prefill_kernels(_WIDE[kind], None, many), prefill, launch, bandwidth)
+    if decode <= launch * wide.predicted.kernels or arithmetic is None:
+        raise RunnerError(
+            "what was measured gives no rates",
+            got=f"a launch of {1e6 * launch:.3g} µs, a decode step of {1e3 * decode:.3g} ms, a prompt of "
+            f"{1e3 * prefill:.3g} ms",
+            allowed="a machine that does nothing else",
+            hint="run it again",
+        )
+    rates = Rates(arithmetic / device.peak(values), bandwidth / device.bandwidth_bytes_per_second, launch)
+    source = f"{device.source}; {values} serving measured here with PyTorch {torch.__version__}"
+    return replace(device, serving={**device.serving, values: rates}, source=source)
+
+
+def _arithmetic(kernels: list[Kernel], seconds: float, launch: float, bandwidth: float) -> float | None:
+    """The FLOP/s with which kernels take `seconds`; None where moving their bytes alone takes longer.
+
+    Which kernels are bound by arithmetic depends on the rate: they are the largest set of those with the most FLOPs per
+    byte that are so bound at the rate which the set gives.
+    """
+    ordered = sorted(kernels, key=lambda kernel: kernel.flops / kernel.bytes, reverse=True)
+    left = seconds - sum(kernel.launches * (launch + kernel.bytes / bandwidth) for kernel in ordered)
+    found, flops = None, 0.0
+    for kernel in ordered:
+        flops += kernel.launches * kernel.flops
+        left += kernel.launches * kernel.bytes / bandwidth
+        rate = flops / left if left > 0 else float("inf")
+        if kernel.flops / rate >= kernel.bytes / bandwidth:
+            found = rate
+    return found
 
 
 def _models(shape: Shape, ranks: Ranks, setting: Setting, device: str) -> dict[Form, Decoder]:
@@ -109,26 +163,34 @@ def random_weights(model: Decoder) -> None:
             parameter.normal_(std=parameter.shape[1] ** -0.5)
 
 
-def _once(model: Decoder, tokens_BT: torch.Tensor, device: str) -> tuple[float, float]:
+def _once(model: Decoder, tokens: Tensor, device: str) -> tuple[float, float]:
     """Seconds of the prompt and of one decode step."""
-    cache = Cache(model, len(tokens_BT), tokens_BT.shape[1] + DECODE_STEPS)
+    cache = Cache(model, len(tokens), tokens.shape[1] + DECODE_STEPS)
     start = _now(device)
-    following = step(model, tokens_BT, cache).argmax(dim=-1, keepdim=True)
-    filled = _now(device)
+    following = step(model, tokens, cache).argmax(dim=-1, keepdim=True)
+    filled = _now(device) - start
+    decode = _recorded(model, following, cache) if device != "cpu" else None
+    start = _now(device)
     for _ in range(DECODE_STEPS):
-        following = step(model, following, cache).argmax(dim=-1, keepdim=True)
-    return filled - start, (_now(device) - filled) / DECODE_STEPS
+        if decode is None:
+            following = step(model, following, cache).argmax(dim=-1, keepdim=True)
+        else:
+            decode.replay()
+    return filled, (_now(device) - start) / DECODE_STEPS
 
 
-def _seconds(call: Callable[[], object], device: str, *, calls: int) -> float:
-    """Least mean time of one call over `ROUNDS` rounds, after one that is not counted."""
-    rounds = []
-    for _ in range(ROUNDS + 1):
-        start = _now(device)
-        for _ in range(calls):
-            call()
-        rounds.append((_now(device) - start) / calls)
-    return min(rounds[1:])
+def _recorded(model: Decoder, following: Tensor, cache: Cache) -> torch.cuda.CUDAGraph:
+    """One decode step at the length of the cache, to be replayed; the cache stays as it is."""
+    length, graph, beside = cache.length, torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):  # what a first call allocates and chooses must not be recorded
+        step(model, following, cache)
+    torch.cuda.current_stream().wait_stream(beside)
+    cache.length = length
+    with torch.cuda.graph(graph):
+        step(model, following, cache).argmax(dim=-1, keepdim=True)
+    cache.length = length
+    return graph
 
 
 def _now(device: str) -> float:

@@ -1,4 +1,4 @@
-"""What a device was measured to do, kept in `<root>/.scaling/calibration/<device>.json`; prices use it from then on."""
+"""What serving reaches on a device, kept in `<root>/.scaling/rates/<device>.json`; prices use it from then on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from scaling.files import read_json, to_json, write_atomic
-from scaling.hardware import DEVICES, Device
+from scaling.hardware import DEVICES, Device, Rates
 from scaling.packages import require_torch
-
-_MEASURED = ("kernel_seconds", "peak_flops", "bandwidth_bytes_per_second", "source")
 
 
 def calibrate_here(device: Device, root: Path) -> Device:
@@ -18,18 +16,21 @@ def calibrate_here(device: Device, root: Path) -> Device:
     from scaling.inference.measure import calibrate
 
     measured = calibrate(device, torch_device="cpu" if device.name.startswith("cpu") else "cuda")
-    write_atomic(_path(root, device.name), to_json({name: getattr(measured, name) for name in _MEASURED}))
+    rates = {precision: dataclasses.asdict(found) for precision, found in measured.serving.items()}
+    write_atomic(_path(root, device.name), to_json({"serving": rates, "source": measured.source}))
     return measured
 
 
 def calibrated(root: Path) -> dict[str, Device]:
     """Device name -> its row of the table with what was measured in its place."""
-    return {
-        name: dataclasses.replace(device, **read_json(path))
-        for name, device in DEVICES.items()
-        if (path := _path(root, name)).exists()
-    }
+    devices = {}
+    for name, device in DEVICES.items():
+        if (path := _path(root, name)).exists():
+            kept = read_json(path)
+            rates = {precision: Rates(**found) for precision, found in kept["serving"].items()}
+            devices[name] = dataclasses.replace(device, serving=rates, source=kept["source"])
+    return devices
 
 
 def _path(root: Path, name: str) -> Path:
-    return root / ".scaling" / "calibration" / f"{name}.json"
+    return root / ".scaling" / "rates" / f"{name}.json"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 ANALYSIS = Path(__file__).parents[2] / "analysis"
@@ -27,7 +26,7 @@ def test_the_forecast_of_the_rank_study_is_held_against_its_outcome(monkeypatch)
     """Made from four budgets before the fifth was trained, and scored from the two committed tables."""
     monkeypatch.chdir(ANALYSIS.parent)
     forecast = runpy.run_path("analysis/rank_forecast.py")
-    scored = forecast["score"](pd.read_csv("results/rank-study-forecast/forecast.csv"))
+    scored = forecast["score"](forecast["FORECASTS"]["rank-study"])
     assert scored.groupby("kind").size().to_dict() == {"minimum": 4, "multiplier": 3, "run": 20}
     runs = scored[scored.kind == "run"]
     assert runs.inside.mean() >= 0.9

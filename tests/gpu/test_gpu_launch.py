@@ -50,3 +50,7 @@ def test_a_sweep_goes_from_its_file_to_its_report(project, place):
     assert {row.compiled for row in rows} == {place.is_gpu}
     assert all(row.device.startswith("cuda" if place.is_gpu else "cpu") for row in rows)
     assert json.loads(scaling("status", "sweeps/small.yaml", "--json"))["counts"]["completed"] == 4
+    if place.is_gpu:  # long prompts take half a minute on a CPU, where tests/cli times short ones
+        measured = json.loads(scaling("compare", "sweeps/small.yaml", "--measure", "--json"))["measured"]
+        assert {row["line"] for row in measured} == {"dense", "low_rank@0.25"}
+        assert all("NVIDIA" in row["measured_on"] and row["measured_decode_seconds"] > 0 for row in measured)

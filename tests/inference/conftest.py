@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scaling.hardware import Device
+from scaling.hardware import Device, Rates
 from scaling.inference.curve import Curve
 from scaling.inference.equal_loss import LineLaw
 from scaling.run import Shape
@@ -41,5 +41,8 @@ def make_line():
 
 @pytest.fixture
 def device() -> Device:
-    """A device with round numbers and a kernel time."""
-    return Device("round", {"bfloat16": 1e14, "float32": 1e13}, 1e12, 80e9, 0.4, "made for tests", kernel_seconds=5e-6)
+    """A device with round numbers that was measured to reach all of its rates."""
+    rates = {"bfloat16": 1e14, "float32": 1e13}
+    return Device(
+        "round", rates, 1e12, 80e9, 0.4, "made for tests", serving=dict.fromkeys(rates, Rates(1.0, 1.0, 5e-6))
+    )

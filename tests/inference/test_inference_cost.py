@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.errors import PlanError
-from scaling.hardware import DEVICES, Device
+from scaling.hardware import DEVICES, Device, Rates
 from scaling.inference.cost import Setting, cost, decode_kernels, forms, prefill_kernels
 from scaling.run import Shape
 from scaling.sweeps.counting import count, forward_flops_per_token, matrix_ranks
@@ -57,17 +57,24 @@ def test_a_dense_product_by_hand(device):
     assert attention.bytes == 2 * (5 * 100 * 2 * 32 + 2 * 5 * 64)
 
 
-def test_step_time_is_the_largest_of_three_kernel_by_kernel(device):
-    slow_start = Setting(replace(device, kernel_seconds=1.0), 1, 16)
-    row = cost(SHAPE, RANKS, slow_start)
+def launching_in(device: Device, seconds: float) -> Device:
+    return replace(device, serving=dict.fromkeys(device.peak_flops, Rates(1.0, 1.0, seconds)))
+
+
+def test_a_kernel_takes_its_launch_and_then_its_arithmetic_or_its_bytes(device):
+    row = cost(SHAPE, RANKS, Setting(launching_in(device, 1.0), 1, 16))
     assert row.decode_seconds == pytest.approx(row.kernels)
-    free = replace(device, kernel_seconds=0.0)
+    free = launching_in(device, 0.0)
     starved = Setting(replace(free, bandwidth_bytes_per_second=1.0), 4, 16)
     row = cost(SHAPE, None, starved)
     assert row.decode_seconds == pytest.approx(row.step_bytes)
+    launched = cost(SHAPE, None, replace(starved, device=launching_in(starved.device, 2.0)))
+    assert launched.decode_seconds == pytest.approx(row.step_bytes + 2 * row.kernels)
     slow = Setting(replace(free, peak_flops={"float32": 1.0}), 4, 16)
     row = cost(SHAPE, None, slow)
     assert row.decode_seconds == pytest.approx(4 * row.decode_flops_per_token, rel=1e-6)
+    half = replace(slow, device=replace(slow.device, serving={"float32": Rates(0.5, 1.0, 0.0)}))
+    assert cost(SHAPE, None, half).decode_seconds == pytest.approx(2 * row.decode_seconds, rel=1e-6)
 
 
 def test_what_low_rank_saves_and_what_it_does_not(device):
@@ -106,7 +113,7 @@ def test_memory_and_calibration_are_told(device):
     assert cost(SHAPE, None, small).fits
     assert not cost(SHAPE, None, replace(small, batch=10_000)).fits
     assert cost(SHAPE, None, small).calibrated
-    assert not cost(SHAPE, None, Setting(replace(device, kernel_seconds=None))).calibrated
+    assert not cost(SHAPE, None, Setting(replace(device, serving={}))).calibrated
 
 
 def test_precision_follows_the_device(device):
@@ -144,7 +151,7 @@ def test_llama_2_7b_is_counted_as_published() -> None:
 def test_a_measured_device_has_times_without_a_range(device: Device) -> None:
     row = cost(SHAPE, RANKS, Setting(device, 2, 64))
     assert (row.decode_seconds_low, row.decode_seconds_high) == (row.decode_seconds, row.decode_seconds)
-    typical = cost(SHAPE, RANKS, Setting(replace(device, kernel_seconds=None), 2, 64))
+    typical = cost(SHAPE, RANKS, Setting(replace(device, serving={}), 2, 64))
     low, high = typical.decode_seconds_low, typical.decode_seconds_high
     assert low < typical.decode_seconds < high
 

@@ -8,10 +8,11 @@
 - training: the paper's shapes (arXiv 2602.12429), dense with Muon and low-rank (ratio .25) with Spectron. A step of 64
   sequences of 2,048 tokens in bfloat16, compiled, in parts chosen by the memory function, as `scaling launch` does.
 - updates: one low-rank model under Spectron, Muon on its factors, and AdamW, their updates in turn.
+- small steps: small models alone, batches of 2,048 tokens in float32, compiled: their time is launches.
 - packing: one small run, and several of them side by side on the device: tokens per second of all.
 - repeats: two trainings of one small run, with the usual kernels and with torch's deterministic ones: equal to the bit?
-- serving: prompts of 1,024 and 8,192 tokens and decode steps at batch 1, 8 and 64, beside the cost model, calibrated
-  and not.
+- serving: prompts of 1,024 and 8,192 tokens and decode steps at batch 1, 8 and 64. benchmarks/serving_latency.py holds
+  the cost model against them.
 
 MFU is 3 × forward FLOPs of the matrices and causal attention, over seconds and the data sheet's rate; the update is not
 counted. "Whole attention" counts the masked half of attention too, as PaLM does (arXiv 2204.02311, appendix B). Weights
@@ -34,11 +35,11 @@ from unittest import mock
 
 import torch
 from memory_trace import SHAPES, a_run
-from serving_latency import SEVEN
+from serving_latency import SERVED
 from training import random_data
 
 from scaling.hardware import DEVICES, Device
-from scaling.inference.cost import Setting, cost
+from scaling.inference.cost import Setting
 from scaling.inference.measure import calibrate, device_here, measure, random_weights
 from scaling.run import Run, Shape
 from scaling.sweeps.counting import count, forward_flops_per_token, matrix_ranks
@@ -60,6 +61,7 @@ class Sizes:
     updates: str
     packed: Shape
     served: Mapping[str, Shape]
+    small: Sequence[Shape]
     sequences: int = 64
     length: int = 2048
     precision: str = "bfloat16"
@@ -73,9 +75,10 @@ PAPER = Sizes(
     {name: SHAPES[name] for name in ("1.4B", "500M", "134M", "60M")},
     "500M",
     Shape(4, 256, 4, 688, 256),
-    {"134M": SHAPES["134M"], "1.4B": SHAPES["1.4B"], "Llama-2 7B": SEVEN},
+    SERVED,
+    (Shape(3, 64, 2, 176, 256), Shape(8, 256, 8, 688, 256)),
 )
-SMALL = Sizes({"d64L1": TINY}, "d64L1", TINY, {"d64L1": TINY}, 4, 64, "float32", 2, (8,), (1, 2), (1, 2))
+SMALL = Sizes({"d64L1": TINY}, "d64L1", TINY, {"d64L1": TINY}, (TINY,), 4, 64, "float32", 2, (8,), (1, 2), (1, 2))
 
 
 @dataclass
@@ -153,7 +156,6 @@ def device(bench: Bench) -> None:
             f"SVD {size[0]}×{size[1]}, s": bench.seconds(lambda: torch.linalg.svd(matrix, full_matrices=False)),
         },
     )
-    bench.row = here
 
 
 def product_and_copy(bench: Bench, dtype: torch.dtype) -> tuple[float, float]:
@@ -313,6 +315,23 @@ def packing(bench: Bench) -> None:
         bench.add("packing", runs=processes, **{"tokens/s of all": total, "over one run": total / one})
 
 
+def small_steps(bench: Bench) -> None:
+    """What a step takes where there is nothing to compute."""
+    for shape in bench.sizes.small:
+        for rule, ratio in (("muon", None), ("spectron", RATIO), ("adamw", None)):
+            if not bench.in_time(f"small steps {shape.layers} {rule}"):
+                continue
+            run = replace(
+                the_run(bench, shape, rule, ratio), batch_tokens=16 * 128, sequence_length=128, precision="float32"
+            )
+            trainer = a_trainer(bench, run, compiler=bench.compiler)
+            trainer.stability.measures = False
+            for _ in range(5):
+                trainer.step()
+            milliseconds = 1e3 * bench.seconds(trainer.step, calls=100 if bench.device.type == "cuda" else 5)
+            bench.add("small steps", layers=shape.layers, width=shape.width, rule=rule, **{"step, ms": milliseconds})
+
+
 def repeats(bench: Bench) -> None:
     """The largest difference between the losses of two equal trainings."""
     if not bench.in_time("repeats"):
@@ -338,7 +357,7 @@ def losses(bench: Bench, run: Run) -> list[float]:
 
 def serving(bench: Bench) -> None:
     """Prompts and decode steps of chosen models, beside what the cost model says of this device."""
-    bench.row = calibrate(bench.row, torch_device=str(bench.device))
+    release(bench.device)
     for name, shape in bench.sizes.served.items():
         for ratio in (None, RATIO):
             ranks = None if ratio is None else matrix_ranks(shape, ratio)
@@ -353,22 +372,8 @@ def served(bench: Bench, name: str, shape: Shape, ranks: object, *, prompt: int,
     """One row per form."""
     setting = Setting(bench.row, batch=batch, context=prompt)
     for one in measure(shape, ranks, setting, device=str(bench.device)):  # type: ignore[arg-type]
-        typical = cost(shape, ranks, replace(setting, device=replace(bench.row, serving={})), one.predicted.form)  # type: ignore[arg-type]
-        bench.add(
-            "serving",
-            model=name,
-            form=one.predicted.form,
-            prompt=prompt,
-            batch=batch,
-            **{
-                "prefill, ms": 1e3 * one.prefill_seconds,
-                "predicted prefill": 1e3 * one.predicted.prefill_seconds,
-                "uncalibrated prefill": 1e3 * typical.prefill_seconds,
-                "decode, ms": 1e3 * one.decode_seconds,
-                "predicted decode": 1e3 * one.predicted.decode_seconds,
-                "uncalibrated decode": 1e3 * typical.decode_seconds,
-            },
-        )
+        times = {"prefill, ms": 1e3 * one.prefill_seconds, "decode, ms": 1e3 * one.decode_seconds}
+        bench.add("serving", model=name, form=one.predicted.form, prompt=prompt, batch=batch, **times)
 
 
 def shown(value: object) -> str:
@@ -401,7 +406,7 @@ def markdown(bench: Bench, title: str) -> str:
 
 PARTS: Mapping[str, Callable[[Bench], None]] = {
     "training": training, "updates": updates, "device": device, "repeats": repeats, "serving": serving,
-    "packing": packing,
+    "small steps": small_steps, "packing": packing,
 }  # fmt: skip
 
 

@@ -1,7 +1,10 @@
-"""Published latencies of Llama-2 on one GPU beside the cost model: `python benchmarks/serving_latency.py [--out FILE]`.
+"""Serving times on GPUs beside the cost model: `python benchmarks/serving_latency.py [--out FILE]`.
 
-A request is one prefill of `prompt` tokens and `output` − 1 decode steps, for every sequence of the batch. Rates are
-`inference.cost.TYPICAL`; the range is from `FAST` to `SLOW`. Sources:
+First our own: PyTorch in bfloat16 on an H100, decode steps as CUDA graphs (results/benchmarks/gpu.json, by
+benchmarks/gpu.py), beside typical rates and beside those which `scaling doctor --calibrate` finds from three of them.
+Then published latencies of Llama-2: a request is one prefill of `prompt` tokens and `output` − 1 decode steps, for
+every sequence of the batch. Typical rates are `inference.cost.TYPICAL`; the range is from `FAST` to `SLOW`. Last, why a
+launch is added to a kernel's time and is no floor of it. Sources:
 
 - NeMo user guide, performance, Llama 2 inference: latency of 128 tokens in and 20 out, one GPU, bfloat16
   (docs.nvidia.com/nemo-framework/user-guide/latest/performance/llama.html).
@@ -14,16 +17,27 @@ A request is one prefill of `prompt` tokens and `output` − 1 decode steps, for
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scaling.hardware import DEVICES
-from scaling.inference.cost import Setting, cost
+import numpy as np
+from memory_trace import SHAPES as PAPER
+
+from scaling.hardware import DEVICES, Device
+from scaling.inference.cost import Form, ServingCost, Setting, cost, decode_kernels
+from scaling.inference.measure import REFERENCES, rates_of
 from scaling.run import Shape
+from scaling.sweeps.counting import matrix_ranks
+
+ROOT = Path(__file__).parent.parent
 
 SEVEN = Shape(layers=32, width=4096, heads=32, ff_width=11008, vocab_size=32000)  # arXiv 2307.09288, table 1
 THIRTEEN = Shape(layers=40, width=5120, heads=40, ff_width=13824, vocab_size=32000)
 SHAPES = {"7B": SEVEN, "13B": THIRTEEN}
+SERVED = {"134M": PAPER["134M"], "1.4B": PAPER["1.4B"], "Llama-2 7B": SEVEN}
 
 
 @dataclass(frozen=True)
@@ -87,11 +101,122 @@ PUBLISHED = (
 )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One model of benchmarks/gpu.py, served on an H100; seconds of the whole batch."""
+
+    model: str
+    form: Form
+    batch: int
+    prompt: int
+    prefill: float
+    decode: float
+
+    def price(self, device: Device) -> ServingCost:
+        """By the cost model, on a row of the hardware table."""
+        shape = SERVED[self.model]
+        ranks = None if self.form == "dense" else matrix_ranks(shape, 0.25)
+        return cost(shape, ranks, Setting(device, self.batch, self.prompt), self.form)
+
+
+def measured(table: Path = ROOT / "results" / "benchmarks" / "gpu.json") -> list[Measured]:
+    """What benchmarks/gpu.py has measured."""
+    return [
+        Measured(
+            row["model"], row["form"], row["batch"], row["prompt"], row["prefill, ms"] / 1e3, row["decode, ms"] / 1e3
+        )
+        for row in json.loads(table.read_text())["serving"]
+    ]
+
+
+def calibrated(times: Sequence[Measured]) -> Device:
+    """The row of the H100 with the rates that `scaling doctor --calibrate` would find from these times."""
+    found = [
+        next(
+            one for one in times
+            if SERVED[one.model] == reference.shape and one.form == "dense"
+            and (one.batch, one.prompt) == (reference.batch, reference.context)
+        )
+        for reference in REFERENCES["cuda"]
+    ]  # fmt: skip
+    settings = [Setting(DEVICES["h100"], one.batch, one.prompt) for one in found]
+    rates = rates_of(REFERENCES["cuda"], settings, (found[0].decode, found[1].decode, found[2].prefill))
+    assert rates is not None
+    return replace(DEVICES["h100"], serving={"bfloat16": rates})
+
+
+def own_lines(times: Sequence[Measured]) -> list[str]:
+    """The measured times as a table, with the errors of both kinds of rates."""
+    here = calibrated(times)
+    rates = here.serving["bfloat16"]
+    lines = [
+        "| model | form | prompt | batch | decode, ms | typical | calibrated | prefill, ms | typical | calibrated |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    decode: list[tuple[float, float]] = []
+    for one in times:
+        typical, own = one.price(DEVICES["h100"]), one.price(here)
+        decode.append((typical.decode_seconds / one.decode - 1, own.decode_seconds / one.decode - 1))
+        prefill = (typical.prefill_seconds / one.prefill - 1, own.prefill_seconds / one.prefill - 1)
+        lines.append(
+            f"| {one.model} | {one.form} | {one.prompt:,} | {one.batch} | {1e3 * one.decode:.3g} | "
+            f"{decode[-1][0]:+.0%} | {decode[-1][1]:+.0%} | {1e3 * one.prefill:.4g} | {prefill[0]:+.0%} | "
+            f"{prefill[1]:+.0%} |"
+        )
+    (low, high), (own_low, own_high) = ((min(errors), max(errors)) for errors in zip(*decode, strict=True))
+    return [
+        *lines,
+        "",
+        f"Decode steps: typical rates {low:+.0%} to {high:+.0%}, calibrated {own_low:+.0%} to {own_high:+.0%}. "
+        f"Calibrated: arithmetic {rates.arithmetic:.2f} and bandwidth {rates.bandwidth:.2f} of the data sheet, a "
+        f"launch {1e6 * rates.launch_seconds:.1f} µs.",
+    ]
+
+
+def launch_lines(times: Sequence[Measured]) -> list[str]:
+    """The largest error of a decode step at each model's best rates: a launch as a floor, and added."""
+    steps = [_decode(one) for one in times]
+    seconds = np.array([one.decode for one in times])
+    lines = ["| a kernel takes | bandwidth | launch, µs | largest error of a decode step |", "|---|---:|---:|---:|"]
+    forms: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+        "max(bytes / bandwidth, launch)": np.maximum,
+        "launch + bytes / bandwidth": np.add,
+    }
+    for name, form in forms.items():
+        errors = {}
+        for bandwidth, launch in itertools.product(np.linspace(0.4, 1.0, 61), np.linspace(1e-6, 8e-6, 71)):
+            predicted = np.array([launches @ form(moved / bandwidth, launch) for launches, moved in steps])
+            errors[bandwidth, launch] = float(np.abs(predicted / seconds - 1).max())
+        bandwidth, launch = min(errors, key=errors.__getitem__)
+        lines.append(f"| {name} | {bandwidth:.2f} | {1e6 * launch:.1f} | {errors[bandwidth, launch]:.0%} |")
+    return lines
+
+
+def _decode(one: Measured) -> tuple[np.ndarray, np.ndarray]:
+    """Launches of every kernel of a decode step, and its bytes in seconds at the bandwidth of the data sheet."""
+    shape, device = SERVED[one.model], DEVICES["h100"]
+    ranks = matrix_ranks(shape, 0.25) if one.form == "factorized" else None
+    kernels = decode_kernels(shape, ranks, Setting(device, one.batch, one.prompt))
+    moved = [kernel.bytes / device.bandwidth_bytes_per_second for kernel in kernels]
+    return np.array([kernel.launches for kernel in kernels], dtype=float), np.array(moved)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="also write the table here")
     options = parser.parse_args()
     lines = [
+        "## Measured on an H100",
+        "",
+        *own_lines(measured()),
+        "",
+        "Prompts are run by PyTorch kernel by kernel: short prompts of small models take the time of their launches",
+        "from Python, which the cost model leaves out, and rotary positions take four kernels in place of one.",
+        "",
+        *launch_lines(measured()),
+        "",
+        "## Published",
+        "",
         "| source | device | Llama-2 | weights | batch | in | out | published, s | predicted, s | error | range, s |",
         "|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
@@ -112,7 +237,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if options.out:
-        head = "# Published latencies beside the cost model\n\n"
+        head = "# Serving times beside the cost model\n\n"
         head += "`python benchmarks/serving_latency.py`; its text has the sources.\n\n"
         options.out.write_text(head + "\n".join(lines) + "\n")
 

@@ -39,6 +39,7 @@ class Device:
     cost_per_hour: float | None = None
     mfu_by_width: Mapping[int, float] = field(default_factory=dict)  # measured on dense models of these widths
     low_rank_share: float = 1.0  # MFU of a low-rank model over that of a dense one of its width
+    layer_seconds: float = 0.0  # a training step takes at least this for every layer: its launches
 
     def mfu(self, width: int, *, low_rank: bool = False) -> float:
         """Share of the peak at a model width: interpolated in log width where measured, else the assumption."""
@@ -92,9 +93,10 @@ DEVICES: dict[str, Device] = {
             memory_bytes=80e9,
             assumed_mfu=0.4,
             source="NVIDIA H100 SXM data sheet; MFU in bfloat16 at 131,072 tokens a step: results/benchmarks/gpu.md, "
-            "2026-11-26. Small batches and models below width 512 are bound by launches and reach less",
+            "2026-11-26, as the launches of a layer: the least of three optimizers at 8 layers of width 256",
             mfu_by_width={512: 0.32, 768: 0.38, 1280: 0.43, 2048: 0.49},
             low_rank_share=0.78,
+            layer_seconds=2.2e-3,
         ),
         Device(
             "h200",

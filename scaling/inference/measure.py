@@ -5,16 +5,18 @@ machine falls on both, and only lengthens. Weights are random, because a time do
 step is recorded once and replayed as a CUDA graph, as serving engines do: launched one by one from Python, every model
 below some billions of parameters would take the time of its launches.
 
-`calibrate` measures what the cost model needs of a device, each by a model whose time it decides: the time of a launch
-by a decode step of a model too small to compute anything, bandwidth by a decode step of a wide one, arithmetic by a
-prompt of the same.
+`calibrate` measures what the cost model needs of a device, by models of the sizes that are served: rates of a single
+large product or copy are not what a whole model reaches.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,13 +30,16 @@ from scaling.training.model import Decoder
 
 ROUNDS = 5
 DECODE_STEPS = 16  # per round
-_NOTHING = Shape(layers=4, width=8, heads=1, ff_width=8, vocab_size=8)
-_WIDE = {
-    "cpu": Shape(layers=2, width=768, heads=12, ff_width=2048, vocab_size=8),  # 57 MB: more than a core's cache
-    "cuda": Shape(layers=8, width=2048, heads=16, ff_width=5632, vocab_size=8),  # the paper's 1.4B, a third of it
-}
-_PROMPTS = {"cpu": (1, 256), "cuda": (16, 1024)}  # sequences, tokens of each
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A dense model, `batch` sequences, and `context` tokens of each."""
+
+    shape: Shape
+    batch: int
+    context: int
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,22 @@ class MeasuredCost:
     def tokens_per_second(self) -> float:
         """Decoded tokens of all sequences together."""
         return self.predicted.batch / self.decode_seconds
+
+
+# What each rate is measured by: a narrow model's decode step is mostly launches, a wide one's the reading of its
+# matrices, a long prompt arithmetic. On GPUs: the paper's 134M and 1.4B (arXiv 2602.12429) and Llama-2 7B.
+REFERENCES = {
+    "cpu": (
+        Reference(Shape(4, 32, 2, 88, 256), 1, 64),
+        Reference(Shape(2, 768, 12, 2048, 256), 1, 64),  # 57 MB: more than a core's cache
+        Reference(Shape(2, 768, 12, 2048, 256), 1, 256),
+    ),
+    "cuda": (
+        Reference(Shape(12, 768, 12, 2048, 32000), 1, 1024),
+        Reference(Shape(32, 4096, 32, 11008, 32000), 1, 1024),
+        Reference(Shape(24, 2048, 16, 5632, 32000), 8, 1024),
+    ),
+}
 
 
 @torch.inference_mode()
@@ -99,38 +120,54 @@ def device_here() -> tuple[Device, str]:
 def calibrate(device: Device, *, torch_device: str = "cpu", precision: str | None = None) -> Device:
     """`device` with the rates that serving reaches on `torch_device`, for one precision of arithmetic.
 
-    Takes some seconds. The rates are those with which `cost` gives the three measured times. The precision is the one
-    that `Setting` would serve in, where none is given.
+    Takes some seconds. The precision is the one that `Setting` would serve in, where none is given.
 
     Raises:
-        RunnerError: the times are too short or too irregular to give rates.
+        RunnerError: the times give no rates.
     """
-    kind = torch_device.partition(":")[0]
-    batch, length = _PROMPTS[kind]
     values = Setting(device, precision=precision).arithmetic
-    small, one, many = (Setting(device, n, context, values) for n, context in ((1, 8), (1, 8), (batch, length)))
-    (idle,), (wide,), (prompt,) = (
-        measure(shape, None, setting, device=torch_device)
-        for shape, setting in ((_NOTHING, small), (_WIDE[kind], one), (_WIDE[kind], many))
-    )
-    launch, decode, prefill = idle.decode_seconds / idle.predicted.kernels, wide.decode_seconds, prompt.prefill_seconds
-    bandwidth = wide.predicted.step_bytes / max(decode - launch * wide.predicted.kernels, 1e-12)
-    arithmetic = _arithmetic(prefill_kernels(_WIDE[kind], None, many), prefill, launch, bandwidth)
-    if decode <= launch * wide.predicted.kernels or arithmetic is None:
+    references = REFERENCES[torch_device.partition(":")[0]]
+    settings = [Setting(device, one.batch, one.context, values) for one in references]
+    times = [measure(one.shape, None, at, device=torch_device)[0] for one, at in zip(references, settings, strict=True)]
+    seconds = (times[0].decode_seconds, times[1].decode_seconds, times[2].prefill_seconds)
+    rates = rates_of(references, settings, seconds)
+    if rates is None:
+        milliseconds = ", ".join(f"{1e3 * one:.3g}" for one in seconds)
         raise RunnerError(
             "what was measured gives no rates",
-            got=f"a launch of {1e6 * launch:.3g} µs, a decode step of {1e3 * decode:.3g} ms, a prompt of "
-            f"{1e3 * prefill:.3g} ms",
-            allowed="a machine that does nothing else",
+            got=f"a narrow and a wide decode step and a prompt of {milliseconds} ms",
+            allowed="times on a machine that does nothing else",
             hint="run it again",
         )
-    rates = Rates(arithmetic / device.peak(values), bandwidth / device.bandwidth_bytes_per_second, launch)
     source = f"{device.source}; {values} serving measured here with PyTorch {torch.__version__}"
     return replace(device, serving={**device.serving, values: rates}, source=source)
 
 
-def _arithmetic(kernels: list[Kernel], seconds: float, launch: float, bandwidth: float) -> float | None:
-    """The FLOP/s with which kernels take `seconds`; None where moving their bytes alone takes longer.
+def rates_of(
+    references: Sequence[Reference], settings: Sequence[Setting], seconds: tuple[float, float, float]
+) -> Rates | None:
+    """The rates with which `cost` gives the seconds of two decode steps and a prompt; None where none do.
+
+    Args:
+        references, settings: a narrow and a wide model that decode, and one that reads a prompt.
+        seconds: of each.
+    """
+    device, values = settings[0].device, settings[0].arithmetic
+    narrow, wide = (cost(one.shape, None, at) for one, at in zip(references[:2], settings[:2], strict=True))
+    counts = np.array([[narrow.kernels, narrow.step_bytes], [wide.kernels, wide.step_bytes]])
+    launch, per_byte = np.linalg.solve(counts, seconds[:2])  # at batch 1 every kernel is bound by its bytes
+    if not (launch > 0 and per_byte > 0):
+        return None
+    kernels = prefill_kernels(references[2].shape, None, settings[2])
+    flops = _flops_per_second(kernels, seconds[2], float(launch), float(1 / per_byte))
+    if flops is None:
+        return None
+    bandwidth = float(1 / per_byte) / device.bandwidth_bytes_per_second
+    return Rates(flops / device.peak(values), bandwidth, float(launch))
+
+
+def _flops_per_second(kernels: list[Kernel], seconds: float, launch: float, bandwidth: float) -> float | None:
+    """The rate of arithmetic with which kernels take `seconds`; None where moving their bytes alone takes longer.
 
     Which kernels are bound by arithmetic depends on the rate: they are the largest set of those with the most FLOPs per
     byte that are so bound at the rate which the set gives.
@@ -141,7 +178,7 @@ def _arithmetic(kernels: list[Kernel], seconds: float, launch: float, bandwidth:
     for kernel in ordered:
         flops += kernel.launches * kernel.flops
         left += kernel.launches * kernel.bytes / bandwidth
-        rate = flops / left if left > 0 else float("inf")
+        rate = flops / left if left > 0 else math.inf
         if kernel.flops / rate >= kernel.bytes / bandwidth:
             found = rate
     return found

@@ -255,29 +255,35 @@ def price(
     rates, splits = _rates(measured), Splits(device.memory_bytes)
     alone = _rates(one for one in measured if one.runs_per_gpu == 1)
 
-    def seconds(planned: PlannedRun) -> tuple[float, float]:
-        """Of one device: training, and validation."""
-        rate = _measured_rate(rates.get(planned.line, []), planned) or _assumed_rate(device, planned)
+    def seconds(planned: PlannedRun, runs: int = 1) -> tuple[float, float]:
+        """Of one device, of which `runs` runs have equal parts: training, and validation. Launches of several runs
+        go on side by side.
+        """
+        found = _measured_rate(rates.get(planned.line, []), planned)
+        rate = found or _assumed_rate(device, planned)
         forward = planned.flops / (3 * planned.run.tokens)  # per token
-        trained = (planned.flops + planned.optimizer_flops) * planned.own_share
-        return trained / rate, forward * planned.run.data.validation_tokens / rate
+        trained = (planned.flops + planned.optimizer_flops) * planned.own_share / rate
+        launches = 0.0 if found else planned.own_steps * planned.run.shape.layers * device.layer_seconds
+        return max(trained, launches / runs), forward * planned.run.data.validation_tokens / rate
 
-    taken = [seconds(planned) for planned in plan.runs]
-    spent = tuple(sum(parts) / 3600 for parts in taken)
-    pending = tuple(sum(seconds(planned)) / 3600 for planned in plan.pending)
     everything = (*plan.runs, *plan.pending)
     candidates = [
-        Candidate(planned.run, placed(planned), cores(planned), hours * 3600, _rate_alone(device, planned, alone))
-        for planned, hours in zip(everything, (*spent, *pending), strict=True)
+        Candidate(
+            planned.run, placed(planned), cores(planned), sum(seconds(planned)), _rate_alone(device, planned, alone)
+        )
+        for planned in everything
     ]
     places = shared_places(candidates, sharing, device)
+    times = [seconds(planned, place.runs_per_gpu) for planned, place in zip(everything, places, strict=True)]
+    taken = times[: len(plan.runs)]
+    spent, pending = ([sum(parts) / 3600 for parts in some] for some in (taken, times[len(plan.runs) :]))
     cut = [splits(planned, place) for planned, place in zip(everything, places, strict=True)]
     return Priced(
         plan=plan,
         device=device,
         hours=tuple(hours * place.runs_per_gpu / place.ranks for hours, place in zip(spent, places, strict=False)),
-        device_hours=spent,
-        pending_hours=pending,
+        device_hours=tuple(spent),
+        pending_hours=tuple(pending),
         longest_hours=max(
             (
                 (training / planned.own_share + validation) * place.runs_per_gpu / place.ranks / 3600

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scaling.data.corpus import open_corpus
+
 ANALYSIS = Path(__file__).parents[2] / "analysis"
 
 
@@ -31,6 +33,25 @@ def test_the_forecast_of_the_rank_study_is_held_against_its_outcome(monkeypatch)
     runs = scored[scored.kind == "run"]
     assert runs.inside.mean() >= 0.9
     assert abs(runs.error).mean() < 0.05
+
+
+def test_the_forecast_of_ten_times_the_largest_budget_is_held_against_its_outcome(monkeypatch):
+    monkeypatch.chdir(ANALYSIS.parent)
+    forecast = runpy.run_path("analysis/rank_forecast.py")
+    scored = forecast["score"](forecast["FORECASTS"]["rank-study-h100"])
+    assert scored.groupby("kind").size().to_dict() == {"minimum": 4, "multiplier": 4, "run": 16}
+    assert scored.inside.all()
+    assert abs(scored[scored.kind == "run"].error.mean()) < 0.01
+
+
+def test_a_corpus_in_a_file_has_the_documents_of_the_corpus(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text("a = 1\n" * 2000)
+    (tmp_path / "corpus" / "b.txt").write_text("snö\n")
+    script = runpy.run_path(str(ANALYSIS / "corpus_file.py"))
+    script["main"](str(tmp_path / "corpus"), tmp_path / "one.jsonl")
+    whole, file = (open_corpus(str(tmp_path / name), root=tmp_path) for name in ("corpus", "one.jsonl"))
+    assert list(file.documents()) == list(whole.documents())
 
 
 def test_the_tutorial_runs_from_table_to_decision(monkeypatch, tmp_path, capsys):

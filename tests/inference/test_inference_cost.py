@@ -15,7 +15,7 @@ from scaling.run import Shape
 from scaling.sweeps.counting import count, forward_flops_per_token, matrix_ranks
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from serving_latency import PUBLISHED, SEVEN, Published
+from serving_latency import PUBLISHED, SEVEN, Measured, Published, calibrated, measured
 
 SHAPE = Shape(layers=3, width=64, heads=4, ff_width=168, vocab_size=1000, kv_heads=2)
 RANKS = matrix_ranks(SHAPE, 0.25)
@@ -140,6 +140,15 @@ def test_published_latencies_are_met_within_a_quarter_and_held_by_the_range(one:
     seconds, fast, slow = one.predicted()
     assert seconds == pytest.approx(one.seconds, rel=0.25)
     assert fast <= one.seconds <= slow
+
+
+@pytest.mark.parametrize("one", measured(), ids=lambda one: f"{one.model}-{one.form}-{one.batch}-{one.prompt}")
+def test_decode_steps_that_we_measured_are_met(one: Measured) -> None:
+    """On an H100, by benchmarks/gpu.py."""
+    typical = one.price(DEVICES["h100"])
+    assert typical.decode_seconds == pytest.approx(one.decode, rel=0.2)
+    assert typical.decode_seconds_low <= one.decode <= typical.decode_seconds_high
+    assert one.price(calibrated(measured())).decode_seconds == pytest.approx(one.decode, rel=0.15)
 
 
 def test_llama_2_7b_is_counted_as_published() -> None:

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-import scaling.inference.measure as measure_module
 from scaling.hardware import DEVICES, Rates
-from scaling.inference.cost import Setting, cost, prefill_kernels
-from scaling.inference.measure import calibrate, measure
+from scaling.inference.cost import Setting, cost
+from scaling.inference.measure import REFERENCES, calibrate, measure, rates_of
 from scaling.run import Shape
 from scaling.sweeps.counting import matrix_ranks
 
@@ -31,24 +30,29 @@ def test_calibration_finds_a_machine_that_exists(here):
     assert cost(SHAPE, None, Setting(here)).calibrated
 
 
-@pytest.mark.parametrize("rates", [Rates(0.5, 0.7, 4e-6), Rates(0.9, 0.05, 1e-7), Rates(0.01, 1.0, 1e-4)])
-@pytest.mark.parametrize("shape", [Shape(2, 768, 12, 2048, 8), Shape(8, 2048, 16, 5632, 8), SHAPE])
-def test_rates_are_found_from_the_times_that_they_give(rates, shape):
+@pytest.mark.parametrize("rates", [Rates(0.5, 0.7, 4e-6), Rates(0.9, 0.5, 1e-7), Rates(0.05, 1.0, 1e-4)])
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+def test_rates_are_found_from_the_times_that_they_give(rates, kind):
     """The times of the cost model itself in place of measured ones."""
     known = replace(DEVICES["h100"], serving={"bfloat16": rates})
-    setting = Setting(known, 16, 1024)
-    seconds = cost(shape, None, setting).prefill_seconds
-    bandwidth = rates.bandwidth * known.bandwidth_bytes_per_second
-    found = measure_module._arithmetic(prefill_kernels(shape, None, setting), seconds, rates.launch_seconds, bandwidth)
+    references = REFERENCES[kind]
+    settings = [Setting(known, one.batch, one.context) for one in references]
+    prices = [cost(one.shape, None, setting) for one, setting in zip(references, settings, strict=True)]
+    seconds = (prices[0].decode_seconds, prices[1].decode_seconds, prices[2].prefill_seconds)
+    found = rates_of(references, settings, seconds)
     assert found is not None
-    again = replace(known, serving={"bfloat16": replace(rates, arithmetic=found / known.peak("bfloat16"))})
-    assert cost(shape, None, replace(setting, device=again)).prefill_seconds == pytest.approx(seconds)
+    assert (found.bandwidth, found.launch_seconds) == pytest.approx((rates.bandwidth, rates.launch_seconds))
+    again = replace(settings[2], device=replace(known, serving={"bfloat16": found}))
+    assert cost(references[2].shape, None, again).prefill_seconds == pytest.approx(seconds[2])
+    if kind == "cuda":  # a small model's prompt is bound by its bytes: any rate above some gives its time
+        assert found.arithmetic == pytest.approx(rates.arithmetic)
 
 
-def test_a_prompt_that_takes_no_longer_than_its_bytes_has_no_rate():
-    kernels = prefill_kernels(SHAPE, None, Setting(DEVICES["h100"], 1, 64))
-    seconds = sum(kernel.launches * (1e-6 + kernel.bytes / 1e12) for kernel in kernels)
-    assert measure_module._arithmetic(kernels, 0.9 * seconds, 1e-6, 1e12) is None
+@pytest.mark.parametrize("seconds", [(2.0, 1.0, 1.0), (1e-3, 1.0, 1e-3), (1e-3, 1e-3, 1.0)])
+def test_times_that_no_rates_give_are_refused(seconds):
+    """A wide model that decodes faster than a narrow one, a prompt faster than its bytes, no time for any byte."""
+    settings = [Setting(DEVICES["h100"], one.batch, one.context) for one in REFERENCES["cuda"]]
+    assert rates_of(REFERENCES["cuda"], settings, seconds) is None
 
 
 def test_both_forms_are_timed_beside_their_price(here):

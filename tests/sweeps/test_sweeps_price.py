@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -8,6 +9,7 @@ from scaling.hardware import Device, find_device
 from scaling.sweeps.grids import Plan
 from scaling.sweeps.memory import USABLE, Placement
 from scaling.sweeps.price import Throughput, matrix, price, rank_table, stages
+from scaling.sweeps.sharing import Sharing
 
 Values = dict[str, Any]
 ROUND = Device("round", {"float32": 1e12}, 1e11, 1e9, 0.5, "made up", cost_per_hour=2.0)
@@ -25,6 +27,20 @@ def test_hours_are_flops_over_the_assumed_rate(plan_: Plan) -> None:
         assert hours == pytest.approx((planned.flops + planned.optimizer_flops + validation) / 0.5e12 / 3600)
     assert priced.totals.hours == pytest.approx(sum(priced.hours))
     assert priced.totals.cost == pytest.approx(2.0 * sum(priced.hours))
+
+
+def test_a_step_takes_at_least_the_launches_of_its_layers(plan_: Plan) -> None:
+    """Tiny models on a GPU; of runs that share it the launches go on side by side."""
+    slow = replace(ROUND, layer_seconds=1.0)
+    alone, shared = price(plan_, device=slow), price(plan_, device=slow, sharing=Sharing(runs=4))
+    for n, planned in enumerate(plan_.runs):
+        validation = planned.flops / planned.run.tokens / 3 * planned.run.data.validation_tokens / 0.5e12
+        wall = planned.run.steps * planned.run.shape.layers
+        assert alone.hours[n] * 3600 == pytest.approx(wall + validation)
+        assert shared.device_hours[n] * 3600 == pytest.approx(wall / 4 + validation)
+        assert shared.hours[n] * 3600 == pytest.approx(wall + 4 * validation)
+    measured = [Throughput(line, 1_000, 1e9) for line in {planned.line for planned in plan_.runs}]
+    assert price(plan_, device=slow, measured=measured).hours == price(plan_, device=ROUND, measured=measured).hours
 
 
 def test_devices_share_a_run_but_not_its_device_hours(plan_: Plan) -> None:

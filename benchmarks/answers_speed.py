@@ -1,9 +1,10 @@
-"""CPU seconds of `fit` and `report`, this code beside another checkout, in one run.
+"""CPU seconds of `fit`, `compare` and `report`, this code beside another checkout, in one run.
 
     python benchmarks/answers_speed.py --beside ../other [--rows 20000] [--out results/benchmarks/answers_speed.md]
 
 Tables of one law with 1 % noise: 240 points (six budgets), and many rows over 40 budgets, with 1,000 draws; `report` is
-of a runs.csv-like table with two families. Every command is a process of its own, once; CPU seconds are user + system.
+of a table with two families, `compare` of the quickstart. Every command is a process of its own, once; CPU seconds are
+user + system.
 """
 
 from __future__ import annotations
@@ -60,6 +61,11 @@ def main() -> None:
         large = write_table(Path(folder) / "large.csv", options.rows, 40, 1)
         two = write_table(Path(folder) / "two.csv", options.rows, 40, 2)
         cases = [("`fit`, 240 points", ("fit", str(small)), "2.5")]
+        quickstart = str(HERE / "results" / "quickstart")
+        cases.append(("`compare`, quickstart", ("compare", quickstart), "3"))
+        cases.append(
+            ("`compare --served`, quickstart", ("compare", quickstart, "--served", "1B", "--device", "h100"), "3")
+        )
         cases.append((f"`fit`, {options.rows:,} rows", ("fit", str(large)), "15"))
         if not options.skip_report:
             cases.append((f"`report`, {options.rows:,} rows, two families", ("report", str(two)), "20"))
@@ -69,8 +75,8 @@ def main() -> None:
             print(lines[-1], flush=True)
     if options.out:
         options.out.write_text(
-            "# CPU seconds of `fit` and `report`\n\n`python benchmarks/answers_speed.py`: 1,000 draws, one thread, "
-            + "both sides in one run.\n\n"
+            "# CPU seconds of `fit`, `compare` and `report`\n\n`python benchmarks/answers_speed.py`: 1,000 draws, one "
+            + "thread, both sides in one run.\n\n"
             + "\n".join(lines)
             + "\n"
         )

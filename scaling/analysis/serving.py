@@ -6,7 +6,7 @@ trained with: a model trained on 128 tokens at a time is not priced at 2,048.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -32,18 +32,31 @@ DRAWS = 200  # of the bootstrap, evenly taken
 
 @dataclass(frozen=True)
 class Serving:
-    """`inference.serving_comparison` at every target loss, and why there may be nothing."""
+    """`inference.serving_comparison` at target losses, and why there may be nothing.
+
+    Attributes:
+        comparisons: one for each loss that was asked for.
+        checks: lines that are not in it.
+        targets: every target loss, whether it was asked for or not.
+    """
 
     comparisons: tuple[compare.ServingComparison, ...]
     checks: tuple[Check, ...]
+    targets: tuple[float, ...] = ()
 
 
 _NOTHING = checks.NOT_PRICED("No line has a law over known shapes, so nothing is priced at equal loss.")
 
 
 @lru_cache(maxsize=4)
-def serving(study: Study) -> Serving:
-    """What serving costs at equal loss, line by line."""
+def serving(study: Study, *, whole: bool = True) -> Serving:
+    """What serving costs at equal loss, line by line.
+
+    Args:
+        study: of the lines.
+        whole: every target loss and batch, with intervals and whole lives; else what a terminal shows, which takes a
+            fifth of the time: the lowest target, batch 1, no intervals, no lives.
+    """
     priced = [line for line in study.lines if line.frontier and line.curve and not line.undetermined]
     missing = [line for line in study.lines if line not in priced]
     checks = [_missing(line) for line in missing] if priced else [_NOTHING]
@@ -52,17 +65,20 @@ def serving(study: Study) -> Serving:
     ordered = [study.reference, *(line for line in priced if line is not study.reference)]
     laws = paired_laws(study, DRAWS)
     lines = [_priced(line, laws.get(line.name)) for line in ordered]
+    if not whole:
+        lines = [replace(line, draws=None) for line in lines]
     settings = [
         Setting(device, batch=batch, context=context_of(study))
         for device in study.settings.served_on
-        for batch in BATCHES
+        for batch in (BATCHES if whole else BATCHES[:1])
     ]
     served = compare.served_lines(lines, settings)
+    targets = compare.target_losses(lines, study.reference.budgets)
     results = [
-        compare.compare(lines, served, target_loss=target)
-        for target in compare.target_losses(lines, study.reference.budgets)
+        compare.compare(lines, served, target_loss=target, lives=whole)
+        for target in (targets if whole else [min(targets)])
     ]
-    return Serving(tuple(results), tuple(checks))
+    return Serving(tuple(results), tuple(checks), tuple(targets))
 
 
 def context_of(study: Study) -> int:

@@ -57,7 +57,7 @@ def _of_lines(lines: Sequence[Line]) -> Iterator[Check]:
     for why, names in refused.items():
         yield checks.NO_LAW(f"No parametric law for {', '.join(names)}: {why}.")
     for line in lines:
-        if line.law and (reason := line.law.skipped.get("hold-out")):
+        if line.law and (reason := line.law.not_held_out):
             message = f"{line.name}: the law was not validated on a held-out budget: {reason.splitlines()[0]}."
             yield checks.NOT_AUDITED(message)
         for check in selection_checks(line.choices):

@@ -129,13 +129,16 @@ def served_lines(lines: Sequence[LineLaw], settings: Sequence[Setting]) -> list[
     ]
 
 
-def compare(lines: Sequence[LineLaw], served: Sequence[ServedLine], *, target_loss: float) -> ServingComparison:
+def compare(
+    lines: Sequence[LineLaw], served: Sequence[ServedLine], *, target_loss: float, lives: bool = True
+) -> ServingComparison:
     """All rows at one target loss.
 
     Args:
         lines: the first is the reference of ratios and break-even points: the dense one.
         served: of `served_lines`.
         target_loss: nats per token.
+        lives: also models that are cheapest over training and serving, and break-even points.
     """
     own = {line.name: equal_loss.cheapest(line, target_loss) for line in lines}
     rows, points = list(_cheapest(lines, own, served, target_loss)), list[BreakEven]()
@@ -143,10 +146,11 @@ def compare(lines: Sequence[LineLaw], served: Sequence[ServedLine], *, target_lo
         reached = [line for line in lines if own[line.name]]
         priced = [s for s in served if own[s.line.name]]
         rows += _equal_budget(reached, priced, target_loss, max(t.flops for t in trained))
-        timed = any(_timed(one, own[one.line.name]) for one in priced)
-        axes = LIFETIME_AXES if timed else LIFETIME_AXES[:1]
-        rows += _lifetime(priced, target_loss, max(t.tokens for t in trained), axes)
-        points = list(_break_even(lines[0], priced, target_loss, axes))
+        if lives:
+            timed = any(_timed(one, own[one.line.name]) for one in priced)
+            axes = LIFETIME_AXES if timed else LIFETIME_AXES[:1]
+            rows += _lifetime(priced, target_loss, max(t.tokens for t in trained), axes)
+            points = list(_break_even(lines[0], priced, target_loss, axes))
     checks = tuple(_checks(rows, own, target_loss))
     return ServingComparison(target_loss, tuple(_with_ratios(rows, lines[0].name)), tuple(points), checks)
 

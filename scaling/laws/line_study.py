@@ -1,4 +1,4 @@
-"""Everything about one line at once: the law, its draws, approaches 1 and 2, the hold-out, and the checks.
+"""Everything about one line: the law, its draws, approaches 1 and 2, and, once asked for, the hold-out and the checks.
 
 study = study_line(points)                     # Points of one line
 study.fit.parameters, study.intervals, study.checks
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from scaling.checks import Check
@@ -36,11 +37,27 @@ from scaling.laws.tuning_bias import Trials, bootstrap_tuned, tuned_deviations
 Part = TypeVar("Part")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How a line is studied: the arguments of `study_line` that hold-out, sensitivity and checks need."""
+
+    delta: Delta | None
+    draws: int
+    seed: int
+    kind: Kind
+    compute: Sequence[float]
+    conventions: Mapping[str, Points]
+    flops_per_token: FlopsPerToken | None
+    trials: Trials | None
+    fixed: Mapping[str, float] | None
+    tied: Mapping[str, str] | None
+
+
 @dataclass(frozen=True, eq=False)
 class LineStudy:
     """What is known of one line. `draws` is None without a bootstrap; approaches that the points cannot feed are None.
 
-    `parts` are those of the noise; `skipped` says, for each part that is None, why.
+    `parts` are those of the noise; `skipped` says, for each of parts, isoflop and envelope that is None, why.
     """
 
     fit: Fit
@@ -49,11 +66,64 @@ class LineStudy:
     parts: NoiseParts | None
     isoflop: IsoFlop | None
     envelope: Envelope | None
-    holdout: HoldOut | None
-    sensitivity: tuple[Alternative, ...]
-    checks: tuple[Check, ...]
     skipped: Mapping[str, str]
     dropped: int
+    asked: Asked
+
+    @property
+    def holdout(self) -> HoldOut | None:
+        """The largest budget predicted from the others; None where the points cannot feed it."""
+        return self._holdout if isinstance(self._holdout, HoldOut) else None
+
+    @property
+    def not_held_out(self) -> str | None:
+        """Why there is no hold-out."""
+        return str(self._holdout) if isinstance(self._holdout, FitError) else None
+
+    @cached_property
+    def _holdout(self) -> HoldOut | FitError:
+        law, asked = self.fit, self.asked
+        try:
+            return hold_out(
+                law.points,
+                law.form,
+                objective=law.objective,
+                delta=asked.delta,
+                draws=max(200, asked.draws // 2) if asked.draws else 200,
+                seed=asked.seed,
+                kind=asked.kind,
+                noise=self.noise.sigma if self.noise else None,
+                flops_per_token=asked.flops_per_token,
+                trials=asked.trials,
+                fixed=asked.fixed,
+                tied=asked.tied,
+            )
+        except FitError as error:
+            return error
+
+    @cached_property
+    def sensitivity(self) -> tuple[Alternative, ...]:
+        """The law under other objectives."""
+        return objective_row(self.fit.points, self.fit.form, fixed=self.asked.fixed, tied=self.asked.tied)
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """What could be wrong with the law and its points."""
+        law, asked = self.fit, self.asked
+        others = {
+            name: fit(points, law.form, objective=law.objective, delta=asked.delta, fixed=asked.fixed, tied=asked.tied)
+            for name, points in asked.conventions.items()
+        }
+        return fit_checks(
+            law,
+            draws=self.draws,
+            isoflop=self.isoflop,
+            noise=self.noise,
+            sensitivity=self.sensitivity,
+            holdout=self.holdout,
+            conventions=others,
+            compute=asked.compute,
+        )
 
     def __str__(self) -> str:
         return report_text(self.fit, self.draws, dropped=self.dropped, sensitivity=self.sensitivity, parts=self.parts)
@@ -130,8 +200,6 @@ def study_line(
     sigma: float | None = None,
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
-    with_holdout: bool = True,
-    with_sensitivity: bool = True,
 ) -> LineStudy:
     """Fits one line every way its points allow.
 
@@ -173,42 +241,19 @@ def study_line(
 
     minima = _or_reason(skipped, "isoflop", valleys)
     lower = _or_reason(skipped, "envelope", lambda: envelope(_one_line(kept)))
-    held = None
-    if with_holdout:
-
-        def run_holdout() -> HoldOut:
-            return hold_out(
-                kept,
-                law,
-                objective=objective,
-                delta=delta,
-                draws=max(200, draws // 2) if draws else 200,
-                seed=seed,
-                kind=drawing,
-                noise=sigma_nats,
-                flops_per_token=flops_per_token,
-                trials=trials,
-                fixed=fixed,
-                tied=tied,
-            )
-
-        held = _or_reason(skipped, "hold-out", run_holdout)
-    row = objective_row(kept, law, fixed=fixed, tied=tied) if with_sensitivity else ()
-    others = {
-        name: fit(other, law, objective=objective, delta=delta, fixed=fixed, tied=tied)
-        for name, other in (conventions or {}).items()
-    }
-    checks = fit_checks(
-        result,
-        draws=sample,
-        isoflop=minima,
-        noise=noise,
-        sensitivity=row,
-        holdout=held,
-        conventions=others,
+    asked = Asked(
+        delta=delta,
+        draws=draws,
+        seed=seed,
+        kind=drawing,
         compute=compute,
+        conventions=conventions or {},
+        flops_per_token=flops_per_token,
+        trials=trials,
+        fixed=fixed,
+        tied=tied,
     )
-    return LineStudy(result, sample, noise, parts, minima, lower, held, row, checks, skipped, len(points) - len(kept))
+    return LineStudy(result, sample, noise, parts, minima, lower, skipped, len(points) - len(kept), asked)
 
 
 def _draws(

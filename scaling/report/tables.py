@@ -35,11 +35,11 @@ _LINE = Column("line", "line")
 _N = significant(3)
 
 
-def serving_table(study: Study) -> Table:
-    """Serving cost at equal loss; batch 1."""
+def serving_table(study: Study, *, whole: bool = True) -> Table:
+    """Serving cost at equal loss, batch 1; `whole`: at every target, else at the lowest."""
     rows = tuple(
         _serving_row(comparison.target_loss, row)
-        for comparison in serving(study).comparisons
+        for comparison in serving(study, whole=whole).comparisons
         for row in comparison.rows
         if row.setting.batch == 1 and row.choice.kind != "lifetime"
     )

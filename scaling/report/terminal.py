@@ -76,7 +76,7 @@ def compare_text(study: Study) -> str:
     compared = (multipliers_table(study), differences_table(study), tests_table(study), kappa_table(study))
     made = (*compared, best_rates_table(study), claims_table(study), stability_table(study))
     tables = [marked(table, study) for table in (*made, serving_extract(study)) if table.rows]
-    checks = checks_text(by_severity([*study.comparison_checks, *serving(study).checks]))
+    checks = checks_text(by_severity([*study.comparison_checks, *serving(study, whole=False).checks]))
     return "\n\n".join([*answer(study), *map(table_text, tables), *([checks] if checks else [])])
 
 
@@ -91,16 +91,14 @@ def decision_text(study: Study) -> str:
 
 def serving_extract(study: Study) -> Table:
     """What a terminal can show of the serving table: the lowest loss that all lines reach, the columns to compare."""
-    whole = serving_table(study)
-    if not whole.rows:
-        return whole
-    losses = [row[0] for row in whole.rows]
-    lowest = replace(whole, rows=tuple(row for row in whole.rows if row[0] == min(losses))).only(_SERVING_COLUMNS)
-    others = sorted(set(losses) - {min(losses)})
+    table = serving_table(study, whole=False)
+    if not table.rows:
+        return table
+    lowest, *others = sorted(set(serving(study, whole=False).targets))
     more = f"Losses {' and '.join(f'{loss:.3f}' for loss in others)}, nearest shapes" if others else "Nearest shapes"
-    note = f"{whole.note} {more} and batch 64: --json, or tables/serving.csv of `scaling report` (batch 1)."
-    title = f"{whole.title} of {min(losses):.3f} nats/token, the lowest target"
-    return replace(lowest, title=title, note=note)
+    note = f"{table.note} {more} and batch 64: --json, or tables/serving.csv of `scaling report` (batch 1)."
+    title = f"{table.title} of {lowest:.3f} nats/token, the lowest target"
+    return replace(table.only(_SERVING_COLUMNS), title=title, note=note)
 
 
 def table_text(table: Table) -> str:

@@ -158,7 +158,7 @@ def test_the_published_recipe_of_repeated_tokens_holds_its_base():
         lambda unique: (p["alpha"] * p["A"] / (p["beta"] * p["B"]) * unique ** p["beta"]) ** (1 / p["alpha"])
     )
     bare = Points(points.params, points.tokens, points.loss, unique_tokens=points.unique_tokens)
-    study = study_line(bare, law="data_constrained", fixed=HOFFMANN, draws=20, with_holdout=False)
+    study = study_line(bare, law="data_constrained", fixed=HOFFMANN, draws=20)
     assert study.fit.parameters == pytest.approx(HOFFMANN | {"R_N": 5.3, "R_D": 15.4}, rel=1e-5)
     assert study.fit.points.unique_params == pytest.approx(points.unique_params, rel=1e-9)
 

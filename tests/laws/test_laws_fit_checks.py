@@ -86,7 +86,7 @@ def test_minimum_at_edge():
 
 def test_approaches_disagree():
     points = public_points("llama3_isoflop.csv")
-    assert "approaches_disagree" in codes(study_line(points, draws=300, kind="cases", with_holdout=False).checks)
+    assert "approaches_disagree" in codes(study_line(points, draws=300, kind="cases").checks)
 
 
 def test_objective_sensitive_and_outliers():
@@ -103,7 +103,7 @@ def test_n_convention():
     points = isoflop_points(noise=0.002)
     embedding = 3e4 * points.params**0.5
     with_embedding = Points(points.params + 30 * embedding, points.tokens, points.loss, budget=points.budget)
-    study = study_line(points, draws=100, conventions={"params_total": with_embedding}, with_holdout=False)
+    study = study_line(points, draws=100, conventions={"params_total": with_embedding})
     assert "n_convention" in codes(study.checks)
 
 

@@ -154,7 +154,7 @@ def test_data_constrained_finds_the_parameters_that_the_distinct_tokens_deserve(
         with_unique_params(bare.select(np.flatnonzero((number % 3 > 0) | (number < 9))))
     with pytest.raises(FitError, match="unique_tokens"):
         study_line(replace(bare, unique_tokens=None), law="data_constrained", draws=0)
-    study = study_line(bare, law="data_constrained", draws=0, with_holdout=False, with_sensitivity=False)
+    study = study_line(bare, law="data_constrained", draws=0)
     assert study.fit.parameters == pytest.approx(WORN, rel=1e-3)
 
 

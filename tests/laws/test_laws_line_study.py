@@ -67,9 +67,7 @@ def test_a_foreign_table_is_drawn_by_cases_and_has_approach_two_where_its_flops_
 def test_several_lines_have_no_common_valleys():
     from test_laws_forms import two_lines
 
-    study = study_line(
-        two_lines(HOFFMANN | {"A": 700.0}), law="joint", draws=0, with_holdout=False, with_sensitivity=False
-    )
+    study = study_line(two_lines(HOFFMANN | {"A": 700.0}), law="joint", draws=0)
     assert study.fit.parameters["A[low_rank@0.25]"] == pytest.approx(700.0, rel=1e-6)
     assert study.isoflop is None
     assert "of one line" in study.skipped["isoflop"]
@@ -78,7 +76,7 @@ def test_several_lines_have_no_common_valleys():
 def test_documents_hold_no_infinity():
     sizes = np.geomspace(1e8, 1e9, 3)
     params, tokens = (side.ravel() for side in np.meshgrid(sizes, np.geomspace(1e9, 1e11, 6)))
-    study = study_line(Points(params, tokens, chinchilla_loss(HOFFMANN, params, tokens)), draws=20, with_holdout=False)
+    study = study_line(Points(params, tokens, chinchilla_loss(HOFFMANN, params, tokens)), draws=20)
     for approach in (3, *([1] if study.envelope else [])):
         json.dumps(study.to_json(approach), allow_nan=False)
 

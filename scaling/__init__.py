@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from scaling.sweeps.price import price
     from scaling.sweeps.schema import Sweep, load_sweep
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Run",
     "Shape",

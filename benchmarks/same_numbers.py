@@ -36,7 +36,7 @@ def plans() -> dict[str, Any]:
 
     documents = {}
     for path in sorted((ROOT / "sweeps").glob("*.yaml")):
-        sweep = load_sweep(path, root=ROOT)
+        sweep = load_sweep(path)
         planned = plan(sweep, vocab_size=sweep.data.vocab_size or 257, root=ROOT)
         rows = [run.row().to_json() for run in planned.runs]
         ids = hashlib.sha256("".join(row["id"] for row in rows).encode()).hexdigest()
@@ -85,7 +85,7 @@ def studies() -> dict[str, Any]:
 
     documents = {}
     for name, (sweep_name, table, changes) in STUDIES.items():
-        sweep = load_sweep(ROOT / "sweeps" / f"{sweep_name}.yaml", root=ROOT)
+        sweep = load_sweep(ROOT / "sweeps" / f"{sweep_name}.yaml")
         rows = read_table(ROOT / "results" / table / "runs.csv")
         study = study_rows(rows, settings=replace(settings_of(sweep), **changes))
         documents[name] = {

@@ -55,7 +55,7 @@ class OpenSweep:
         """
         path = Path(path)
         root = Path(root or sweep_root(path)).resolve()
-        return cls(path, root, load_sweep(path, root=root), path.read_text(), listener or Listener())
+        return cls(path, root, load_sweep(path), path.read_text(), listener or Listener())
 
     @property
     def name(self) -> str:

@@ -11,10 +11,16 @@ from scaling.results.launches import last_launch
 from scaling.results.store import Store
 from scaling.runners.runner_file import Runner
 from scaling.sweeps.price import Priced, Throughput, price
+from scaling.sweeps.schema import require_paths
 
 
 def priced(opened: OpenSweep, runner: Runner) -> Priced:
-    """The plan of a sweep, priced for a runner, by measured throughput and corpus size where they are known."""
+    """The plan of a sweep, priced for a runner, by measured throughput and corpus size where they are known.
+
+    Raises:
+        SpecError: data that the sweep names are not there.
+    """
+    require_paths(opened.sweep, opened.root)
     store = Store(runner.store_path(opened.root))
     corpus_tokens = _corpus_tokens(opened, store)
     return price(

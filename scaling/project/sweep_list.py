@@ -54,7 +54,7 @@ def list_sweeps(root: Path) -> list[ListedSweep]:
 
 def _of_file(path: Path, root: Path) -> ListedSweep:
     try:
-        name = load_sweep(path, root=root).sweep
+        name = load_sweep(path).sweep
     except ScalingError as error:
         return ListedSweep(path.stem, path, problem=f"{error.where}: {error.what}")
     return _listed(name, path, root)

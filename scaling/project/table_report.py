@@ -66,7 +66,7 @@ def report_of_table(
     place = ResultsFolder.of(path, root)
     if not any(row.completed for row in rows):
         raise ScalingError("no run of this table is finished", where=str(path), hint="scaling collect SWEEP")
-    sweep = load_sweep(place.sweep, root=place.root) if place.sweep.exists() else None
+    sweep = load_sweep(place.sweep) if place.sweep.exists() else None
     settings = settings_of(sweep) if sweep else settings_for_table(rows, Settings())
     study = study_rows(rows, settings=settings)
     launch = (f"scaling launch sweeps/{place.name}.yaml --yes",) if sweep else ()

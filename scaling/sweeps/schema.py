@@ -718,17 +718,17 @@ def read_sweep(document: YamlDocument) -> Sweep:
     return sweep
 
 
-def load_sweep(path: Path, *, root: Path | None = None) -> Sweep:
-    """The sweep in a file.
-
-    Args:
-        root: what the paths in the file are relative to; `sweep_root(path)` where left out.
+def load_sweep(path: Path) -> Sweep:
+    """The sweep in a file. Its data need not be there: `require_paths`.
 
     Raises:
-        SpecError: with file, line and key, for the first mistake in the file or a path in it that does not exist.
+        SpecError: with file, line and key, for the first mistake in the file.
     """
-    sweep = read_sweep(document := read_yaml(path))
+    return read_sweep(read_yaml(path))
+
+
+def require_paths(sweep: Sweep, root: Path) -> None:
+    """Raises SpecError, with file, line and key, where data that a sweep names are not below `root`."""
     for key, named in sweep.data.paths.items():
-        if not ((root or sweep_root(path)) / Path(named).expanduser()).exists():
-            raise SpecError("no such file or folder", where=document.where(key), got=named)
-    return sweep
+        if not (root / Path(named).expanduser()).exists():
+            raise SpecError("no such file or folder", where=sweep.where(*key), got=named)

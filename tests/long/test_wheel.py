@@ -1,7 +1,7 @@
 """Wheel and sdist, tried in an empty folder from `pip install` to a report: `make test-long`, about four minutes.
 
-`python -m build` makes the sdist and, from that, the wheel: what the sdist lacks, the wheel lacks. Packages come from the
-index that pip is set up with.
+`python -m build` makes the sdist and, from that, the wheel: what the sdist lacks, the wheel lacks. Packages come from
+the index that pip is set up with.
 """
 
 from __future__ import annotations

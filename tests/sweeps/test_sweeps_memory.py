@@ -116,6 +116,6 @@ def test_a_worker_splits_a_batch_as_the_plan_says(tmp_path) -> None:  # type: ig
 
 
 def test_a_planned_run_carries_its_own_memory_whatever_family_came_before_it() -> None:
-    sweep = load_sweep(ROOT / "sweeps" / "ablation.yaml", root=ROOT)
+    sweep = load_sweep(ROOT / "sweeps" / "ablation.yaml")
     for planned in plan(sweep, vocab_size=257, root=ROOT).runs:
         assert planned.memory_bytes == training_memory(planned.run, sequences=1).peak, planned.family

@@ -16,7 +16,7 @@ from scaling.sweeps.grids import plan
 from scaling.sweeps.ladders import LADDERS, LadderRule
 from scaling.sweeps.price import price
 from scaling.sweeps.recipes import RECIPES
-from scaling.sweeps.schema import Sweep, load_sweep, sweep_root
+from scaling.sweeps.schema import Sweep, load_sweep, require_paths, sweep_root
 
 Values = dict[str, Any]
 Read = Callable[[Values], Sweep]
@@ -95,8 +95,6 @@ BAD = [
     ("sweep", "a; rm -rf $HOME", ["sweep", "not a name"]),
     ("sweep", 3, ["sweep", "not a name"]),
     ("question", None, ["'question' is missing"]),
-    ("data.corpus", "texts/none.txt", ["data.corpus", "no such file"]),
-    ("data.validation", {"code": "./none"}, ["data.validation.code", "no such file"]),
 ]
 
 
@@ -114,6 +112,22 @@ def test_a_mistake_is_one_error_with_file_line_and_key(
     assert "small.yaml:" in message
     for text in says:
         assert text in message, message
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "key"),
+    [
+        ("data.corpus", "texts/none.txt", "data.corpus"),
+        ("data.validation", {"code": "./none"}, "data.validation.code"),
+    ],
+)
+def test_data_that_are_missing_are_named_where_they_are_needed(
+    small: Values, read: Read, tmp_path: Path, place: str, value: object, key: str
+) -> None:
+    """A report of a results folder needs the sweep and not its data."""
+    sweep = read(changed(small, place, value))
+    with pytest.raises(SpecError, match=rf"small.yaml:\d+: {key}: no such file or folder"):
+        require_paths(sweep, tmp_path)
 
 
 def test_a_grid_of_a_billion_cells_is_refused(small: Values, read: Read) -> None:
@@ -135,9 +149,9 @@ def test_paths_are_found_from_the_root(small: Values, read: Read, tmp_path: Path
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("x")
     small["data"] = {"corpus": "texts/a.txt", "validation": {"more": "texts"}}
-    assert read(small).data.corpus == "texts/a.txt"
+    require_paths(read(small), tmp_path)
     small["data"] = {"corpus": "hf:owner/name"}
-    read(small)
+    require_paths(read(small), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,16 @@ class StackedPrediction:
     compute: float | None = None
 
 
+class HeldOut(NamedTuple):
+    """The runs [m] of the `budgets` largest levels of compute, predicted from the others: their FLOPs, and measured
+    minus predicted log loss in standard deviations of one run's prediction, inflation included.
+    """
+
+    budgets: int
+    compute: Array
+    deviations: Array
+
+
 @dataclass(frozen=True, eq=False)
 class Extrapolation:
     """Stacked forms of one line.
@@ -80,6 +90,7 @@ class Extrapolation:
         skipped: forms that these points do not determine, and why.
         grouped_by: `budget`, `FLOPs` (budgets recognised there) or `compute` (groups along it).
         recipe: how the forms were fitted and their optima are found.
+        held_out: what the calibration rests on, fewest budgets first.
     """
 
     forms: tuple[FormPrediction, ...]
@@ -88,6 +99,7 @@ class Extrapolation:
     skipped: Mapping[str, str]
     grouped_by: str
     recipe: FitRecipe
+    held_out: tuple[HeldOut, ...]
 
     def mixture(self, points: Points) -> Mixture:
         """The stacked forms' log loss at `points` [m], before inflation."""
@@ -201,7 +213,13 @@ def extrapolate(
     full, skipped = _fitted(points, forms, recipe, groups if designed else None, fitted or {})
     origins = roll(points, groups, full, recipe, designed=designed)
     weights = weights_of(origins, len(full))
-    return Extrapolation(tuple(full.values()), weights, calibrate(origins, weights), skipped, grouped_by, recipe)
+    calibration = calibrate(origins, weights)
+    held_out = []
+    for k, origin in enumerate(origins, start=1):
+        mixture = mix(weights, origin.answers, origin.noise)
+        deviations = (origin.observed - mixture.mean) / (calibration.inflation * np.sqrt(mixture.of_run))
+        held_out.append(HeldOut(k, points.compute[groups >= np.unique(groups)[-k]], deviations))
+    return Extrapolation(tuple(full.values()), weights, calibration, skipped, grouped_by, recipe, tuple(held_out))
 
 
 def _fitted(

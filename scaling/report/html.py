@@ -30,6 +30,7 @@ from scaling.report.attempts import Attempts, Failure
 from scaling.report.checklist import checklist
 from scaling.report.decision_tables import decision_checks, decision_sentences, made_decision
 from scaling.report.figures import FIGURES
+from scaling.report.figures.curves import training_curves
 from scaling.report.figures.rendering import render, write_figure
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import css_variables, themed
@@ -133,7 +134,7 @@ def write_page(study: Study, folder: Path, context: Context) -> WrittenReport:
 
     attempts = Attempts()
     tables = _written_tables(study, folder / "tables", attempts)
-    drawings = _drawings(study, folder / "figures", attempts)
+    drawings = _drawings(study, folder, attempts)
     priced = attempts.make("checks of serving", partial(_serving_checks, study)) or []
     decided = attempts.make("the serving decision", partial(_decided, study)) or []
     missing = _missing_tables(study, context)
@@ -217,8 +218,9 @@ def _written_table(make: Callable[[Study], Table], study: Study, folder: Path) -
 
 
 def _drawings(study: Study, folder: Path, attempts: Attempts) -> list[Drawing]:
-    """Every figure that has something to show, written to `folder` too."""
-    drawings = [attempts.make(f"figure {figure.name}", partial(_drawing, figure, study, folder)) for figure in FIGURES]
+    """Every figure that has something to show, written to `folder`/figures too."""
+    figures, place = (*FIGURES, training_curves(folder)), folder / "figures"
+    drawings = [attempts.make(f"figure {figure.name}", partial(_drawing, figure, study, place)) for figure in figures]
     return [drawing for drawing in drawings if drawing is not None]
 
 

@@ -65,7 +65,7 @@ def test_the_page_needs_nothing_from_outside(made):
     assert not re.search(r"fetch\(|XMLHttpRequest|import\(", page)
     assert "@import" not in page
     assert "url(http" not in page
-    assert page.count("<figure ") == 6
+    assert page.count("<figure ") == 9
     assert "prefers-color-scheme: dark" in page
     assert "@media print" in page
 
@@ -91,7 +91,9 @@ def test_every_run_that_is_no_point_is_listed_with_its_reason(made):
 def test_figures_and_tables_lie_beside_it(made):
     folder = made[2].parent
     names = {path.stem for path in (folder / "figures").glob("*.svg")}
-    assert names == {"difference", "rank", "isoflop", "optima", "frontier", "serving"}
+    assert names == {
+        "difference", "rank", "isoflop", "optima", "frontier", "surface", "fit", "uncertainty", "serving"
+    }  # fmt: skip
     assert {path.suffix for path in (folder / "figures").iterdir()} == {".svg", ".png", ".pdf"}
     assert (folder / "tables" / "minima.tex").is_file()
 
@@ -128,7 +130,7 @@ def _fail(*_):
 
 def test_a_figure_and_a_table_that_fail_are_named_and_the_rest_is_written(simulate, settings, tmp_path, monkeypatch):
     broken = [replace(figure, draw=_fail) if figure.name == "optima" else figure for figure in FIGURES]
-    monkeypatch.setattr(html_page, "FIGURES", broken)
+    monkeypatch.setattr(html_page, "FIGURES", tuple(broken))
     monkeypatch.setitem(TABLES, "fits", _fail)
     rows = [row for row in simulate() if row.line == "dense"]
     written = write_page(study_rows(rows, settings=replace(settings, bootstrap=0)), tmp_path, Context("toy", QUESTION))
@@ -138,7 +140,9 @@ def test_a_figure_and_a_table_that_fail_are_named_and_the_rest_is_written(simula
     assert "What could not be made" in told
     assert f"table fits: {reason}" in told
     assert f"figure optima: {reason}" in told
-    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"isoflop", "frontier", "serving"}
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
+        "isoflop", "frontier", "surface", "fit", "serving"
+    }  # fmt: skip
     assert {path.stem for path in (tmp_path / "tables").iterdir()} >= {"minima", "exponents", "serving", "cells"}
     assert not list((tmp_path / "tables").glob("fits.*"))
 
@@ -149,7 +153,7 @@ def test_serving_that_fails_leaves_a_page_without_prices(simulate, settings, tmp
     rows = [row for row in simulate() if row.line == "dense"]
     written = write_page(study_rows(rows, settings=replace(settings, bootstrap=0)), tmp_path, Context("toy", QUESTION))
     assert [failure.part for failure in written.failures] == ["table serving", "figure serving", "checks of serving"]
-    assert written.page.read_text().count("<figure ") == 3
+    assert written.page.read_text().count("<figure ") == 5
 
 
 def test_an_interrupt_is_no_failed_part():

@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from scaling.report.figures.difference import DIFFERENCE
+from scaling.report.figures.fit_quality import FIT_QUALITY
 from scaling.report.figures.frontier import FRONTIER
+from scaling.report.figures.holdouts import HOLDOUTS
 from scaling.report.figures.isoflop import ISOFLOP
 from scaling.report.figures.optima import OPTIMA
 from scaling.report.figures.rank import RANK
@@ -20,6 +22,8 @@ from scaling.report.figures.serving import SERVING
 from scaling.report.figures.serving_choice import CHEAPEST_MAP, MEMORY
 from scaling.report.figures.serving_costs import COST_RATIOS, LIVES
 from scaling.report.figures.study_figure import StudyFigure
+from scaling.report.figures.surface import SURFACE
+from scaling.report.figures.uncertainty import UNCERTAINTY
 
 FIGURES: tuple[StudyFigure[Any], ...] = (
     DIFFERENCE,
@@ -27,6 +31,10 @@ FIGURES: tuple[StudyFigure[Any], ...] = (
     ISOFLOP,
     OPTIMA,
     FRONTIER,
+    SURFACE,
+    FIT_QUALITY,
+    HOLDOUTS,
+    UNCERTAINTY,
     RATES,
     SERVING,
     COST_RATIOS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import runpy
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_links_of_the_pages_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_notebook_has_the_cells_of_the_tutorial_and_their_output():
+    cells = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
+    script = re.split(
+        r"^# %%(?: \[markdown\])?\n", (ROOT / "analysis" / "tutorial.py").read_text(encoding="utf-8"), flags=re.M
+    )
+    code = [part.strip() for part in script[1:] if not part.startswith("# ")]
+    assert ["".join(cell["source"]).strip() for cell in cells if cell["cell_type"] == "code"] == code
+    assert all(cell["outputs"] for cell in cells if cell["cell_type"] == "code")
 
 
 def test_the_site_lists_every_page():

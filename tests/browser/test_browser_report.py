@@ -12,6 +12,12 @@ RESULTS = Path(__file__).parents[2] / "results"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra [test])")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+FIRST_POINT = """(() => {
+  const figure = document.querySelector("figure[data-hover]");
+  const [x, y, text] = JSON.parse(figure.dataset.hover)[0];
+  const point = new DOMPoint(x, y).matrixTransform(figure.querySelector("svg").getScreenCTM());
+  return [point.x, point.y, text];
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +70,7 @@ def test_the_pointer_shows_the_value_of_the_point_under_it(browser, report) -> N
     page = opened(browser, report, viewport={"width": 1200, "height": 900})
     figure = page.locator("figure[data-hover]").first
     figure.scroll_into_view_if_needed()
-    x, y, text = page.evaluate(
-        "(() => { const f = document.querySelector('figure[data-hover]'); const [x, y, t] = JSON.parse(f.dataset.hover)[0];"
-        " const p = new DOMPoint(x, y).matrixTransform(f.querySelector('svg').getScreenCTM()); return [p.x, p.y, t]; })()"
-    )
+    x, y, text = page.evaluate(FIRST_POINT)
     page.mouse.move(x, y)
     assert page.locator(".tip").is_visible()
     assert page.locator(".tip").inner_text() == text

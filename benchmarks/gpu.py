@@ -356,7 +356,7 @@ def losses(bench: Bench, run: Run) -> list[float]:
 
 
 def serving(bench: Bench) -> None:
-    """Prompts and decode steps of chosen models, beside what the cost model says of this device."""
+    """Prompts and decode steps of chosen models."""
     release(bench.device)
     for name, shape in bench.sizes.served.items():
         for ratio in (None, RATIO):

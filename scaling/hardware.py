@@ -18,7 +18,7 @@ from scaling.errors import PlanError
 
 @dataclass(frozen=True)
 class Rates:
-    """What serving reaches of a device: shares of its arithmetic and bandwidth, seconds in which a kernel starts."""
+    """What serving reaches of a device: shares of its arithmetic and bandwidth, seconds to start a kernel."""
 
     arithmetic: float
     bandwidth: float
@@ -92,8 +92,8 @@ DEVICES: dict[str, Device] = {
             bandwidth_bytes_per_second=3.35e12,
             memory_bytes=80e9,
             assumed_mfu=0.4,
-            source="NVIDIA H100 SXM data sheet; MFU in bfloat16 at 131,072 tokens a step: results/benchmarks/gpu.md, "
-            "2026-11-26, as the launches of a layer: the least of three optimizers at 8 layers of width 256",
+            source="NVIDIA H100 SXM data sheet; results/benchmarks/gpu.md, 2026-11-26: MFU in bfloat16 at 131,072 "
+            "tokens a step, and the launches of a layer (the fastest of three optimizers, 8 layers of width 256)",
             mfu_by_width={512: 0.32, 768: 0.38, 1280: 0.43, 2048: 0.49},
             low_rank_share=0.78,
             layer_seconds=2.2e-3,

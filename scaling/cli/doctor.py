@@ -28,11 +28,7 @@ _PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "submitit", "tokenizers",
 
 @click.command()
 @runner_option
-@click.option(
-    "--calibrate",
-    is_flag=True,
-    help="Measure what serving reaches here; prices use it after.",
-)
+@click.option("--calibrate", is_flag=True, help="Measure what serving reaches here; prices use it after.")
 @root_option
 @json_option
 def doctor(runner: Path | None, calibrate: bool, root: Path | None, as_json: bool) -> int:

@@ -2,11 +2,11 @@
 
 A step is a list of kernels, and each takes t_launch + max(FLOPs / rate, bytes / bandwidth): the time to start and end,
 in which the memory is idle, then a roofline (Williams et al. 2009). At the best rates of each, this meets decode steps
-on an H100 within 7 %, and a floor max(t_launch, …) within 21 % (results/benchmarks/serving.md). A dense layer launches
-seven
-matrix products; a low-rank one fourteen thinner ones with rank-r intermediates between them; the same model merged
-(W = A·B) launches seven again, and multiplies by all of W. So low rank saves FLOPs and weight bytes, pays in
-launches, and leaves the keys and values as they are.
+on an H100 within 7 %, and a floor max(t_launch, …) within 21 % (results/benchmarks/serving.md).
+
+A dense layer launches seven matrix products; a low-rank one fourteen thinner ones with rank-r intermediates between
+them; the same model merged (W = A·B) launches seven again, and multiplies by all of W. So low rank saves FLOPs and
+weight bytes, pays in launches, and leaves the keys and values as they are.
 
 Rates are shares of the data sheet: those that `scaling doctor --calibrate` measured on the device, else `TYPICAL` ones,
 and then every time comes with a range, between `FAST` and `SLOW`.

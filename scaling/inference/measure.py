@@ -123,11 +123,20 @@ def calibrate(device: Device, *, torch_device: str = "cpu", precision: str | Non
     Takes some seconds. The precision is the one that `Setting` would serve in, where none is given.
 
     Raises:
-        RunnerError: the times give no rates.
+        RunnerError: the device does not hold the models, or the times give no rates.
     """
     values = Setting(device, precision=precision).arithmetic
     references = REFERENCES[torch_device.partition(":")[0]]
     settings = [Setting(device, one.batch, one.context, values) for one in references]
+    prices = [cost(one.shape, None, at) for one, at in zip(references, settings, strict=True)]
+    if not all(one.fits for one in prices):
+        most = max(one.weight_bytes + one.kv_bytes for one in prices)
+        raise RunnerError(
+            f"the memory of {device.name} is too small for the models that calibrate it",
+            got=f"{device.memory_bytes / 1e9:.3g} GB",
+            allowed=f"{most / 1e9:.3g} GB",
+            hint="without it prices rest on typical shares of the data sheet, with a range",
+        )
     times = [measure(one.shape, None, at, device=torch_device)[0] for one, at in zip(references, settings, strict=True)]
     seconds = (times[0].decode_seconds, times[1].decode_seconds, times[2].prefill_seconds)
     rates = rates_of(references, settings, seconds)

@@ -259,12 +259,10 @@ def price(
         """Of one device, of which `runs` runs have equal parts: training, and validation. Launches of several runs
         go on side by side.
         """
-        found = _measured_rate(rates.get(planned.line, []), planned)
-        rate = found or _assumed_rate(device, planned)
+        rate = _measured_rate(rates.get(planned.line, []), planned) or _assumed_rate(device, planned, runs)
         forward = planned.flops / (3 * planned.run.tokens)  # per token
-        trained = (planned.flops + planned.optimizer_flops) * planned.own_share / rate
-        launches = 0.0 if found else planned.own_steps * planned.run.shape.layers * device.layer_seconds
-        return max(trained, launches / runs), forward * planned.run.data.validation_tokens / rate
+        trained = (planned.flops + planned.optimizer_flops) * planned.own_share
+        return trained / rate, forward * planned.run.data.validation_tokens / rate
 
     everything = (*plan.runs, *plan.pending)
     candidates = [
@@ -389,10 +387,15 @@ def rank_table(plan: Plan) -> list[MatrixRank]:
     return list(ranks.values())
 
 
-def _assumed_rate(device: Device, planned: PlannedRun) -> float:
+def _assumed_rate(device: Device, planned: PlannedRun, runs: int = 1) -> float:
+    """FLOP/s of `runs` such runs together: by the MFU at their width, and no more than their launches let through."""
     low_rank = parameterization_of(planned.run.ranks).structured
     precision = planned.run.precision if planned.run.precision in device.peak_flops else "float32"
-    return device.peak(precision) * device.mfu(planned.run.shape.width, low_rank=low_rank)
+    rate = device.peak(precision) * device.mfu(planned.run.shape.width, low_rank=low_rank)
+    if not device.layer_seconds:
+        return rate
+    step = (planned.flops + planned.optimizer_flops) / planned.run.steps
+    return min(rate, runs * step / (planned.run.shape.layers * device.layer_seconds))
 
 
 def _rate_alone(device: Device, planned: PlannedRun, alone: _Rates) -> float | None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scaling.errors import RunnerError
 from scaling.hardware import DEVICES, Rates
 from scaling.inference.cost import Setting, cost
 from scaling.inference.measure import REFERENCES, calibrate, measure, rates_of
@@ -46,6 +47,13 @@ def test_rates_are_found_from_the_times_that_they_give(rates, kind):
     assert cost(references[2].shape, None, again).prefill_seconds == pytest.approx(seconds[2])
     if kind == "cuda":  # a small model's prompt is bound by its bytes: any rate above some gives its time
         assert found.arithmetic == pytest.approx(rates.arithmetic)
+
+
+def test_a_device_too_small_to_calibrate_is_refused_with_both_sizes():
+    with pytest.raises(RunnerError, match="too small") as error:
+        calibrate(replace(DEVICES["cpu"], memory_bytes=1e6))
+    assert "0.001 GB" in str(error.value)
+    assert "0.06" in str(error.value)
 
 
 @pytest.mark.parametrize("seconds", [(2.0, 1.0, 1.0), (1e-3, 1.0, 1e-3), (1e-3, 1e-3, 1.0)])

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from scaling.analysis.study import Study
 from scaling.report.figures.axes import Bounds, Numbers, line_key, new_figure, set_log_ticks
-from scaling.report.figures.law_bands import cell_compute
+from scaling.report.figures.residuals import draw_zero, fitted_losses
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker
 
@@ -51,18 +49,15 @@ def fit_quality_data(study: Study) -> FitQualityData | None:
     for line in study.lines:
         if line.law is None:
             continue
-        n, d = (np.array([getattr(cell, name) for cell in line.cells]) for name in ("params", "tokens"))
-        compute = np.array([cell_compute(cell) for cell in line.cells])
-        fitted = line.law.fit.loss(n, d, compute)
         lines.append(
             FittedLine(
                 line.order,
                 line.name,
-                tuple(n.tolist()),
-                tuple(d.tolist()),
+                tuple(cell.params for cell in line.cells),
+                tuple(cell.tokens for cell in line.cells),
                 tuple(cell.row.number("steps") for cell in line.cells),
                 tuple(cell.loss for cell in line.cells),
-                tuple(float(loss) for loss in fitted),
+                fitted_losses(line, line.law),
             )
         )
     if not lines:
@@ -99,9 +94,7 @@ def draw_predicted(data: FitQualityData, ax: Axes) -> None:
 def draw_residual(data: FitQualityData, ax: Axes, along: str, label: str) -> None:
     """Measured minus fitted loss against `params`, `tokens` or `steps`, with twice the seed noise in grey."""
     ax.set_xscale("log")
-    ax.axhline(0, color=SOFT, linewidth=0.8)
-    if data.seed_noise_nats is not None:
-        ax.axhspan(-2 * data.seed_noise_nats, 2 * data.seed_noise_nats, color=GRID, zorder=0)
+    draw_zero(ax, data.seed_noise_nats)
     seen: list[float] = []
     for line in data.lines:
         known = [(x, y) for x, y in zip(getattr(line, along), line.residual, strict=True) if x]

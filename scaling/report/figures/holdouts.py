@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scaling.analysis.study import Study
+from scaling.laws.rolling_holdouts import Z_95
 from scaling.report.figures.axes import Numbers, compute_ticks, line_key, new_figure
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker
@@ -13,8 +14,6 @@ from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Z_95 = 1.96
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from scaling.analysis.lines import Line
 from scaling.analysis.study import Study
+from scaling.laws.line_study import LineStudy
 from scaling.report.figures.axes import Bounds, Numbers
 from scaling.report.figures.law_bands import cell_compute
 from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker
@@ -45,9 +46,7 @@ def residuals_data(study: Study) -> ResidualsData:
 
 def draw_residuals(data: ResidualsData, ax: Axes) -> None:
     """Measured minus fitted loss of every cell, with two standard deviations between seeds as a grey band."""
-    ax.axhline(0, color=SOFT, linewidth=0.8)
-    if data.seed_noise_nats is not None:
-        ax.axhspan(-2 * data.seed_noise_nats, 2 * data.seed_noise_nats, color=GRID, zorder=0)
+    draw_zero(ax, data.seed_noise_nats)
     for line in data.lines:
         shift = 1.0 + 0.03 * (line.order - 1)
         ax.plot(
@@ -61,10 +60,21 @@ def draw_residuals(data: ResidualsData, ax: Axes) -> None:
     ax.set_ylabel("measured − law\n(nats)")
 
 
+def draw_zero(ax: Axes, seed_noise_nats: float | None) -> None:
+    """The line of no residual, and two standard deviations between seeds as a grey band where they are known."""
+    ax.axhline(0, color=SOFT, linewidth=0.8)
+    if seed_noise_nats is not None:
+        ax.axhspan(-2 * seed_noise_nats, 2 * seed_noise_nats, color=GRID, zorder=0)
+
+
+def fitted_losses(line: Line, law: LineStudy) -> Numbers:
+    """The loss that the law of a line gives each of its cells, nats/token."""
+    n, d = (np.array([getattr(cell, name) for cell in line.cells]) for name in ("params", "tokens"))
+    compute = np.array([cell_compute(cell) for cell in line.cells])
+    return tuple(float(loss) for loss in law.fit.loss(n, d, compute))
+
+
 def _residuals(line: Line) -> Bounds:
     if line.law is None:
         return (None,) * len(line.cells)
-    n, d = (np.array([getattr(cell, name) for cell in line.cells]) for name in ("params", "tokens"))
-    compute = np.array([cell_compute(cell) for cell in line.cells])
-    fitted = line.law.fit.loss(n, d, compute)
-    return tuple(cell.loss - float(value) for cell, value in zip(line.cells, fitted, strict=True))
+    return tuple(cell.loss - value for cell, value in zip(line.cells, fitted_losses(line, line.law), strict=True))

@@ -76,7 +76,7 @@ def serving(study: Study, *, whole: bool = True) -> Serving:
     targets = compare.target_losses(lines, study.reference.budgets)
     results = [
         compare.compare(lines, served, target_loss=target, lives=whole)
-        for target in (targets if whole else [min(targets)])
+        for target in (targets if whole else sorted(targets)[:1])  # without budgets there is none
     ]
     return Serving(tuple(results), tuple(checks), tuple(targets))
 

@@ -122,7 +122,7 @@ def test_a_line_that_mixes_corpora_is_said(project: Path, run: Run) -> None:
     run("import", "nanochat.csv", "--sweep", SWEEP, "--line", "dense")
     fitted = run("fit", SWEEP, "--bootstrap", "0").out
     assert "The law of dense mixes corpora: " in fitted
-    assert "12 of 36: nanochat.csv imported" in fitted
+    assert "12 of 34: nanochat.csv imported" in fitted
 
 
 def test_runs_of_the_same_corpus_are_no_mixture(project: Path, run: Run) -> None:

@@ -24,7 +24,7 @@ question: Does a scheduler of seventy lines do?
 data: {corpus: python-stdlib, tokenizer: bytes, validation_tokens: 4k}
 grid:
   kind: isoflop
-  budgets: [7e7, 1.4e8]
+  budgets: [4.2e8, 8.4e8]            # some seconds in all: not over before `cancel` comes
   ladder:
     - {layers: 1, width: 8, heads: 1, ff_width: 24}
     - {layers: 1, width: 12, heads: 1, ff_width: 32}

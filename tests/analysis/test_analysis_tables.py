@@ -452,6 +452,12 @@ def test_a_table_is_read_or_refused_in_words(tmp_path, data):
     assert str(tmp_path) in said
 
 
+def test_two_losses_of_which_one_is_next_to_zero_are_not_the_same_loss(tmp_path):
+    """Their ratio is infinite; found by the test above."""
+    with pytest.raises(ScalingError, match="several columns could be the loss"):
+        load(tmp_path, b"params;tokens;loss;val_bpb\n1e6;1e7;1.5;1.5\n2e6;1e7;1e-320;1.5")
+
+
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.floats(), st.integers(), st.text(max_size=4), st.sampled_from(ODD)),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(HEADERS), inner, max_size=5)),

@@ -176,8 +176,9 @@ def _one_metric(first: Array, other: Array, name: str) -> bool:
     with np.errstate(all="ignore"):
         ratio = other[both] / first[both]
         middle = float(np.median(ratio))
+        apart = np.abs(ratio / middle - 1).max()
     same = middle == 1.0 if loss_unit(name) == "nats" else True
-    return same and bool(np.abs(ratio / middle - 1).max() < _SAME)
+    return same and bool(apart < _SAME)
 
 
 def _close(a: Array, b: Array, tolerance: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ question: Does a scheduler of seventy lines do?
 data: {corpus: python-stdlib, tokenizer: bytes, validation_tokens: 4k}
 grid:
   kind: isoflop
-  budgets: [4.2e8, 8.4e8]            # some seconds in all: not over before `cancel` comes
+  budgets: [4.2e8, 8.4e8]
   ladder:
     - {layers: 1, width: 8, heads: 1, ff_width: 24}
     - {layers: 1, width: 12, heads: 1, ff_width: 32}
@@ -91,7 +92,9 @@ def test_a_user_s_scheduler_runs_a_sweep_through_every_verb(project: Project) ->
     counts = project.status()["counts"]
     assert counts["queued"] + counts["running"] + counts["completed"] == 6
     wait_until(lambda: list((project.root / ".scaling" / "store").glob("*/attempts/0001.json")), every=0.01)
+    os.killpg(int(submitted["jobs"][0]), signal.SIGSTOP)  # the sweep is not over before `cancel` has started
     assert "told the loop" in project("cancel", "sweeps/loops.yaml").stderr
+    os.killpg(int(submitted["jobs"][0]), signal.SIGCONT)
     # a stopped run is queued as long as its loop is there
     wait_until(lambda: not {"running", "queued"} & {run["status"] for run in project.status()["runs"]})
     [stopped, *_] = [run for run in project.status()["runs"] if run["status"] in ("stopped", "failed")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,9 +30,14 @@ TINY = Run(
 
 
 @pytest.fixture(autouse=True)
-def _denormals() -> Iterator[None]:
-    """Training sets its whole process to flush denormal numbers; the next test gets ordinary floats again."""
+def _process_as_it_was() -> Iterator[None]:
+    """What training and `scaling work` change in their whole process is undone for the next test: denormal numbers are
+    flushed, and stop signals ignored, which every process that a test starts would inherit.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
 

@@ -1,7 +1,7 @@
 """Lines against a reference: the compute multiplier with its verdict, and the loss differences at equal cost.
 
 The verdict comes from one joint law over all lines (`laws.joint_comparison`): a simultaneous 95 % band over the shared
-budgets. The same draws give the loss difference at every budget, and at the largest one with another cost held equal
+budgets. The same draws give the loss difference at every budget, and at one cost of the other axes
 (6ND, device seconds): a line that wins per FLOP may lose per second. Where no joint law is determined, the difference
 is between isoFLOP minima, whose band over budgets gives the verdict.
 """
@@ -47,11 +47,11 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One line against the reference: by budget ascending, and on the other axes at the largest budget.
+    """One line against the reference: by budget ascending, and on the other axes.
 
     Attributes:
         joint: the compute multiplier and its verdict; None where only isoFLOP minima are compared.
-        by_budget: with simultaneous 95 % bands. other_axes: likewise, at the largest shared cost of each axis.
+        by_budget: with simultaneous 95 % bands. other_axes: likewise, at one shared cost of each axis.
         matched: the mean difference over runs of one cell and seed; None where fewer than two match.
     """
 
@@ -64,8 +64,9 @@ class Comparison:
 
     @property
     def headline(self) -> Difference:
-        """The difference at the largest budget."""
-        return self.by_budget[-1]
+        """The difference at the largest budget that has the verdict over all budgets; at the largest where none has."""
+        same = [difference for difference in self.by_budget if difference.verdict.word == self.word]
+        return (same or self.by_budget)[-1]
 
     @property
     def word(self) -> VerdictWord:
@@ -150,13 +151,17 @@ def _difference(
 
 
 def _other_axes(joint: LineComparison, line: Line, reference: Line, sigma_seed: float | None) -> tuple[Difference, ...]:
-    """The same question where another cost is held equal; the verdict is over all shared costs of that axis."""
+    """The same question where another cost is held equal, at the largest shared cost of that axis that has the verdict
+    over all of them.
+    """
     result = []
     for axis in _AXES:
         other = None if axis == line.axis else on_axis(joint, axis, (line, reference))
         if other is not None:
-            difference = _difference(other, len(other.costs) - 1, axis, None, sigma_seed)
-            result.append(replace(difference, verdict=replace(difference.verdict, word=other.verdict.word)))
+            word, words = other.verdict.word, other.verdict.words
+            at = max((k for k in range(len(words)) if words[k] == word), default=len(words) - 1)
+            difference = _difference(other, at, axis, None, sigma_seed)
+            result.append(replace(difference, verdict=replace(difference.verdict, word=word)))
     return tuple(result)
 
 

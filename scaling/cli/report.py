@@ -10,6 +10,7 @@ import click
 from scaling.cli._options import root_option
 from scaling.cli._project import open_project
 from scaling.cli._report import say_report
+from scaling.cli._screen import say
 from scaling.cli._table_options import TableChoice, table_options
 from scaling.project.table_report import report_of_table
 
@@ -31,6 +32,11 @@ def report(source: Path, root: Path | None, choice: TableChoice) -> None:
         raise click.UsageError("report takes one --loss")
     command = shlex.join(["scaling", "report", source.name, *choice.arguments()])
     written = report_of_table(
-        source, root, options[0], command=command, on_read=lambda read: click.echo("\n".join(read.lines()) + "\n")
+        source,
+        root,
+        options[0],
+        command=command,
+        on_read=lambda read: click.echo("\n".join(read.lines()) + "\n"),
+        message=say,
     )
     say_report(written)

@@ -95,7 +95,8 @@ class Loaded:
         picture = ""
         if first is not None:
             figure, data = first
-            picture = render(figure.name, partial(figure.draw, data)).files["svg"].decode()
+            names = [line.name for line in self.study.lines]
+            picture = render(figure.name, partial(figure.draw, data), names).files["svg"].decode()
             picture = picture[picture.index("<svg") :]
         return f"<p><b>{html.escape(answer(self.study)[0])}</b></p>{picture}"
 

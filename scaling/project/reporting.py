@@ -78,11 +78,11 @@ def study_of_rows(opened: OpenSweep, rows: Sequence[RunRow], settings: Settings)
 
 def report_on(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> WrittenReport:
     """Everything after training, as files."""
-    from scaling.report.html import write_report
+    from scaling.report.html import context_of, write_page
 
     rows = write_table(opened, launch, runs)
     study = study_of_rows(opened, rows, settings_of_sweep(opened))
-    return write_report(study, opened.results, launch=launch, runs=runs, sweep=opened.sweep)
+    return write_page(study, opened.results, context_of(opened.sweep, launch, runs), opened.listener.message)
 
 
 def report_without_launch(opened: OpenSweep, rows: Sequence[RunRow]) -> WrittenReport:
@@ -92,4 +92,6 @@ def report_without_launch(opened: OpenSweep, rows: Sequence[RunRow]) -> WrittenR
     write_runs(opened.table, rows)
     study = study_of_rows(opened, rows, settings_of_sweep(opened))
     again = (f"scaling report sweeps/{opened.path.name}",)
-    return write_page(study, opened.results, Context(opened.name, opened.sweep.question, again))
+    return write_page(
+        study, opened.results, Context(opened.name, opened.sweep.question, again), opened.listener.message
+    )

@@ -25,6 +25,7 @@ def report_of_table(
     *,
     command: str | None = None,
     on_read: Callable[[TableReport], None] | None = None,
+    message: Callable[[str], None] = lambda words: None,
 ) -> WrittenReport:
     """The report of a runs.csv, in its folder, with the settings of `sweeps/<folder's name>.yaml` where there is one.
 
@@ -39,6 +40,7 @@ def report_of_table(
         options: how the table is read.
         command: makes the report of a foreign table again, for the page.
         on_read: called with how a foreign table was read, before its study begins.
+        message: hears how far the report is.
 
     Raises:
         DataError: the table cannot be read, or `options` do not fit it.
@@ -62,7 +64,7 @@ def report_of_table(
         named = path.parent if glob.has_magic(path.name) else path  # runs/*.csv is of runs
         folder = named.absolute().with_name(f"{named.absolute().stem}_report")
         context = Context(named.absolute().stem, "", (command or f"scaling report {path.name}",), read=loaded.report)
-        return write_page(study, folder, context)
+        return write_page(study, folder, context, message)
     place = ResultsFolder.of(path, root)
     if not any(row.completed for row in rows):
         raise ScalingError("no run of this table is finished", where=str(path), hint="scaling collect SWEEP")
@@ -71,4 +73,5 @@ def report_of_table(
     study = study_rows(rows, settings=settings)
     launch = (f"scaling launch sweeps/{place.name}.yaml --yes",) if sweep else ()
     again = (f"scaling report results/{place.name}", f"scaling fit results/{place.name}/{TABLE}")
-    return write_page(study, place.path, Context(place.name, sweep.question if sweep else "", (*launch, *again)))
+    context = Context(place.name, sweep.question if sweep else "", (*launch, *again))
+    return write_page(study, place.path, context, message)

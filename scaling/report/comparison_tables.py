@@ -14,10 +14,10 @@ from scaling.laws.draws import Interval
 from scaling.laws.gls_tests import NestedTest
 from scaling.laws.joint_comparison import JointComparison
 from scaling.laws.joint_models import MEANING
-from scaling.report.table import Column, Table, compute_text, difference_columns, fixed, significant
+from scaling.report.table import Column, Significant, Table, compute_text, difference_columns, fixed
 
 _LINE = Column("line", "line")
-_TIMES, _P = significant(3), fixed(3)
+_TIMES = Significant(3)
 
 
 def multipliers_table(study: Study) -> Table:
@@ -86,13 +86,17 @@ def tests_table(study: Study) -> Table:
         Column("small", "law"),
         Column("large", "in"),
         Column("meaning", "says"),
-        Column("p_value", "p", _P),
+        Column("p_value", "p", _p_value),
         Column("outcome", "at 5 %"),
         Column("power", "power", fixed(2)),
         Column("alternative", "to find"),
     )
     note = "No test selects a law. Not rejected is not shown equal: the power says what would have been found."
     return Table("nested_tests", "Do the lines share a law?", columns, rows, note)
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _meaning(name: str) -> str:

@@ -14,10 +14,10 @@ from scaling.checks import Check
 from scaling.errors import ScalingError
 from scaling.inference.decision import BreakEven, Choice, Row
 from scaling.quantity import format_number
-from scaling.report.table import Column, Table, compute_text, fixed, significant
+from scaling.report.table import Column, Significant, Table, compute_text, fixed
 
 _LINE, _FORM = Column("line", "line"), Column("form", "served as")
-_N, _TIMES, _SHARE = significant(3), fixed(2), fixed(2)
+_N, _TIMES, _SHARE = Significant(3), fixed(2), fixed(2)
 UNIT_WORDS: dict[Unit, str] = {"usd": "USD", "device_seconds": "device hours", "flops": "FLOPs"}
 CHOICE_WORDS: dict[Choice, str] = {
     "lifetime": "cheapest over its life",
@@ -245,7 +245,7 @@ def over_training_table(study: Study) -> Table:
     columns = (
         _LINE,
         _FORM,
-        Column("multiple", "× optimal tokens", significant(3)),
+        Column("multiple", "× optimal tokens", Significant(3)),
         Column("n", "N", _N),
         Column("tokens", "D", _N),
         Column("loss", "loss", fixed(3)),

@@ -121,18 +121,20 @@ class WrittenReport:
     failures: tuple[Failure, ...]
 
 
-def write_report(
-    study: Study, folder: Path, *, sweep: Sweep, launch: Launch, runs: Sequence[RunStatus]
+def write_page(
+    study: Study, folder: Path, context: Context, message: Callable[[str], None] = lambda words: None
 ) -> WrittenReport:
-    """Write the report of a launch into `folder`."""
-    return write_page(study, folder, context_of(sweep, launch, runs))
+    """Write the page, the figures and the tables into `folder`; what cannot be made is named on the page.
 
-
-def write_page(study: Study, folder: Path, context: Context) -> WrittenReport:
-    """Write the page, the figures and the tables into `folder`; what cannot be made is named on the page."""
+    Args:
+        study, folder, context: what is reported, and where.
+        message: hears how far it is.
+    """
     from jinja2 import Environment, PackageLoader
 
-    attempts = Attempts()
+    count = sum(len(line.points) for line in study.lines)
+    message(f"report of {count} runs: laws and tables, then figures")
+    attempts = Attempts(message)
     tables = _written_tables(study, folder / "tables", attempts)
     drawings = _drawings(study, folder, attempts)
     priced = attempts.make("checks of serving", partial(_serving_checks, study)) or []
@@ -228,7 +230,7 @@ def _drawing(figure: StudyFigure[Any], study: Study, folder: Path) -> Drawing | 
     data = figure.data(study)
     if data is None:
         return None
-    rendered = render(figure.name, partial(figure.draw, data))
+    rendered = render(figure.name, partial(figure.draw, data), [line.name for line in study.lines])
     write_figure(folder, figure.name, rendered)
     svg, hover = themed(rendered.files["svg"].decode()), json.dumps(rendered.hover, separators=(",", ":"))
     return Drawing(figure.name, svg, figure.caption(data), figure.width(data), hover)

@@ -11,10 +11,10 @@ from scaling.analysis.predictions import predict
 from scaling.analysis.study import Study
 from scaling.laws.comparison import AXES
 from scaling.laws.law_intervals import parameter_intervals
-from scaling.report.table import Column, Table, compute_text, fixed, significant
+from scaling.report.table import Column, Significant, Table, compute_text, fixed
 
 _LINE = Column("line", "line")
-_N, _LOSS = significant(3), fixed(3)
+_N, _LOSS = Significant(3), fixed(3)
 
 
 def minima_table(study: Study) -> Table:
@@ -68,7 +68,7 @@ def fits_table(study: Study) -> Table:
         _LINE,
         Column("points", "points", fixed(0)),
         *(column for pair in pairs for column in pair),
-        Column("objective_value", "objective", significant(4)),
+        Column("objective_value", "objective", Significant(4)),
         Column("status", "status"),
     )
     settings = study.settings

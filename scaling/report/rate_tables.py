@@ -8,10 +8,10 @@ from typing import Any
 from scaling.analysis.rates import MULTIPLES, Tuned, claimed_pairs, pair, tunings
 from scaling.analysis.study import Study
 from scaling.quantity import format_number
-from scaling.report.table import Column, Table, difference_columns, fixed, significant
+from scaling.report.table import Column, Significant, Table, difference_columns, fixed
 
 _LINE = Column("line", "line")
-_LOSS, _RATE = fixed(3), significant(3)
+_LOSS, _RATE = fixed(3), Significant(3)
 _EXCLUDED = {True: "yes", False: "no", None: None}
 _PLACE = (Column("shape", "shape"), Column("tokens", "D", format_number))
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from scaling.analysis.study import Study
-from scaling.report.table import Column, Table, compute_text, fixed, significant
+from scaling.report.table import Column, Significant, Table, compute_text, fixed
 from scaling.results.curves import NAME, Point, read_curves
 
 CURVE_POINTS = 60  # of one run that a page holds: a page of 160 runs stays below half a megabyte of curves
@@ -39,13 +39,13 @@ def runs_table(study: Study, limit: int | None = None) -> Table:
         Column("line", "line"),
         Column("budget", "budget", compute_text),
         Column("shape", "shape"),
-        Column("n", "N", significant(3)),
-        Column("tokens", "D", significant(3)),
+        Column("n", "N", Significant(3)),
+        Column("tokens", "D", Significant(3)),
         Column("seed", "seed"),
         Column("loss_nats", "loss", fixed(4)),
-        Column("lr", "rate", significant(3)),
+        Column("lr", "rate", Significant(3)),
         Column("steps", "steps", fixed(0)),
-        Column("device_seconds", "seconds", significant(3)),
+        Column("device_seconds", "seconds", Significant(3)),
         Column("loss_spikes", "spikes", fixed(0)),
     )
     rows = every if limit is None else every[:limit]

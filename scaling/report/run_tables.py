@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from scaling.analysis.study import Study
 from scaling.quantity import format_duration
-from scaling.report.table import Column, Table, compute_text, fixed, significant
+from scaling.report.table import Column, Significant, Table, compute_text, fixed
 
 _LINE = Column("line", "line")
-_N = significant(3)
+_N = Significant(3)
 
 
 def cells_table(study: Study) -> Table:

@@ -130,7 +130,7 @@ def _difference(one: Comparison, study: Study) -> str:
     side = "lower" if verdict.difference_nats < 0 else "higher"
     low, high = (_SIGNED(bound) for bound in verdict.interval)
     noise = "" if verdict.sigmas is None else f", {abs(verdict.sigmas):.1f} times the seed noise"
-    word = "" if one.joint is not None else f": {one.word}, by isoFLOP minima"
+    word = "" if one.joint is not None else f": {one.word}, by isoFLOP minima{_elsewhere(one)}"
     return (
         f"At an equal training compute of {compute_text(verdict.cost)} {AXES[study.convention]}, {one.line.name} "
         f"reaches a validation loss {_NATS(abs(verdict.difference_nats))} nats/token {side} than {one.reference.name} "
@@ -174,6 +174,12 @@ def _not_compared(study: Study) -> Iterator[str]:
     for why in dict.fromkeys(study.not_compared.values()):
         names = ", ".join(name for name, own in study.not_compared.items() if own == why)
         yield f"{names}: not compared with {study.reference.name}: {' '.join(why.split())}."
+
+
+def _elsewhere(one: Comparison) -> str:
+    """The budgets whose own verdict is another than that over all."""
+    others = [d.verdict for d in one.by_budget if d.verdict.word != one.word]
+    return "".join(f"; {verdict.word} at {compute_text(verdict.cost)}" for verdict in others)
 
 
 def _exponents(one: Comparison) -> Iterator[str]:

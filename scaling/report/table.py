@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas
 
 UNKNOWN = "–"
+UNDETERMINED = 1e4  # upper over lower end: a number that is not known to a factor of 100 is no answer
 _LATEX = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 _LATEX |= {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "α": r"$\alpha$", "β": r"$\beta$", "σ": r"$\sigma$"}
 _LATEX |= {
@@ -52,9 +54,32 @@ def fixed(digits: int, *, sign: bool = False) -> Callable[[float], str]:
     return lambda value: f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 
-def significant(digits: int = 3) -> Callable[[float], str]:
-    """A number in short form with so many significant digits: ``28.3k``, ``2.00e+11``."""
-    return lambda value: format_number(value, digits)
+@dataclass(frozen=True)
+class Significant:
+    """A number in short form with so many significant digits: ``28.3k``, ``2.00e+11``.
+
+    A value and its intervals are rounded at one place, that of the last digit of the largest, but to no fewer than two
+    digits: ``0.17 [0.06, 1.27]``, ``10.3 [1.1, 99.8]``.
+    """
+
+    digits: int = 3
+
+    def __call__(self, value: float) -> str:
+        """One number alone."""
+        return format_number(value, self.digits)
+
+    def together(self, values: Sequence[float]) -> list[str]:
+        """`values` (finite) rounded at one place."""
+        largest = max(map(abs, values))
+        if not 1e-3 <= largest < 1e15:
+            return [self(value) for value in values]
+        place = _first_place(largest) + 1 - self.digits
+        return [format_number(value, max(2, _first_place(value) + 1 - place)) if value else "0" for value in values]
+
+
+def _first_place(value: float) -> int:
+    """The power of ten of the first digit."""
+    return math.floor(math.log10(abs(value)))
 
 
 def compute_text(value: float) -> str:
@@ -111,6 +136,30 @@ class Table:
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows), self.name
 
+    def _row(self, row: Sequence[Any]) -> list[str]:
+        """A row as a reader sees it. A number and the intervals to its right that are shown in the same way are rounded
+        together; a number whose interval spans a factor over `UNDETERMINED` is not shown.
+        """
+        cells = [column.cell(value) for column, value in zip(self.columns, row, strict=True)]
+        for n, (column, value) in enumerate(zip(self.columns, row, strict=True)):
+            if not isinstance(column.show, Significant) or not isinstance(value, (int, float)):
+                continue
+            end = n + 1
+            while end < len(row) and isinstance(row[end], tuple) and self.columns[end].show == column.show:
+                end += 1
+            known = [k for k in range(n + 1, end) if cells[k] != UNKNOWN]
+            numbers = [value, *(bound for k in known for bound in row[k])]
+            if not known or not all(map(math.isfinite, numbers)):
+                continue
+            if any(0 < row[k][0] * UNDETERMINED < row[k][1] for k in known):
+                cells[n:end] = [UNKNOWN] + ["not determined" if k in known else UNKNOWN for k in range(n + 1, end)]
+                continue
+            shown = iter(column.show.together(numbers))
+            cells[n] = next(shown)
+            for k in known:
+                cells[k] = f"[{next(shown)}, {next(shown)}]"
+        return cells
+
     def only(self, names: Collection[str]) -> Table:
         """The same table with the columns of these names."""
         kept = [n for n, column in enumerate(self.columns) if column.name in names]
@@ -125,7 +174,7 @@ class Table:
     @cached_property
     def shown(self) -> list[list[str]]:
         """The rows as a reader sees them."""
-        return [[c.cell(value) for c, value in zip(self.columns, row, strict=True)] for row in self.rows]
+        return [self._row(row) for row in self.rows]
 
     def flat(self) -> tuple[list[str], list[list[object]]]:
         """Header and rows with intervals as two columns, `<name>_low` and `<name>_high`."""

@@ -29,10 +29,10 @@ from scaling.report.law_tables import (
 )
 from scaling.report.rate_tables import RATE_TABLES
 from scaling.report.run_tables import cells_table, dropped_table, selection_table
-from scaling.report.table import Column, Table, compute_text, fixed, significant
+from scaling.report.table import Column, Significant, Table, compute_text, fixed
 
 _LINE = Column("line", "line")
-_N = significant(3)
+_N = Significant(3)
 
 
 def serving_table(study: Study, *, whole: bool = True) -> Table:

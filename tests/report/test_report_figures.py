@@ -66,9 +66,9 @@ def test_frontiers_fall_and_residuals_are_small(study):
 def test_many_markers_are_one_image(study):
     """Thousands of circles would make a page of megabytes."""
     data = frontier_data(study)
-    few = render("frontier", lambda: frontier_figure(data)).files["svg"]
+    few = render("frontier", lambda: frontier_figure(data), []).files["svg"]
     lines = [replace(line, compute=line.compute * 300, loss=line.loss * 300) for line in data.lines]
-    many = render("frontier", lambda: frontier_figure(replace(data, lines=tuple(lines)))).files["svg"]
+    many = render("frontier", lambda: frontier_figure(replace(data, lines=tuple(lines))), []).files["svg"]
     assert b"<image" not in few
     assert b"<image" in many
     assert len(many) < 3 * len(few) + 200_000
@@ -91,7 +91,7 @@ def test_serving_costs_rise_as_the_loss_falls(study):
 
 def test_the_same_numbers_give_the_same_bytes_and_a_themed_svg_stands_alone(study):
     data = difference_data(study)
-    first, second = (render("difference", lambda: difference_figure(data)) for _ in range(2))
+    first, second = (render("difference", lambda: difference_figure(data), []) for _ in range(2))
     assert first == second
     assert first.files["png"].startswith(b"\x89PNG")
     assert first.files["pdf"].startswith(b"%PDF")

@@ -94,7 +94,7 @@ def test_a_spike_stands_out_of_the_run_s_own_noise():
 def test_each_is_drawn_and_captioned(figure, quickstart):
     data = figure.data(quickstart)
     assert figure.caption(data).endswith(".")
-    assert len(render(figure.name, lambda: figure.draw(data)).files["svg"]) > 10_000
+    assert len(render(figure.name, lambda: figure.draw(data), []).files["svg"]) > 10_000
 
 
 @pytest.mark.parametrize("figure", [SURFACE, FIT_QUALITY, HOLDOUTS, UNCERTAINTY])

@@ -161,7 +161,7 @@ def test_an_interrupt_is_no_failed_part():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Attempts().make("figure frontier", interrupted)
+        Attempts(lambda words: None).make("figure frontier", interrupted)
 
 
 def test_of_a_long_table_the_page_shows_the_first_rows_and_the_file_has_all(made, tmp_path, monkeypatch):

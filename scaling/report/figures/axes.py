@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scaling.quantity import format_number
+from scaling.report.figures.labels import WIDEST
 from scaling.report.figures.style import colour, spread
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Numbers = tuple[float, ...]
 Bounds = tuple[float | None, ...]
+_LETTER_POINTS = 4.8  # mean width of a letter at 8 points
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -33,22 +35,44 @@ def error_bars(value: Sequence[float], low: Sequence[float | None], high: Sequen
 
 
 def line_key(ax: Axes, entries: Sequence[tuple[int, str]]) -> None:
-    """Names of the lines inside the axes, at the top left, in their colours."""
+    """Words about the lines inside the axes, at the top left, in their colours."""
+    _key(ax, entries, (0.03, 0.97))
+
+
+def names_key(ax: Axes, entries: Sequence[tuple[int, str]], inside: int = 5) -> None:
+    """Names of the lines in their colours: inside the axes at the top left, or where there are more than `inside` to
+    the right of the last axes of its row.
+    """
+    if len(entries) > inside:
+        _key(_last_of_row(ax), entries, (1.03, 1.0))
+    else:
+        line_key(ax, entries)
+
+
+def _key(ax: Axes, entries: Sequence[tuple[int, str]], corner: tuple[float, float]) -> None:
     for row, (order, words) in enumerate(entries):
         ax.annotate(
             words,
-            (0.03, 0.97),
+            corner,
             xytext=(0, -11 * row),
             xycoords="axes fraction",
             textcoords="offset points",
             va="top",
             color=colour(order),
             fontsize=8,
+            annotation_clip=False,
         )
 
 
+def _last_of_row(ax: Axes) -> Axes:
+    places = [(one, place) for one in ax.figure.axes if (place := one.get_subplotspec()) is not None]
+    mine = ax.get_subplotspec()
+    row = [(place.colspan.stop, n) for n, (_, place) in enumerate(places) if mine and place.rowspan == mine.rowspan]
+    return places[max(row)[1]][0] if row else ax
+
+
 def end_labels(ax: Axes, ends: Sequence[tuple[int, str, float, float]]) -> None:
-    """Names beside the right end of the curves, moved apart where they would overlap."""
+    """Names (line, name, x, y) beside the right end of the curves, moved apart where they would overlap."""
     into, back = (math.log, math.exp) if ax.get_yscale() == "log" else (float, float)
     low, high = map(into, ax.get_ylim())
     heights = spread([into(y) for *_, y in ends], (high - low) * 0.065)
@@ -63,6 +87,15 @@ def end_labels(ax: Axes, ends: Sequence[tuple[int, str, float, float]]) -> None:
             fontsize=8,
             annotation_clip=False,
         )
+
+
+def room_on_the_right(ax: Axes, names: Sequence[str], last: float) -> None:
+    """Widen a log x axis so that `end_labels` at `last` end inside it, where something else stands to its right."""
+    width = ax.get_window_extent().width / ax.figure.dpi * 72
+    widest = max(min(len(name), WIDEST) for name in names) * _LETTER_POINTS + 14
+    share = min(0.6, widest / width)
+    left, right = map(math.log, ax.get_xlim())
+    ax.set_xlim(right=math.exp(max(right, (math.log(last) - share * left) / (1 - share))))
 
 
 def compute_label(value: float) -> str:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scaling.analysis.study import Study
-from scaling.report.figures.axes import Bounds, Numbers, compute_ticks, end_labels, error_bars, new_figure
+from scaling.report.figures.axes import (
+    Bounds,
+    Numbers,
+    compute_ticks,
+    end_labels,
+    error_bars,
+    new_figure,
+    room_on_the_right,
+)
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import GRID, INK, SOFT, colour, marker
 
@@ -70,33 +78,30 @@ def draw_difference(data: DifferenceData, ax: Axes) -> None:
     ax.axhline(0, color=INK, linewidth=1)
     if data.seed_noise_nats is not None:
         ax.axhspan(-data.seed_noise_nats, data.seed_noise_nats, color=GRID, zorder=0)
-    ends = []
+    shift = {line.order: 1.0 + 0.05 * (line.order - 1.5) for line in data.lines}
+    right = max(c * shift[line.order] for line in data.lines for c in line.compute)
     for line in data.lines:
-        shift = 1.0 + 0.05 * (line.order - 1.5)
-        x = [c * shift for c in line.compute]
+        x = [c * shift[line.order] for c in line.compute]
         bars = error_bars(line.difference, line.low, line.high)
         ax.errorbar(x, line.difference, yerr=bars, fmt=marker(line.order), color=colour(line.order), elinewidth=1.2)
-        ends.append(
-            (line.order, line.name, max(c for other in data.lines for c in other.compute) * 1.08, line.difference[-1])
-        )
     ax.set_xlabel(f"training compute C (FLOPs, {data.convention})")
     ax.set_ylabel(f"loss minus {data.reference} (nats/token)")
     compute_ticks(ax, [c for line in data.lines for c in line.compute])
+    room_on_the_right(ax, [line.name for line in data.lines], right)
     low, high = ax.get_ylim()
     widest = max(abs(low), abs(high))
     ax.set_ylim(min(low, -0.35 * widest), max(high, 0.35 * widest))
-    ax.margins(x=0.1)
-    end_labels(ax, ends)
+    end_labels(ax, [(line.order, line.name, right, line.difference[-1]) for line in data.lines])
     for y, side, va in ((0.97, "worse", "top"), (0.03, "better", "bottom")):
         words = f"{side} than {data.reference}"
         ax.text(0.99, y, words, transform=ax.transAxes, ha="right", va=va, color=SOFT, fontsize=8)
     if data.seed_noise_nats is not None:
         unit = data.seed_noise_nats
-        right: Any = ax.secondary_yaxis(
+        sigma: Any = ax.secondary_yaxis(
             "right", functions=(lambda v: np.asarray(v) / unit, lambda v: np.asarray(v) * unit)
         )
-        right.set_ylabel("in units of seed noise σ")
-        right.spines["right"].set_visible(True)
+        sigma.set_ylabel("in units of seed noise σ")
+        sigma.spines["right"].set_visible(True)
 
 
 def _caption(data: DifferenceData) -> str:

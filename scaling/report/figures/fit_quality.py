@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scaling.analysis.study import Study
-from scaling.report.figures.axes import Bounds, Numbers, line_key, new_figure, set_log_ticks
+from scaling.report.figures.axes import Bounds, Numbers, names_key, new_figure, set_log_ticks
 from scaling.report.figures.residuals import draw_zero, fitted_losses
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker
@@ -88,7 +88,7 @@ def draw_predicted(data: FitQualityData, ax: Axes) -> None:
     for line in data.lines:
         _markers(ax, line.order, line.measured, line.fitted)
     ax.set(xlabel="measured loss (nats/token)", ylabel="loss of the law (nats/token)")
-    line_key(ax, [(line.order, line.name) for line in data.lines])
+    names_key(ax, [(line.order, line.name) for line in data.lines])
 
 
 def draw_residual(data: FitQualityData, ax: Axes, along: str, label: str) -> None:

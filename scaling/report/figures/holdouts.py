@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scaling.analysis.study import Study
 from scaling.laws.rolling_holdouts import Z_95
-from scaling.report.figures.axes import Numbers, compute_ticks, line_key, new_figure
+from scaling.report.figures.axes import Numbers, compute_ticks, names_key, new_figure
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker
 
@@ -82,7 +82,7 @@ def draw_holdouts(data: HoldoutsData, ax: Axes) -> None:
         ylabel="measured − predicted\n(standard deviations)",
         ylim=(-reach, reach),
     )
-    line_key(ax, list(dict.fromkeys((runs.order, runs.name) for runs in data.runs)))
+    names_key(ax, list(dict.fromkeys((runs.order, runs.name) for runs in data.runs)))
 
 
 def _caption(data: HoldoutsData) -> str:

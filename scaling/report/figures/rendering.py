@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.files import JsonObject, write_atomic
 from scaling.report.figures.hover import HoverPoint, hover_points
+from scaling.report.figures.labels import short_names, show_names
 from scaling.report.figures.style import STYLE
 
 if TYPE_CHECKING:
@@ -30,13 +32,21 @@ class Rendered:
     hover: tuple[HoverPoint, ...]
 
 
-def render(name: str, draw: Callable[[], Figure]) -> Rendered:
-    """The figure that `draw` makes; `name` keeps the ids of two drawings apart."""
+def render(name: str, draw: Callable[[], Figure], lines: Sequence[str]) -> Rendered:
+    """The figure that `draw` makes.
+
+    Args:
+        name: keeps the ids of two drawings apart.
+        draw: makes it.
+        lines: their names, which are shortened where they are too long for a figure.
+    """
     import matplotlib
 
     rendered = {}
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")  # drawn as a box
         figure = draw()
+        show_names(figure, short_names(lines))
         figure.draw_without_rendering()
         figure.set_layout_engine(None)  # laid out once: every format has the same places, and is drawn once, not twice
         for kind, options in _FORMATS.items():

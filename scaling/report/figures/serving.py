@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scaling.analysis.serving import serving
 from scaling.analysis.study import Study
-from scaling.report.figures.axes import Numbers, line_key, new_figure, set_log_ticks
+from scaling.report.figures.axes import Numbers, names_key, new_figure, set_log_ticks
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import colour, marker
 
@@ -95,7 +95,7 @@ def serving_figure(data: ServingData) -> Figure:
         if costs:
             set_log_ticks(ax.yaxis, min(costs), max(costs))
         ax.invert_xaxis()
-    line_key(axes[0], [(line.order, line.name) for line in data.panels[0].lines])
+    names_key(axes[0], [(line.order, line.name) for line in data.panels[0].lines])
     return figure
 
 

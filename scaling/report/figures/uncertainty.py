@@ -10,7 +10,7 @@ import numpy as np
 from scaling.analysis.study import Study
 from scaling.laws.joint_comparison import JointComparison
 from scaling.laws.line_frontiers import line_terms
-from scaling.report.figures.axes import Bounds, Numbers, new_figure
+from scaling.report.figures.axes import Bounds, Numbers, names_key, new_figure
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import SOFT, colour, marker
 
@@ -85,9 +85,9 @@ def draw_exponents(data: UncertaintyData, ax: Axes) -> None:
     for pair in data.pairs:
         own = colour(pair.order)
         ax.plot(pair.ellipse_alpha, pair.ellipse_beta, color=own, linewidth=1.0)
-        ax.plot([pair.alpha], [pair.beta], marker(pair.order), color=own, markersize=5, label=pair.name)
+        ax.plot([pair.alpha], [pair.beta], marker(pair.order), color=own, markersize=5)
     ax.set(xlabel="α, exponent of N", ylabel="β, exponent of D")
-    ax.legend(fontsize=7, frameon=False)
+    names_key(ax, [(pair.order, pair.name) for pair in data.pairs], inside=0)
 
 
 def draw_noise(data: UncertaintyData, ax: Axes) -> None:

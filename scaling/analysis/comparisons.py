@@ -188,12 +188,9 @@ def _by_minima(line: Line, reference: Line, sigma_seed: float | None) -> tuple[D
 
 
 def _minimum(line: Line, budget: float) -> Minimum | None:
-    """The minimum of a budget with an interval; a parabola through three points, of unknown noise, has none."""
-    for minimum in line.isoflop.bracketed if line.isoflop else ():
-        low, high = minimum.loss_interval or (0.0, 0.0)
-        if minimum.budget == budget and high > low:
-            return minimum
-    return None
+    """The minimum of a budget that has an interval."""
+    minima = line.isoflop.bracketed if line.isoflop else ()
+    return next((one for one in minima if one.budget == budget and one.loss_interval is not None), None)
 
 
 def _deviation(minimum: Minimum) -> float:

@@ -9,6 +9,7 @@ same rows and settings give the same study, to the last bit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -176,8 +177,10 @@ def study_rows(rows: Sequence[RunRow], *, settings: Settings) -> Study:
         exclude=settings.exclude,
     )
     if not gathered.cells:
-        reasons = sorted({item.reason for item in gathered.dropped})
-        raise FitError("no run is a data point yet", got="; ".join(reasons) or "no rows", hint="scaling status SWEEP")
+        reasons = Counter(item.reason for item in gathered.dropped)
+        got = "; ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items())) or "no rows"
+        hint = "lower the learning rates of the sweep" if set(reasons) == {"diverged"} else "scaling status SWEEP"
+        raise FitError("no run is a data point yet", got=got, hint=hint)
     noise = _pooled_noise(gathered.cells, settings.params_column)
     lines = []
     for order, (name, cells) in enumerate(gathered.lines.items()):

@@ -32,7 +32,7 @@ from scaling.laws.fitting import Fit, exponents_of, target_of
 from scaling.laws.linear_refit import linear_refit
 from scaling.laws.objectives import objective_named
 from scaling.laws.points import Array, Indices, Texts
-from scaling.laws.solver.newton import Flags, descend
+from scaling.laws.solver.newton import descend
 from scaling.laws.solver.objective_terms import System
 
 Kind = Literal["cases", "residuals"]
@@ -193,14 +193,17 @@ def refit(fit: Fit, loss: Array, weight: Array, *, kind: Kind, clustered: bool =
     ends = descend(system, start, chosen, target, weight, tolerance=_DRAW_TOLERANCE)
     good = ends.converged & np.isfinite(ends.vector).all(axis=1)
     vectors = ends.vector[good]
-    at_bound = _at_bound(fit, vectors)
     failed = int(count - good.sum())
-    return Draws(fit, kind, clustered, vectors, count, failed, int(at_bound.sum()), np.flatnonzero(good))
-
-
-def _at_bound(fit: Fit, vectors: Array) -> Flags:
-    outside = ((vectors <= fit.layout.lower) | (vectors >= fit.layout.upper)) & fit.layout.free
-    return np.asarray(outside.any(axis=1), dtype=np.bool_)
+    return Draws(
+        fit,
+        kind,
+        clustered,
+        vectors,
+        count,
+        failed,
+        int(fit.layout.at_bound(vectors).any(axis=1).sum()),
+        np.flatnonzero(good),
+    )
 
 
 def draw_cases(fit: Fit, rng: np.random.Generator, draws: int, group: Indices) -> tuple[Array, Array]:

@@ -246,7 +246,7 @@ def _result(form: Form, chosen: Objective, system: System, ends: Descent) -> Fit
     best = int(np.argmin(ends.value))
     vector, value = ends.vector[best], float(ends.value[best])
     layout, points = system.layout, system.points
-    at_bound = ((vector <= layout.lower) | (vector >= layout.upper)) & layout.free
+    at_bound = layout.at_bound(vector)
     jacobian = system.jacobian(vector)
     condition = _condition(jacobian[:, layout.free & ~at_bound])
     arrived = ends.value <= value * (1.0 + _AGREE) + 1e-24 * len(points)

@@ -46,8 +46,8 @@ class FormPrediction:
         root = np.sqrt(point_weights(fit))[:, None]
         jacobian = System(fit.layout, fit.points).jacobian(fit.vector) * root
         norms = np.sqrt((jacobian**2).sum(axis=0))
-        inside = (fit.vector > fit.layout.lower) & (fit.vector < fit.layout.upper)
-        free = np.flatnonzero(fit.layout.free & inside & (norms > 0.0))
+        inside = fit.layout.free & ~fit.layout.at_bound(fit.vector)
+        free = np.flatnonzero(inside & (norms > 0.0))
         unit = jacobian[:, free] / norms[free]
         inverse = np.linalg.inv(unit.T @ unit + _RIDGE * np.eye(len(free)))
         covariance = np.zeros((len(norms), len(norms)))

@@ -133,14 +133,15 @@ def isoflop(
     members = [np.flatnonzero(points.budget == budget) for budget in np.unique(points.budget)]
     groups = [points.select(rows) for rows in members]
     sigma, freedom = _pooled_noise(groups, curve, noise)
+    unknown = not draws or (sigma is None and deviations is None)
     # A noise level for each draw, as uncertain as the residuals leave it: intervals then widen as Student's t does.
-    levels = sigma * np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
+    levels = (sigma or 0.0) * np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
 
     def redrawn(rows: Indices) -> Array:
         return levels * rng.normal(size=(draws, len(rows))) if deviations is None else deviations[:, rows]
 
     valleys = [_valley(points.select(rows), curve, partial(redrawn, rows)) for rows in members]
-    minima = tuple(valley.minimum for valley in valleys)
+    minima = tuple(_without_intervals(valley.minimum) if unknown else valley.minimum for valley in valleys)
     good = [valley for valley in valleys if valley.minimum.bracketed]
     if len(good) < MIN_MINIMA:
         message = f"{len(good)} of {len(minima)} budgets have a bracketed minimum; exponents take at least {MIN_MINIMA}"
@@ -171,8 +172,17 @@ def _power_law(log_compute: Array, bottoms: Array, rng: np.random.Generator) -> 
     return slopes, float(bottoms[:, 0].mean() - slope * log_compute.mean())
 
 
-def _pooled_noise(groups: list[Points], curve: Curve, noise: float | None) -> tuple[float, int]:
-    """Deviation of log loss about the budgets' curves, pooled and at least the seed noise; its freedom (≥ 3)."""
+def _without_intervals(minimum: Minimum) -> Minimum:
+    """Of no draws, or of curves through as many points as they have coefficients and no known seed noise: nothing says
+    how far the minimum may be from the truth.
+    """
+    return replace(minimum, params_interval=None, tokens_interval=None, loss_interval=None)
+
+
+def _pooled_noise(groups: list[Points], curve: Curve, noise: float | None) -> tuple[float | None, int]:
+    """Deviation of log loss about the budgets' curves, pooled and at least the seed noise, None where neither is known;
+    its freedom (≥ 3).
+    """
     squares, freedom = 0.0, 0
     degree = 3 if curve == "cubic" else 2
     for group in groups:
@@ -181,8 +191,9 @@ def _pooled_noise(groups: list[Points], curve: Curve, noise: float | None) -> tu
             rest = group.loss - design @ np.linalg.lstsq(design, group.loss, rcond=None)[0]
             squares += float(((rest / group.loss) ** 2).sum())
             freedom += len(group) - degree - 1
-    own = float(np.sqrt(squares / freedom)) if freedom else 0.0
-    return max(own, noise or 0.0), max(freedom, 3)
+    own = float(np.sqrt(squares / freedom)) if freedom else None
+    known = [part for part in (own, noise) if part is not None]
+    return max(known, default=None), max(freedom, 3)
 
 
 def _valley(group: Points, curve: Curve, deviations: Callable[[], Array]) -> _Valley:

@@ -31,7 +31,7 @@ def linear_refit(fit: Fit, system: System, objective: Objective, target: Array, 
     if len(fit.points) < FEWEST_POINTS or not objective.in_log:
         return None
     layout, at = fit.layout, fit.vector
-    if ((at <= layout.lower) | (at >= layout.upper))[layout.free].any():
+    if layout.at_bound(at).any():
         return None
     jacobian = system.jacobian(at)[:, layout.free]
     moved = _moved(jacobian, system.log_loss(at[None])[0], objective, target, weight)

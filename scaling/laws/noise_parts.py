@@ -201,7 +201,7 @@ def part_draws(fit: Fit, parts: NoiseParts, *, draws: int = 1000, seed: int = 0,
 def free_jacobian(fit: Fit) -> Array:
     """∂ log L̂ [points, parameters not at a bound], columns of unit length."""
     at = fit.vector
-    free = fit.layout.free & (at > fit.layout.lower) & (at < fit.layout.upper)
+    free = fit.layout.free & ~fit.layout.at_bound(at)
     jacobian = System(fit.layout, fit.points).jacobian(at)[:, free]
     length = np.sqrt((jacobian**2).sum(axis=0))
     scaled: Array = jacobian[:, length > 0] / length[length > 0]

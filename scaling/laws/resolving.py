@@ -117,7 +117,7 @@ def _chance(compared: LineComparison, left: Array) -> float:
 def _spread(compared: LineComparison, points: Points) -> Array:
     """Standard deviation of the log multipliers [m] under the design `points`, in the linearised fit."""
     fit, parts = compared.joint.fit, compared.joint.parts
-    free = fit.layout.free & (fit.vector > fit.layout.lower) & (fit.vector < fit.layout.upper)
+    free = fit.layout.free & ~fit.layout.at_bound(fit.vector)
     jacobian = System(fit.layout, points).jacobian(fit.vector)[:, free]
     information = jacobian.T @ jacobian
     nodes, sigma = parts.draw_nodes(np.random.default_rng(0), _NODES)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from scaling.analysis.lines import Line
 from scaling.errors import ScalingError
 from scaling.project.opened import OpenSweep
-from scaling.project.reporting import rows_of, settings_of_sweep, study_of_rows
+from scaling.project.reporting import rows_of, settings_of_sweep
 from scaling.quantity import format_duration, format_number
 from scaling.results.launches import Launch
 from scaling.rows import RunRow
@@ -47,8 +47,10 @@ def _model(row: RunRow) -> str:
 
 
 def _law(opened: OpenSweep, rows: list[RunRow], row: RunRow) -> str:
+    from scaling.analysis.study import study_rows
+
     try:
-        study = study_of_rows(opened, rows, replace(settings_of_sweep(opened), bootstrap=0))
+        study = study_rows(rows, settings=replace(settings_of_sweep(opened), bootstrap=0))
     except ScalingError as error:
         return f"No law: {error.what}."
     line = next((one for one in study.lines if one.name == row.line), None)

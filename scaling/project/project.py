@@ -142,15 +142,15 @@ class Project(OpenSweep):
             settings: in place of the sweep's own.
 
         Raises:
-            ScalingError: no run is finished yet.
             FitError: no run is a data point.
         """
-        from scaling.project.reporting import rows_of, rows_without_launch, study_of_rows
+        from scaling.analysis.study import study_rows
+        from scaling.project.reporting import rows_of, rows_without_launch
 
         if (rows := rows_without_launch(self)) is None:
             launch = self.current_launch()
             rows = rows_of(self, launch, self.statuses(launch))
-        return study_of_rows(self, rows, settings or self.settings)
+        return study_rows(rows, settings=settings or self.settings)
 
     def propose(self, *, spend: float, target: float | None = None) -> Proposal:
         """Runs to add: those that decide comparisons, then those that sharpen predictions; nothing is written.

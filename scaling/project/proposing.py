@@ -17,7 +17,7 @@ from scaling.errors import PlanError, ScalingError
 from scaling.files import JsonObject
 from scaling.project.opened import OpenSweep
 from scaling.project.planning import refuse_errors
-from scaling.project.reporting import rows_of, settings_of_sweep, study_of_rows
+from scaling.project.reporting import rows_of, settings_of_sweep
 from scaling.results.launches import last_launch
 from scaling.rows import CellKey, RunRow, read_runs
 from scaling.runners.runner_file import Runner, load_runner, parse_runner
@@ -163,13 +163,15 @@ def free_name(opened: OpenSweep) -> str:
 
 def _study(opened: OpenSweep) -> tuple[Study, Runner]:
     """The study of the last launch and its runner; of the committed table where nothing was launched here."""
+    from scaling.analysis.study import study_rows
+
     settings = replace(settings_of_sweep(opened), law=FORM)
     if last_launch(opened.root, opened.name) is None and opened.table.exists():
         opened.listener.message(f"never launched here: {opened.table} is read")
-        return study_of_rows(opened, _own(read_runs(opened.table)), settings), load_runner(None)
+        return study_rows(_own(read_runs(opened.table)), settings=settings), load_runner(None)
     launch = opened.current_launch()
     rows = rows_of(opened, launch, opened.statuses(launch))
-    return study_of_rows(opened, _own(rows), settings), parse_runner(launch.runner_text, opened.path)
+    return study_rows(_own(rows), settings=settings), parse_runner(launch.runner_text, opened.path)
 
 
 def _own(rows: Sequence[RunRow]) -> list[RunRow]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.errors import ScalingError
 from scaling.project.calibration import calibrated
 from scaling.project.importing import imported_rows
 from scaling.project.opened import OpenSweep
@@ -19,7 +18,6 @@ from scaling.rows import RunRow, read_runs, write_runs
 
 if TYPE_CHECKING:
     from scaling.analysis.settings import Settings
-    from scaling.analysis.study import Study
     from scaling.report.html import WrittenReport
 
 
@@ -67,30 +65,23 @@ def write_records_and_curves(opened: OpenSweep, launch: Launch, runs: Sequence[R
     opened.listener.message(f"{opened.results}: records of {written} runs, {points} points of curves")
 
 
-def study_of_rows(opened: OpenSweep, rows: Sequence[RunRow], settings: Settings) -> Study:
-    """The study of what a launch has finished. Raises ScalingError where that is nothing."""
-    from scaling.analysis.study import study_rows
-
-    if not any(row.status == "completed" for row in rows):
-        raise ScalingError("no run is finished yet", where=str(opened.path), hint=f"scaling status {opened.path}")
-    return study_rows(rows, settings=settings)
-
-
 def report_on(opened: OpenSweep, launch: Launch, runs: Sequence[RunStatus]) -> WrittenReport:
     """Everything after training, as files."""
+    from scaling.analysis.study import study_rows
     from scaling.report.html import context_of, write_page
 
     rows = write_table(opened, launch, runs)
-    study = study_of_rows(opened, rows, settings_of_sweep(opened))
+    study = study_rows(rows, settings=settings_of_sweep(opened))
     return write_page(study, opened.results, context_of(opened.sweep, launch, runs), opened.listener.message)
 
 
 def report_without_launch(opened: OpenSweep, rows: Sequence[RunRow]) -> WrittenReport:
     """The report of a sweep that was never launched here, of the rows that `rows_without_launch` gave."""
+    from scaling.analysis.study import study_rows
     from scaling.report.html import Context, write_page
 
     write_runs(opened.table, rows)
-    study = study_of_rows(opened, rows, settings_of_sweep(opened))
+    study = study_rows(rows, settings=settings_of_sweep(opened))
     again = (f"scaling report sweeps/{opened.path.name}",)
     return write_page(
         study, opened.results, Context(opened.name, opened.sweep.question, again), opened.listener.message

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.errors import ScalingError
 from scaling.results.folder import ResultsFolder
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def report_of_table(
     Raises:
         DataError: the table cannot be read, or `options` do not fit it.
         SpecError: the sweep file cannot be read.
-        ScalingError: no run is finished.
+        FitError: no run is a data point.
     """
     from scaling.analysis.settings import Settings, settings_of
     from scaling.analysis.study import settings_for_table, study_rows
@@ -66,8 +65,6 @@ def report_of_table(
         context = Context(named.absolute().stem, "", (command or f"scaling report {path.name}",), read=loaded.report)
         return write_page(study, folder, context, message)
     place = ResultsFolder.of(path, root)
-    if not any(row.completed for row in rows):
-        raise ScalingError("no run of this table is finished", where=str(path), hint="scaling collect SWEEP")
     sweep = load_sweep(place.sweep) if place.sweep.exists() else None
     settings = settings_of(sweep) if sweep else settings_for_table(rows, Settings())
     study = study_rows(rows, settings=settings)

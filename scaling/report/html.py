@@ -31,7 +31,8 @@ from scaling.report.checklist import checklist
 from scaling.report.decision_tables import decision_checks, decision_sentences, made_decision
 from scaling.report.figures import FIGURES
 from scaling.report.figures.curves import training_curves
-from scaling.report.figures.rendering import render, write_figure
+from scaling.report.figures.drawer import Drawer
+from scaling.report.figures.rendering import Rendered, write_figure
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import css_variables, themed
 from scaling.report.grouped_checks import grouped
@@ -135,8 +136,10 @@ def write_page(
     count = sum(len(line.points) for line in study.lines)
     message(f"report of {count} runs: laws and tables, then figures")
     attempts = Attempts(message)
-    tables = _written_tables(study, folder / "tables", attempts)
-    drawings = _drawings(study, folder, attempts)
+    with Drawer() as drawer:
+        begun = _begun(study, folder, attempts, drawer)
+        tables = _written_tables(study, folder / "tables", attempts)
+        drawings = _drawings(begun, folder / "figures", attempts)
     priced = attempts.make("checks of serving", partial(_serving_checks, study)) or []
     decided = attempts.make("the serving decision", partial(_decided, study)) or []
     missing = _missing_tables(study, context)
@@ -219,18 +222,38 @@ def _written_table(make: Callable[[Study], Table], study: Study, folder: Path) -
     return table
 
 
-def _drawings(study: Study, folder: Path, attempts: Attempts) -> list[Drawing]:
-    """Every figure that has something to show, written to `folder`/figures too."""
-    figures, place = (*FIGURES, training_curves(folder)), folder / "figures"
-    drawings = [attempts.make(f"figure {figure.name}", partial(_drawing, figure, study, place)) for figure in figures]
-    return [drawing for drawing in drawings if drawing is not None]
+@dataclass(frozen=True)
+class _Begun:
+    """A figure that is being drawn."""
+
+    figure: StudyFigure[Any]
+    data: Any
+    picture: Callable[[], Rendered]
 
 
-def _drawing(figure: StudyFigure[Any], study: Study, folder: Path) -> Drawing | None:
+def _begun(study: Study, folder: Path, attempts: Attempts, drawer: Drawer) -> list[_Begun]:
+    """Every figure that has something to show."""
+    figures = (*FIGURES, training_curves(folder))
+    made = [attempts.make(f"figure {figure.name}", partial(_begin, figure, study, drawer)) for figure in figures]
+    return [one for one in made if one is not None]
+
+
+def _begin(figure: StudyFigure[Any], study: Study, drawer: Drawer) -> _Begun | None:
     data = figure.data(study)
     if data is None:
         return None
-    rendered = render(figure.name, partial(figure.draw, data), [line.name for line in study.lines])
+    lines = [line.name for line in study.lines]
+    return _Begun(figure, data, drawer.begin(figure.name, partial(figure.draw, data), lines))
+
+
+def _drawings(begun: Sequence[_Begun], folder: Path, attempts: Attempts) -> list[Drawing]:
+    """The figures as the page shows them, written to `folder` too."""
+    drawings = [attempts.make(f"figure {one.figure.name}", partial(_drawing, one, folder)) for one in begun]
+    return [drawing for drawing in drawings if drawing is not None]
+
+
+def _drawing(begun: _Begun, folder: Path) -> Drawing:
+    figure, data, rendered = begun.figure, begun.data, begun.picture()
     write_figure(folder, figure.name, rendered)
     svg, hover = themed(rendered.files["svg"].decode()), json.dumps(rendered.hover, separators=(",", ":"))
     return Drawing(figure.name, svg, figure.caption(data), figure.width(data), hover)

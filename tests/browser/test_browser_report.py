@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from scaling.project.table_report import report_of_table
+from scaling.rows import read_runs, write_runs
 
 RESULTS = Path(__file__).parents[2] / "results"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -33,6 +37,34 @@ def report(request: pytest.FixtureRequest) -> str:
     return (RESULTS / request.param / "report.html").as_uri()
 
 
+@pytest.fixture(scope="module")
+def hard_reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Three runs; and an unfinished sweep of six lines with long names in several scripts."""
+    folder = tmp_path_factory.mktemp("hard")
+    rows = read_runs(RESULTS / "quickstart" / "runs.csv")
+    dense = [row for row in rows if row.line == "dense"]
+    first, second, *_ = sorted({row.budget for row in dense})
+    lines = ["密集", "低ランク_" + "非常に長い名前_" * 4 + "@0.25", "мышь", "a_name_" * 12 + "@0.125", "é", "low🙂@0.5"]
+    many = [
+        replace(
+            row,
+            id=f"{n}{row.id[1:]}",
+            line=line,
+            family=line,
+            cell=str(row.cell).replace("dense", line, 1),
+            loss=row.loss * (1 + 0.01 * n) if row.loss else None,
+            status="completed" if row.budget < second * 1.1 else "running",
+        )
+        for n, line in enumerate(lines)
+        for row in dense
+    ]
+    for name, chosen in (("three", [row for row in dense if row.budget == first][:3]), ("six", many)):
+        (folder / name).mkdir()
+        write_runs(folder / name / "runs.csv", chosen)
+        assert not report_of_table(folder / name, None).failures
+    return {name: (folder / name / "report.html").as_uri() for name in ("three", "six")}
+
+
 def opened(browser: playwright.Browser, report: str, **context: object) -> playwright.Page:
     """The page of a report; every message of the console is kept in `page.told`."""
     page = browser.new_context(**context).new_page()
@@ -42,6 +74,15 @@ def opened(browser: playwright.Browser, report: str, **context: object) -> playw
     page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else page.told.append(asked.url))
     page.goto(report)
     return page
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("kind", ["three", "six"])
+def test_few_runs_and_long_names_of_any_script_fit(browser, hard_reports, kind, width) -> None:
+    page = opened(browser, hard_reports[kind], viewport={"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("figure svg").count() >= 2
+    assert page.told == []
 
 
 @pytest.mark.parametrize("size", [(1200, 900), (390, 844)], ids=["desktop", "phone"])

@@ -101,4 +101,4 @@ def test_a_table_without_finished_runs_says_so(tmp_path: Path, collected: Path, 
     table = (collected / "results" / "micro" / "runs.csv").read_text()
     (tmp_path / "runs.csv").write_text(table.replace(",completed,", ",failed,"))
     assert main(["report", str(tmp_path)]) == 1
-    assert "no run of this table is finished" in capsys.readouterr().err
+    assert "no run is a data point yet\n  found:   26 × failed\n" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def test_a_table_with_families_is_compared_and_reported(two_lines: Path, capsys)
     low, high = one["compute_multiplier"]["interval"]
     assert low < one["compute_multiplier"]["value"] < high < 1
     assert main(["report", str(two_lines)]) == 0
-    assert capsys.readouterr().err.startswith("At 8.0e18 6·N·D FLOPs b needs ")
+    assert "\nAt 8.0e18 6·N·D FLOPs b needs " in capsys.readouterr().err
     assert (two_lines.parent / "two_report" / "report.html").is_file()
 
 

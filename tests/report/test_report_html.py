@@ -152,7 +152,7 @@ def test_serving_that_fails_leaves_a_page_without_prices(simulate, settings, tmp
         monkeypatch.setattr(module, "serving", _fail)
     rows = [row for row in simulate() if row.line == "dense"]
     written = write_page(study_rows(rows, settings=replace(settings, bootstrap=0)), tmp_path, Context("toy", QUESTION))
-    assert [failure.part for failure in written.failures] == ["table serving", "figure serving", "checks of serving"]
+    assert [failure.part for failure in written.failures] == ["figure serving", "table serving", "checks of serving"]
     assert written.page.read_text().count("<figure ") == 5
 
 

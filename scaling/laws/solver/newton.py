@@ -20,6 +20,7 @@ from scaling.laws.solver.objective_terms import Local, System
 
 MAX_STEPS = 400
 _CHUNK_VALUES = 20_000  # draws × points whose temporaries stay in a level-2 cache of 1 to 2 MB
+_CHUNK_DRAWS = 10  # at least: 4,000 points 10 % faster than by five draws, on a cache of 2 MB
 GAIN_TOLERANCE = 1e-14  # predicted decrease of the last step, relative to the objective
 _STEP_TOLERANCE = 1e-11
 _ROUNDING = 2e-15  # of a summed objective, relative: a good step at the optimum may seem to ascend by it
@@ -140,7 +141,7 @@ def _local(
     system: System, vector: Array, objective: Objective, target: Array, weight: Array, damping: Array, rows: Indices
 ) -> Local:
     """`System.local` for the draws `rows`, in pieces that stay in cache."""
-    chunk = max(1, _CHUNK_VALUES // len(system.points))
+    chunk = max(_CHUNK_DRAWS, _CHUNK_VALUES // len(system.points))
     pieces = []
     for i in range(0, len(rows), chunk):
         some = slice(i, i + chunk)

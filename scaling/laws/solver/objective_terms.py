@@ -29,7 +29,7 @@ from scaling.laws.solver.parameters import Layout, stretch_names
 
 _LARGEST_LOG = 300.0  # of a term: a wilder trial step is turned back by its loss all the same
 _LARGEST_LOG_LOSS = 115.0  # 1e50: products of squares of it are still numbers
-Entry = tuple[int, int, Array]  # row, column, and what is added there for each draw [R]
+Entry = tuple[int, int | None, Array]  # row, column (None: of the gradient), and what is added there per draw [R]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Bent(NamedTuple):
     """What a stretch adds to one term: columns of ∇z that differ between draws, and ∇²z; all [R, n]."""
 
     own: list[tuple[int, Array]]
-    bends: list[Entry]
+    bends: list[tuple[int, int, Array]]
 
 
 class _Sums(NamedTuple):
@@ -264,34 +264,33 @@ class System:
                     pair += first
                 blocks.append(pair @ sums.products[a, b])
                 extra += self._bent_pairs(bent, a, b, pair)
-            if a in bent:
-                extra += [(i, j, (first * z).sum(axis=-1)) for i, j, z in bent[a].bends]
-                extra += [(j, i, (first * z).sum(axis=-1)) for i, j, z in bent[a].bends if i != j]
+            for i, own in bent[a].own if a in bent else []:
+                extra.append((i, None, _dot(first, own)))
+            for i, k, bends in bent[a].bends if a in bent else []:
+                extra += _both_ways(i, k, _dot(first, bends))
         gradient = np.concatenate(slopes, axis=1) @ sums.to_gradient
         hessian = (np.concatenate(blocks, axis=1) @ sums.to_hessian).reshape(-1, self.size, self.size)
-        for a, stretch in bent.items():
-            for i, own in stretch.own:
-                gradient[:, i] += (bend * parts[a] * own).sum(axis=-1)
         for i, j, entry in extra:
-            hessian[:, i, j] += entry
+            if j is None:
+                gradient[:, i] += entry
+            else:
+                hessian[:, i, j] += entry
         return gradient, hessian
 
     def _bent_pairs(self, bent: dict[int, _Bent], a: int, b: int, pair: Array) -> Iterator[Entry]:
         """Σ_points pair · ∇z_a ∇z_bᵀ where one of the columns differs between draws."""
-        if not (a in bent or b in bent):
-            return
-        ours, theirs = ([*self._common(k), *(bent[k].own if k in bent else [])] for k in (a, b))
+        ours, theirs = (bent[k].own if k in bent else [] for k in (a, b))
         for s, (i, u) in enumerate(ours):
-            for t, (j, v) in enumerate(theirs):
-                if s < len(self._sets[a].index) and t < len(self._sets[b].index):
-                    continue
-                entry = (pair * u * v).sum(axis=-1)
-                yield i, j, entry
-                if a != b:
-                    yield j, i, entry
-
-    def _common(self, a: int) -> list[tuple[int, Array]]:
-        return [(int(i), column) for i, column in zip(self._sets[a].index, self._sets[a].columns, strict=True)]
+            weighted = pair * u
+            common = weighted @ self._sums.columns[b]
+            for j, entry in zip(self._sets[b].index.tolist(), common.T, strict=True):
+                yield from _both_ways(i, j, entry)
+            for j, v in theirs if a != b else theirs[s:]:
+                yield from _both_ways(i, j, _dot(weighted, v))
+        for j, v in theirs if a != b else []:
+            common = (pair * v) @ self._sums.columns[a]
+            for i, entry in zip(self._sets[a].index.tolist(), common.T, strict=True):
+                yield from _both_ways(i, j, entry)
 
     def _add_power(
         self,
@@ -312,6 +311,17 @@ class System:
             entries = (cross * part) @ self._sets[a].columns.T
             hessian[:, s, index] += entries
             hessian[:, index, s] += entries
+
+
+def _dot(left: Array, right: Array) -> Array:
+    """Σ over points of two tables [R, n] (or one [n]): [R], without a table of the products."""
+    dot: Array = np.einsum("...n,...n->...", left, right)
+    return dot
+
+
+def _both_ways(i: int, j: int, entry: Array) -> list[Entry]:
+    """An entry of a symmetric matrix."""
+    return [(i, j, entry)] if i == j else [(i, j, entry), (j, i, entry)]
 
 
 def _loss(log_loss: Array) -> Array:

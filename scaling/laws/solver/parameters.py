@@ -20,6 +20,7 @@ Flags = npt.NDArray[np.bool_]
 
 MIN_EXPONENT, MAX_EXPONENT = 1e-3, 5.0  # assumption: a flatter term is a constant, a steeper one a step
 _LOG_COEFFICIENT = 25.0  # assumption: a term at the centre of the data lies within e^±25 of the largest loss
+_NEAR = 1e-6  # of a bound: a descent that ends on a relative gain of 1e-14 leaves a parameter uncertain by about 1e-7
 _POWER = (5e-3, 5.0)  # assumption; published outer powers are near 0.1
 
 
@@ -50,6 +51,14 @@ class Layout:
     def free(self) -> Flags:
         """Whether each parameter of the vector was fitted [parameters]; the others are fixed."""
         return np.asarray(self.lower < self.upper, dtype=np.bool_)
+
+    def at_bound(self, vectors: Array) -> Flags:
+        """Whether each fitted parameter of internal vectors [..., parameters] ended on a bound.
+
+        Nearer than a descent resolves it counts as on it: else rounding, and so the kind of CPU, would decide whether a
+        parameter takes part in the linearised fit, on which noise and intervals rest.
+        """
+        return ((vectors <= self.lower + _NEAR) | (vectors >= self.upper - _NEAR)) & self.free
 
     @property
     def constrained(self) -> bool:

@@ -64,8 +64,10 @@ def draw_holdouts(data: HoldoutsData, ax: Axes) -> None:
     ax.set_xscale("log")
     ax.axhspan(-Z_95, Z_95, color=GRID, zorder=0)
     ax.axhline(0, color=SOFT, linewidth=0.8)
+    places = []
     for runs in data.runs:
         shift = 1.0 + 0.04 * (runs.order - 1) + 0.1 * (runs.budgets - 1)
+        places += [c * shift for c in runs.compute]
         ax.plot(
             [c * shift for c in runs.compute],
             runs.deviations,
@@ -76,6 +78,7 @@ def draw_holdouts(data: HoldoutsData, ax: Axes) -> None:
             rasterized=as_image(runs.compute),
         )
     compute_ticks(ax, [c for runs in data.runs for c in runs.compute])
+    ax.set_xlim(right=max(ax.get_xlim()[1], max(places) * 1.1))
     reach = max(3.0, *(abs(z) for runs in data.runs for z in runs.deviations)) * 1.15
     ax.set(
         xlabel=f"training compute C (FLOPs, {data.convention})",

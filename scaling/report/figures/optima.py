@@ -56,10 +56,10 @@ class OptimaData:
 def optima_data(study: Study) -> OptimaData | None:
     """N_opt and D_opt of every line: bracketed minima of approach 2, frontier and exponent of approach 3.
 
-    None where no line has either.
+    None where no line has a law or two minima: one point shows no dependence on compute.
     """
     lines = {key: tuple(_optima_line(line, key) for line in study.lines) for key in ("N", "D")}
-    if not any(line.compute or line.law for line in lines["N"]):
+    if not any(len(line.compute) > 1 or line.law for line in lines["N"]):
         return None
     return OptimaData(lines["N"], lines["D"], study.settings.params_column, study.convention)
 

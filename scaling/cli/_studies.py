@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from scaling.cli._fit_options import FitOptions
+from scaling.cli._screen import say
 from scaling.cli._serving_options import ServingOptions
 from scaling.files import JsonObject
 
 if TYPE_CHECKING:
     from scaling.analysis.study import Study
     from scaling.analysis.table.decisions import TableReport
+
+_MANY = 100  # runs that take several seconds to fit and compare
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,21 @@ def studies_of(
         from scaling.cli._project import open_project
 
         project = open_project(table, root)
-        return [StudyOfTable(project.study(chosen(project.settings)))]
+        return [_announced(StudyOfTable(project.study(chosen(project.settings))))]
     studies = []
     for choice in options.table.options():
         read = load_table(table, choice)
         settings = settings_for_table(read.rows, chosen(Settings()))
-        studies.append(StudyOfTable(study_rows(read.rows, settings=settings), read.report))
+        studies.append(_announced(StudyOfTable(study_rows(read.rows, settings=settings), read.report)))
     return studies
+
+
+def _announced(study: StudyOfTable) -> StudyOfTable:
+    """The study, whose laws are fitted when they are asked for: a line before some seconds of silence."""
+    count = sum(len(line.points) for line in study.study.lines)
+    if count >= _MANY:
+        say(f"fitting {count} runs of {len(study.study.lines)} lines")
+    return study
 
 
 def named_by_loss(studies: Sequence[StudyOfTable], parts: Sequence[JsonObject], key: str) -> list[JsonObject]:

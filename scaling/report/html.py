@@ -279,7 +279,8 @@ def _facts(study: Study, context: Context) -> list[tuple[str, str]]:
     seconds = sum(row.device_seconds or 0.0 for row in rows)
     inherited = sum(row.inherited_seconds or 0.0 for row in rows)
     flops = sum(float(line.points.compute.sum()) for line in study.lines)
-    spent = f"{flops:.2e} FLOPs ({study.convention}), {format_duration(seconds)} of device time"
+    spent = f"{flops:.2e} FLOPs ({study.convention})"
+    spent += f", {format_duration(seconds)} of device time" if seconds else ""
     shared = f" if each run were trained alone; shared trunks saved {format_duration(inherited)}" if inherited else ""
     facts.append(("training compute", spent + shared))
     optimizer = [row.optimizer_flops / row.flops for row in rows if row.optimizer_flops and row.flops]

@@ -23,7 +23,7 @@ from scaling.laws.line_comparison import LineComparison
 from scaling.laws.paired_seeds import PairedDifference
 from scaling.quantity import format_number
 from scaling.report.ranks import rank_data
-from scaling.report.table import compute_text, fixed
+from scaling.report.table import compute_text, decimals, fixed
 
 if TYPE_CHECKING:
     from scaling.sweeps.schema import Claim
@@ -335,9 +335,10 @@ def _law(line: Line) -> str:
         return f"{line.name}: the law is not determined: {line.undetermined}."
     if "N" not in line.law.fit.exponents:
         return f"{line.name}: {line.law.fit.message}."
-    intervals = line.law.exponent_intervals
-    interval = f" (95 % interval {intervals['N'][0]:.2f} to {intervals['N'][1]:.2f})" if intervals else ""
+    ends = line.law.exponent_intervals.get("N")
+    show = fixed(decimals(*ends) if ends else 2)
+    interval = f" (95 % interval {show(ends[0])} to {show(ends[1])})" if ends else ""
     return (
         f"By {line.law.fit.law} on {len(line.points)} points the compute-optimal size of {line.name} grows as "
-        f"C^{line.law.fit.exponents['N']:.2f}{interval}."
+        f"C^{show(line.law.fit.exponents['N'])}{interval}."
     )

@@ -69,17 +69,23 @@ class Significant:
         return format_number(value, self.digits)
 
     def together(self, values: Sequence[float]) -> list[str]:
-        """`values` (finite) rounded at one place."""
-        largest = max(map(abs, values))
+        """`values` (finite) rounded at one place, or at that of the first digit of what lies between them."""
+        largest, width = max(map(abs, values)), max(values) - min(values)
         if not 1e-3 <= largest < 1e15:
             return [self(value) for value in values]
         place = _first_place(largest) + 1 - self.digits
+        place = min(place, _first_place(width)) if width > 1e-9 * largest else place
         return [format_number(value, max(2, _first_place(value) + 1 - place)) if value else "0" for value in values]
 
 
 def _first_place(value: float) -> int:
     """The power of ten of the first digit."""
     return math.floor(math.log10(abs(value)))
+
+
+def decimals(low: float, high: float, least: int = 2) -> int:
+    """Decimals with which both ends of an interval are told apart, at least `least`."""
+    return max(least, -_first_place(high - low)) if high > low else least
 
 
 def compute_text(value: float) -> str:

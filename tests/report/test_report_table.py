@@ -6,7 +6,7 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.report.table import Column, Significant, Table, fixed, latex_text
+from scaling.report.table import Column, Significant, Table, decimals, fixed, latex_text
 
 TABLE = Table(
     "minima",
@@ -90,3 +90,9 @@ def test_rounding_together_moves_no_number_by_more_than_a_twentieth(numbers):
     for number, text in zip((value, low, high), Significant().together((value, low, high)), strict=True):
         scale = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}.get(text[-1], 1.0)
         assert abs(float(text.rstrip("kMBT")) * scale / number - 1) <= 0.05 + 1e-9
+
+
+def test_a_narrow_interval_has_the_digits_that_tell_its_ends_apart():
+    assert shown(1.7001, (1.6971, 1.7031)) == ["1.700", "[1.697, 1.703]"]
+    assert shown(1.7, (1.7, 1.7)) == ["1.70", "[1.70, 1.70]"]
+    assert (decimals(0.4499, 0.4521), decimals(0.2, 0.9), decimals(0.5, 0.5)) == (3, 2, 2)

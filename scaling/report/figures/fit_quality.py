@@ -9,7 +9,7 @@ from scaling.analysis.study import Study
 from scaling.report.figures.axes import Bounds, Numbers, names_key, new_figure, set_log_ticks
 from scaling.report.figures.residuals import draw_zero, fitted_losses
 from scaling.report.figures.study_figure import StudyFigure
-from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker
+from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker, opacity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +105,7 @@ def draw_residual(data: FitQualityData, ax: Axes, along: str, label: str) -> Non
 
 
 def _markers(ax: Axes, order: int, x: Numbers | list[float], y: Numbers | list[float]) -> None:
-    ax.plot(x, y, marker(order), color=colour(order), markersize=3.5, alpha=0.8, rasterized=as_image(x))
+    ax.plot(x, y, marker(order), color=colour(order), markersize=3.5, alpha=opacity(x, 0.8), rasterized=as_image(x))
 
 
 def _caption(data: FitQualityData) -> str:

@@ -10,7 +10,7 @@ from scaling.report.figures.axes import Numbers, compute_ticks, end_labels, new_
 from scaling.report.figures.law_bands import LawBand, cell_compute, draw_band, law_band
 from scaling.report.figures.residuals import ResidualsData, draw_residuals, residuals_data
 from scaling.report.figures.study_figure import StudyFigure
-from scaling.report.figures.style import as_image, colour, marker
+from scaling.report.figures.style import as_image, colour, marker, opacity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def draw_frontier(data: FrontierData, ax: Axes) -> None:
             line.loss,
             marker(line.order),
             color=colour(line.order),
-            alpha=0.35,
+            alpha=opacity(line.loss, 0.35),
             markersize=3.5,
             rasterized=as_image(line.loss),
         )

@@ -9,7 +9,7 @@ from scaling.analysis.study import Study
 from scaling.laws.rolling_holdouts import Z_95
 from scaling.report.figures.axes import Numbers, compute_ticks, names_key, new_figure
 from scaling.report.figures.study_figure import StudyFigure
-from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker
+from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker, opacity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,6 +75,7 @@ def draw_holdouts(data: HoldoutsData, ax: Axes) -> None:
             color=colour(runs.order),
             markersize=4.5 - runs.budgets / 2,
             markerfacecolor=colour(runs.order) if runs.budgets == 1 else "none",
+            alpha=opacity(runs.compute, 1.0),
             rasterized=as_image(runs.compute),
         )
     compute_ticks(ax, [c for runs in data.runs for c in runs.compute])

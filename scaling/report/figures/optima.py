@@ -22,6 +22,7 @@ from scaling.report.figures.axes import (
 from scaling.report.figures.law_bands import LawBand, draw_band, law_band
 from scaling.report.figures.study_figure import StudyFigure
 from scaling.report.figures.style import colour, marker
+from scaling.report.table import decimals, fixed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,8 +132,10 @@ def _optima_line(line: Line, key: str) -> OptimaLine:
 def _exponent(line: OptimaLine, symbol: str) -> str:
     if line.exponent is None:
         return f"{line.name}: no exponent"
-    interval = "" if line.exponent_interval is None else " [{:.2f}, {:.2f}]".format(*line.exponent_interval)
-    return f"{line.name}: {symbol} ∝ C^{line.exponent:.2f}{interval}"
+    ends = line.exponent_interval
+    show = fixed(decimals(*ends) if ends else 2)
+    interval = f" [{show(ends[0])}, {show(ends[1])}]" if ends else ""
+    return f"{line.name}: {symbol} ∝ C^{show(line.exponent)}{interval}"
 
 
 OPTIMA = StudyFigure("optima", optima_data, optima_figure, _caption, lambda data: 56)

@@ -12,7 +12,7 @@ from scaling.analysis.study import Study
 from scaling.laws.line_study import LineStudy
 from scaling.report.figures.axes import Bounds, Numbers
 from scaling.report.figures.law_bands import cell_compute
-from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker
+from scaling.report.figures.style import GRID, SOFT, as_image, colour, marker, opacity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +55,7 @@ def draw_residuals(data: ResidualsData, ax: Axes) -> None:
             marker(line.order),
             color=colour(line.order),
             markersize=3.5,
+            alpha=opacity(line.residual, 1.0),
             rasterized=as_image(line.residual),
         )
     ax.set_ylabel("measured − law\n(nats)")

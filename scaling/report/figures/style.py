@@ -7,6 +7,7 @@ that one drawing is readable on a white page, on a dark one and on paper.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -69,12 +70,18 @@ STYLE: dict[Any, Any] = {
 }
 
 
+_OPAQUE = 200  # markers of one line that hardly overlap
 MANY_POINTS = 2_000  # markers of one line beyond which they are drawn as one image, or a page has megabytes of circles
 
 
 def as_image(points: Sequence[float | None]) -> bool:
     """Whether the markers of so many points are drawn as one image in SVG and PDF."""
     return len(points) > MANY_POINTS
+
+
+def opacity(points: Sequence[float | None], usual: float) -> float:
+    """Of the markers of so many points: many lie upon each other, and hide what is drawn with them."""
+    return usual * min(1.0, math.sqrt(_OPAQUE / max(len(points), 1)))
 
 
 def colour(n: int) -> str:

@@ -12,7 +12,7 @@ from scaling.analysis.study import Study
 from scaling.report.figures.axes import Numbers, new_figure, set_log_ticks
 from scaling.report.figures.law_bands import cell_compute
 from scaling.report.figures.study_figure import StudyFigure
-from scaling.report.figures.style import SOFT, as_image, colour, marker
+from scaling.report.figures.style import SOFT, as_image, colour, marker, opacity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +103,8 @@ def draw_surface(panel: SurfacePanel, ax: Axes) -> None:
         marker(panel.order),
         color=colour(panel.order),
         markersize=3.5,
-        alpha=0.7,
+        alpha=opacity(panel.cell_params, 0.7),
+        zorder=1.5,  # below the contours
         rasterized=as_image(panel.cell_params),
     )
     ax.plot(panel.best_params, panel.best_tokens, color=colour(panel.order), linewidth=1.8)

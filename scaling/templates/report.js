@@ -9,9 +9,25 @@
     return point.matrixTransform(svg.getScreenCTM().inverse());
   };
 
-  for (const figure of document.querySelectorAll("figure[data-hover]")) {
-    const svg = figure.querySelector("svg");
-    const points = JSON.parse(figure.dataset.hover);
+  // On a narrow screen panels that stand side by side become pictures one below the other: the same drawing, cut.
+  const stacked = (svg) => {
+    const parts = [...svg.querySelectorAll("[id^=figure_] > g")].filter((part) => /^(axes|legend)_/.test(part.id));
+    const boxes = parts.map((part) => part.getBBox());
+    const beside = boxes.some((one) => boxes.some((other) => other.x > one.x + one.width / 2));
+    if (innerWidth > 640 || !beside) return [svg];
+    const pictures = boxes.map((box, kept) => {
+      const picture = svg.cloneNode(true);
+      const drawn = [...picture.querySelectorAll("[id^=figure_] > g")].filter((part) => /^(axes|legend)_/.test(part.id));
+      drawn.forEach((part, n) => { if (n !== kept) part.remove(); });
+      picture.setAttribute("viewBox", `${box.x - 3} ${box.y - 3} ${box.width + 6} ${box.height + 6}`);
+      picture.removeAttribute("height");
+      return picture;
+    });
+    svg.replaceWith(...pictures.filter((_, n) => boxes[n].width > 0));
+    return pictures;
+  };
+
+  const watch = (figure, svg, points) => {
     svg.addEventListener("pointermove", (event) => {
       const at = place(svg, event);
       let best = null, least = NEAR;
@@ -28,6 +44,10 @@
     });
     svg.addEventListener("pointerleave", () => { tip.hidden = true; });
     svg.addEventListener("click", () => { tip.hidden = true; figure.classList.toggle("large"); });
+  };
+  for (const figure of document.querySelectorAll("figure[data-hover]")) {
+    const points = JSON.parse(figure.dataset.hover);
+    stacked(figure.querySelector("svg")).forEach((svg) => watch(figure, svg, points));
   }
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") document.querySelectorAll("figure.large").forEach((one) => one.classList.remove("large"));

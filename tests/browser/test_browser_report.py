@@ -107,6 +107,21 @@ def test_figures_have_a_size_and_nothing_is_cut_off(browser, report, size, schem
     assert page.told == []
 
 
+def test_panels_stack_on_a_phone(browser, report) -> None:
+    shown = {}
+    for width in (1200, 390):
+        page = opened(browser, report, viewport={"width": width, "height": 844})
+        figure = page.locator("figure[aria-label^='Each budget']").first
+        shown[width] = figure.evaluate(
+            """figure => [...figure.querySelectorAll("svg")].map(svg =>
+              [svg.getBoundingClientRect().width / svg.viewBox.baseVal.width, svg.querySelectorAll("path").length])"""
+        )
+        assert page.told == []
+    assert len(shown[1200]) == 1
+    assert len(shown[390]) >= 2
+    assert all(scale > 0.9 and paths > 10 for scale, paths in shown[390]), "letters as large as on a desktop"
+
+
 def test_the_pointer_shows_the_value_of_the_point_under_it(browser, report) -> None:
     page = opened(browser, report, viewport={"width": 1200, "height": 900})
     figure = page.locator("figure[data-hover]").first

@@ -30,6 +30,8 @@ from scaling.laws.seed_noise import seed_noise
 
 TINY = {"E": 1.2, "A": 20.0, "B": 60.0, "alpha": 0.4, "beta": 0.4}
 HOFFMANN = {"E": 1.817, "A": 477.8, "B": 2143.0, "alpha": 0.347, "beta": 0.367}
+# As the lines of results/rank-study: E is far below every loss, and most fits end with E at zero.
+FLAT = {"E": 0.1, "A": 6.0, "B": 13.0, "alpha": 0.18, "beta": 0.21}
 SPAN = 3.0  # largest size of a budget over its middle one
 SHIFT = 0.08  # in log N: the sizes of the second line are not those of the first
 SEEDS = 3  # of the one cell that is repeated
@@ -90,18 +92,19 @@ def points_of(g: Grid, loss) -> Points:
 # Two lines
 
 
-def second_law(kind: str) -> dict[str, float]:
-    if kind == "same law":
-        return TINY
-    if kind == "N x .8, D x .85":
-        return TINY | {"A": TINY["A"] * 0.8**-0.4, "B": TINY["B"] * 0.85**-0.4}
-    return TINY | {"alpha": 0.45, "A": TINY["A"] * np.exp(0.05 * 9.3 + 0.1)}
+LAWS = {  # of the first line and of the second
+    "same law": (TINY, TINY),
+    "N x .8, D x .85": (TINY, TINY | {"A": TINY["A"] * 0.8**-0.4, "B": TINY["B"] * 0.85**-0.4}),
+    "alpha .45": (TINY, TINY | {"alpha": 0.45, "A": TINY["A"] * np.exp(0.05 * 9.3 + 0.1)}),
+    "same law, E near 0": (FLAT, FLAT),
+    "N x .6, E near 0": (FLAT, FLAT | {"A": FLAT["A"] * 0.6**-0.18}),
+}
 
 
-def true_log_multiplier(other: dict[str, float], compute: float) -> float:
-    own, theirs = optimum(other, compute)[2], optimum(TINY, compute)[2]
+def true_log_multiplier(first: dict[str, float], other: dict[str, float], compute: float) -> float:
+    own, theirs = optimum(other, compute)[2], optimum(first, compute)[2]
     levels = compute * np.geomspace(1e-6, 1.0, 200_001)
-    worse, better = (theirs, other) if own <= theirs else (own, TINY)
+    worse, better = (theirs, other) if own <= theirs else (own, first)
     reached = np.interp(-worse, -optimum(better, levels)[2], np.log(levels))
     return float((np.log(compute) - reached) * (1 if own <= theirs else -1))
 
@@ -127,10 +130,10 @@ def old_words(points: Points, levels, rng_seed: int, draws: int) -> list[str]:
 
 
 def two_lines(levels, sizes: int, kind: str, parts: dict[str, float], studies: int, draws: int) -> list[str]:
-    g = grid(TINY, levels, sizes, 2, repeated=True)
-    other = second_law(kind)
-    clean = np.where(g.line == 0, loss_of(TINY, g.params, g.tokens), loss_of(other, g.params, g.tokens))
-    truth = np.array([true_log_multiplier(other, compute) for compute in levels])
+    first, other = LAWS[kind]
+    g = grid(first, levels, sizes, 2, repeated=True)
+    clean = np.where(g.line == 0, loss_of(first, g.params, g.tokens), loss_of(other, g.params, g.tokens))
+    truth = np.array([true_log_multiplier(first, other, compute) for compute in levels])
     old, any_word, held, centre_held, equal, wrong, widths, margins = 0, 0, 0, 0, 0, 0, [], []
     for study in range(studies):
         rng = np.random.default_rng(study)
@@ -244,7 +247,8 @@ def rank_row(levels, sizes: int, sigma: float, factor: float, studies: int, draw
 
 def rows(studies: int, draws: int) -> Iterator[str]:
     small, middle = (np.geomspace(2e10, 2e11, count) for count in (3, 5))
-    scatter = {"seed": 0.008, "scatter": 0.02}
+    wide = np.geomspace(2e10, 6.3e12, 5)
+    scatter, flat = {"seed": 0.008, "scatter": 0.02}, {"seed": 0.014, "scatter": 0.01, "budget": 0.02}
     yield "## Two lines"
     yield ""
     yield "`any` is the share with a better or worse at any budget, `wrong` of those of the wrong sign; `held` the"
@@ -263,6 +267,8 @@ def rows(studies: int, draws: int) -> Iterator[str]:
         ("alpha .45", small, 5, scatter, "seed .008, scatter .02"),
         ("alpha .45", middle, 6, scatter, "seed .008, scatter .02"),
         ("alpha .45", middle, 7, {"seed": 0.004, "scatter": 0.004}, "seed .004, scatter .004"),
+        ("same law, E near 0", wide, 5, flat, "seed .014, scatter .01, budget .02"),
+        ("N x .6, E near 0", wide, 5, flat, "seed .014, scatter .01, budget .02"),
     ]
     for kind, levels, sizes, parts, text in cases:
         found = two_lines(levels, sizes, kind, parts, studies, draws)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import importlib
 import json
 import re
@@ -115,3 +116,11 @@ def test_every_function_that_numbers_names_exists():
             break
         else:
             raise AssertionError(name)
+
+
+@pytest.mark.parametrize("study", ["rank-study", "quickstart"])
+def test_the_readme_quotes_the_answer_of_the_report(study: str) -> None:
+    page = (ROOT / "results" / study / "report.html").read_text(encoding="utf-8")
+    answer = html.unescape(re.search(r'<p class="answer">(.*?)</p>', page)[1])
+    readme = re.sub(r"\n> ", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert answer in readme

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from scaling.analysis.settings import Settings
 from scaling.analysis.study import study_rows
+from scaling.laws.published import published
 from scaling.report.figures.axes import log_ticks
 from scaling.report.figures.difference import difference_data, difference_figure
 from scaling.report.figures.frontier import frontier_data, frontier_figure
 from scaling.report.figures.isoflop import isoflop_data
-from scaling.report.figures.optima import optima_data
+from scaling.report.figures.optima import optima_data, optima_figure
 from scaling.report.figures.rendering import render
 from scaling.report.figures.serving import serving_data
 from scaling.report.figures.style import GRID, INK, SERIES, css_variables, ramp, spread, themed
@@ -53,6 +54,26 @@ def test_bands_hold_their_curve_and_spend_the_budget(study):
         assert all(low < value < high for low, value, high in zip(n.low, n.value, n.high, strict=True))
         assert all(a < b for a, b in pairwise(n.value))
     assert data.params[2].law is None
+
+
+def test_tokens_per_parameter_are_the_quotient_and_published_laws_are_those_of_the_catalogue(study):
+    data = optima_data(study)
+    for n, d, ratio in zip(data.params[:2], data.tokens[:2], data.ratio[:2], strict=True):
+        assert ratio.law.value == pytest.approx([y / x for x, y in zip(n.law.value, d.law.value, strict=True)])
+        law = ratio.law
+        assert all(low < value < high for low, value, high in zip(law.low, law.value, law.high, strict=True))
+        assert ratio.exponent == pytest.approx(d.exponent - n.exponent)
+    [law] = data.published
+    expected = published("replication-2024").predict(law.compute[0])
+    assert (law.params[0], law.tokens[0]) == pytest.approx((expected["N"], expected["D"]))
+    figure = optima_figure(data)
+    assert [len(ax.patches) for ax in figure.axes] == [1, 1, 1], "the trained compute is shaded"
+
+
+def test_the_frontier_says_what_hold_outs_predicted(study):
+    data = frontier_data(study)
+    held = [one.compute.min() for line in study.lines if line.law for one in line.extrapolation.held_out]
+    assert data.held_out == min(held, default=None)
 
 
 def test_frontiers_fall_and_residuals_are_small(study):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from scaling.analysis.study import Study
 from scaling.report.figures.axes import Numbers, compute_ticks, end_labels, new_figure
-from scaling.report.figures.law_bands import LawBand, cell_compute, draw_band, law_band
+from scaling.report.figures.law_bands import LawBand, cell_compute, draw_band, law_band, shade_trained
 from scaling.report.figures.residuals import ResidualsData, draw_residuals, residuals_data
 from scaling.report.figures.study_figure import StudyFigure
-from scaling.report.figures.style import as_image, colour, marker, opacity
+from scaling.report.figures.style import SOFT, as_image, colour, marker, opacity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,10 +30,11 @@ class FrontierLine:
 
 @dataclass(frozen=True)
 class FrontierData:
-    """Loss against compute."""
+    """Loss against compute; `held_out` is the smallest compute that hold-outs predicted from what is below it."""
 
     lines: tuple[FrontierLine, ...]
     residuals: ResidualsData
+    held_out: float | None
     convention: str
 
 
@@ -51,7 +52,13 @@ def frontier_data(study: Study) -> FrontierData | None:
         )
         for line in study.lines
     ]
-    return FrontierData(tuple(lines), residuals_data(study), study.convention)
+    held = [
+        float(one.compute.min())
+        for line in study.lines
+        if line.law and line.extrapolation
+        for one in line.extrapolation.held_out
+    ]
+    return FrontierData(tuple(lines), residuals_data(study), min(held, default=None), study.convention)
 
 
 def frontier_figure(data: FrontierData) -> Figure:
@@ -87,12 +94,25 @@ def draw_frontier(data: FrontierData, ax: Axes) -> None:
             ends.append((line.order, f"{line.name} (no law)", line.compute[best], line.loss[best]))
     compute_ticks(ax, [c for line in data.lines for c in line.compute])
     end_labels(ax, ends)
+    shade_trained(ax, [line.compute for line in data.lines])
+    if data.held_out is not None:
+        ax.axvline(data.held_out / 1.12, color=SOFT, linewidth=0.8, linestyle="--", zorder=0.5)
+        ax.text(
+            data.held_out / 1.08,
+            0.99,
+            "predicted from the left by hold-outs",
+            color=SOFT,
+            fontsize=7,
+            va="top",
+            transform=ax.get_xaxis_transform(),
+        )
 
 
 def _caption(data: FrontierData) -> str:
     return (
         "The lowest loss at a compute: of the forms stacked by their hold-outs where there are several, else of the "
-        "line's law, with its 95 % band; faint markers are the cells. "
+        "line's law, with its 95 % band; faint markers are the cells, above the curve by what their size is off the "
+        "optimum and around it by noise. Grey: the compute that was trained. "
         "Below: measured minus fitted loss, with twice the seed noise in grey."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from scaling.laws.frontier import Optimum
 from scaling.laws.law_intervals import monotone_band
 from scaling.laws.points import Array
 from scaling.report.figures.axes import Numbers
+from scaling.report.figures.style import GRID
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,6 +61,12 @@ def draw_band(ax: Axes, band: LawBand | None, shade: str) -> None:
         ax.fill_between(band.compute, band.low, band.high, color=shade, alpha=0.16, linewidth=0, zorder=1)
 
 
+def shade_trained(ax: Axes, computes: Iterable[Numbers]) -> None:
+    """Grey behind the compute that was trained: what is beyond is an extrapolation."""
+    levels = [level for line in computes for level in line]
+    ax.axvspan(min(levels), max(levels), color=GRID, alpha=0.4, zorder=0, linewidth=0)
+
+
 def cell_compute(cell: Cell) -> float:
     """Training FLOPs of a cell; 6·N·D where the table has none."""
     return 6.0 * cell.params * cell.tokens if cell.flops is None else cell.flops
@@ -82,7 +90,10 @@ def _levels(line: Line) -> Array:
 
 @lru_cache(maxsize=32)
 def _optima(line: Line) -> list[Optimum]:
-    """Optima along the line's own compute: the figures of optima and of the frontier read them."""
+    """Optima along the line's own compute, but those at an edge of the sizes searched: the figures of optima and of the
+    frontier read them.
+    """
     if line.frontier is None or line.undetermined:
         return []
-    return [line.frontier.at(float(level)) for level in _levels(line)]
+    optima = [line.frontier.at(float(level)) for level in _levels(line)]
+    return [optimum for optimum in optima if not optimum.at_edge]

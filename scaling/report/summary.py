@@ -93,12 +93,14 @@ def _multiplier(one: Comparison, joint: LineComparison, axis: str) -> str:
 def _needs(multiplier: Multiplier) -> str:
     """The compute that the line needs in units of the reference's: one over the multiplier."""
     low, high = (1.0 / end if end > 0 else math.inf for end in reversed(multiplier.interval))
-    return f"{_times(1.0 / multiplier.value)} × [{_times(low)}, {_times(high)}]"
+    near = any(_times(end) == "1.0" for end in (low, high))  # an end at 1.03 excludes 1, and "1.0" would not say so
+    texts = [_times(value, 3 if near else 2) for value in (1.0 / multiplier.value, low, high)]
+    return "{} × [{}, {}]".format(*texts)
 
 
-def _times(value: float) -> str:
+def _times(value: float, digits: int = 2) -> str:
     return (
-        f"{value:#.2g}".rstrip(".")
+        f"{value:#.{digits}g}".rstrip(".")
         if 0.095 <= value < 99.5
         else format_number(value, 2)
         if math.isfinite(value)
